@@ -1,0 +1,246 @@
+"""Build pyasgi._core: csrc/core, csrc/bridge and llhttp in one extension.
+
+Everything else about the package is in pyproject.toml.  Switches, read from the environment:
+
+    CD_DEBUG=1      -DCD_DEBUG -O1 -g: assertions and the live-object counters
+    CD_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer (implies CD_DEBUG)
+    CD_COVERAGE=1   gcov counters (implies CD_DEBUG)
+    CD_WERROR=1     warnings are errors (CI=true means the same)
+    LLHTTP_DIR=DIR  an unpacked llhttp release, see scripts/fetch_llhttp.py
+
+Each flavour has its own folder below build/, so objects of two flavours never meet in one link.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build import build
+from setuptools.command.build_ext import build_ext
+from setuptools.command.sdist import sdist
+
+ROOT = Path(__file__).resolve().parent
+sys.path.insert(0, str(ROOT / "scripts"))
+
+import fetch_llhttp  # noqa: E402  (found through the line above)
+
+
+@dataclass(frozen=True)
+class Library:
+    """A system library: what finds it, and what an operator installs when it is not there."""
+
+    name: str
+    pkg_config: str | None  # None: the distribution ships no .pc file, so only the trial link finds it
+    debian: str
+    minimum: str
+    header: str
+    check: str  # a C expression of the preprocessor that is true from the minimum version on
+    link: tuple[str, ...]
+
+
+LIBRARIES = (
+    Library("libev", None, "libev-dev", "4.33", "ev.h", "EV_VERSION_MAJOR * 100 + EV_VERSION_MINOR >= 433", ("-lev",)),
+)
+
+WARNINGS = """-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2""".split()
+LANGUAGE = ["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fstack-protector-strong"]
+FORTIFY = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+DEBUG = ["-O1", "-g", "-fno-omit-frame-pointer", "-DCD_DEBUG", "-UNDEBUG"]
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+# flavour: compiler flags, linker flags
+FLAVOURS = {
+    "release": (["-O2", "-g", *FORTIFY], []),
+    "debug": ([*DEBUG, *FORTIFY], []),
+    "asan": ([*DEBUG, *SANITIZERS], SANITIZERS),
+    "coverage": ([*DEBUG, "-O0", "--coverage"], ["--coverage"]),
+}
+
+
+def switch(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0", "false", "no")
+
+
+def flavour() -> str:
+    if switch("CD_SANITIZE"):
+        return "asan"
+    if switch("CD_COVERAGE"):
+        return "coverage"
+    return "debug" if switch("CD_DEBUG") else "release"
+
+
+def version() -> str:
+    text = (ROOT / "pyasgi" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__(?:: \w+)? = "([^"]+)"$', text, re.MULTILINE)
+    if found is None:
+        raise SystemExit('cdaphne: pyasgi/__init__.py has no line __version__ = "..."')
+    return found[1]
+
+
+class Probe:
+    """Ask the compiler, before it is let loose on our files, whether what they need is there."""
+
+    def __init__(self, compiler: list[str], python_includes: list[str]) -> None:
+        self.compiler = compiler
+        self.python_includes = [f"-I{path}" for path in python_includes]
+
+    def missing(self, libraries: tuple[Library, ...]) -> list[tuple[str, str]]:
+        """Return (what, Debian package) for each thing that is not there."""
+        if not self.links("int main(void) { return 0; }", []):
+            return [(f"a working C compiler ({self.compiler[0]})", "build-essential")]
+        absent = [(f"{lib.name} >= {lib.minimum} ({lib.header})", lib.debian) for lib in libraries if not self.has(lib)]
+        if not self.links("#include <Python.h>\nint main(void) { return 0; }", self.python_includes):
+            absent.append(("Python's headers (Python.h)", "python3-dev"))
+        return absent
+
+    def has(self, library: Library) -> bool:
+        program = f"#include <{library.header}>\n#if !({library.check})\n#error too old\n#endif\nint main(void) {{ return 0; }}"
+        return self.links(program, library_flags(library))
+
+    def links(self, program: str, flags: list[str]) -> bool:
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch, "probe.c")
+            source.write_text(program)
+            command = [*self.compiler, str(source), "-o", str(source.with_suffix("")), *flags]
+            try:
+                return subprocess.run(command, capture_output=True).returncode == 0
+            except OSError:
+                return False
+
+
+def library_flags(library: Library) -> list[str]:
+    if library.pkg_config and shutil.which("pkg-config"):
+        wanted = f"{library.pkg_config} >= {library.minimum}"
+        command = ["pkg-config", "--cflags", "--libs", wanted]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.split()
+    return list(library.link)
+
+
+def system_flags(libraries: tuple[Library, ...]) -> tuple[list[str], list[str]]:
+    """Return (compiler flags, linker flags) of the libraries together."""
+    flags = [flag for library in libraries for flag in library_flags(library)]
+    compiling = [flag for flag in flags if flag.startswith(("-I", "-D"))]
+    return compiling, [flag for flag in flags if flag not in compiling]
+
+
+class BuildCore(build_ext):
+    """build_ext that probes first, gives llhttp flags of its own and compiles on all cores."""
+
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        # An editable install would compile into a throw-away folder; objects are worth keeping.
+        tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}{sys.abiflags}"
+        self.build_temp = os.path.join("build", flavour(), f"temp.{tag}")
+
+    def build_extension(self, ext: Extension) -> None:
+        self.stop_unless_complete()
+        try:
+            llhttp = fetch_llhttp.locate(ROOT)
+        except fetch_llhttp.LlhttpError as error:
+            raise SystemExit(f"cdaphne: {error}") from None
+        library_compile, library_link = system_flags(LIBRARIES)
+        compile_flags, link_flags = FLAVOURS[flavour()]
+        common = [*LANGUAGE, *compile_flags, *library_compile]
+        python = [f"-isystem{path}" for path in python_includes()]
+        system = python + [f"-isystem{path}" for path in llhttp.include_dirs]
+        ours = [*common, *WARNINGS, *system]
+        if switch("CD_WERROR") or switch("CI"):
+            ours.append("-Werror")
+        sources = list(ext.sources)
+        ext.extra_objects = self.compile_all(ext, sources, ours) + self.compile_all(ext, llhttp.sources, [*common, "-w", *system])
+        ext.extra_link_args = [*link_flags, *hardening(), *library_link, *llhttp.link_args]
+        ext.sources = []  # all compiled: what is left is the link
+        self.force = True  # the file in place may be newer and yet of another flavour
+        super().build_extension(ext)
+        ext.sources = sources
+
+    def stop_unless_complete(self) -> None:
+        compiler = list(self.compiler.compiler)  # e.g. ["gcc", "-pthread", ...]
+        absent = Probe(compiler, python_includes()).missing(LIBRARIES)
+        if absent:
+            names = ", ".join(what for what, _ in absent)
+            packages = " ".join(package for _, package in absent)
+            raise SystemExit(f"cdaphne: not found: {names}. Install it with: apt-get install {packages}")
+
+    def compile_all(self, ext: Extension, sources: list[str], flags: list[str]) -> list[str]:
+        def compile_one(source: str) -> str:
+            (made,) = self.compiler.object_filenames([inside(source)], output_dir=self.build_temp)
+            if self.force or stale(made, [source, *ext.depends]):
+                self.compiler.compile([inside(source)], self.build_temp, ext.define_macros, ext.include_dirs, extra_postargs=flags)
+            return str(made)
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            return list(pool.map(compile_one, sources))
+
+
+def python_includes() -> list[str]:
+    paths = (sysconfig.get_path("include"), sysconfig.get_path("platinclude"))
+    return list(dict.fromkeys(paths))
+
+
+def hardening() -> list[str]:
+    return ["-Wl,-z,relro", "-Wl,-z,now"] if sys.platform.startswith("linux") else []
+
+
+def inside(path: str) -> str:
+    """Relative to the project where it can be: the object's path is made from it."""
+    return os.path.relpath(path, ROOT) if Path(path).resolve().is_relative_to(ROOT) else path
+
+
+def stale(made: str, sources: list[str]) -> bool:
+    if not os.path.exists(made):
+        return True
+    return any(os.path.getmtime(source) > os.path.getmtime(made) for source in sources)
+
+
+class Build(build):
+    """build below build/<flavour>, from a clean copy: a module removed here must leave the wheel too."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.build_base = os.path.join("build", flavour())
+
+    def run(self) -> None:
+        if os.path.isdir(self.build_lib):
+            shutil.rmtree(self.build_lib)
+        super().run()
+
+
+class Sdist(sdist):
+    """sdist that carries llhttp with its licence, so that building from it needs no network."""
+
+    def make_release_tree(self, base_dir: str, files: list[str]) -> None:
+        super().make_release_tree(base_dir, files)
+        carried = Path(base_dir, "third_party", "llhttp")
+        shutil.copytree(fetch_llhttp.bundled(ROOT), carried, dirs_exist_ok=True)
+        # At the top as well: there setuptools finds it, and a wheel made from the sdist carries it.
+        shutil.copy(carried / "LICENSE", Path(base_dir, "LICENSE.llhttp"))
+
+
+def core() -> Extension:
+    def paths(pattern: str) -> list[str]:
+        return sorted(str(path.relative_to(ROOT)) for path in (ROOT / "csrc").glob(pattern))
+
+    return Extension(
+        "pyasgi._core",
+        sources=paths("core/*.c") + paths("bridge/*.c"),
+        depends=[*paths("**/*.h"), *paths("**/*.def"), "pyasgi/__init__.py", "setup.py"],
+        include_dirs=["csrc", "csrc/core", "csrc/bridge"],
+        define_macros=[("CD_VERSION", f'"{version()}"')],
+    )
+
+
+if __name__ == "__main__":
+    os.chdir(ROOT)
+    setup(version=version(), ext_modules=[core()], cmdclass={"build": Build, "build_ext": BuildCore, "sdist": Sdist})
