@@ -1,0 +1,87 @@
+/*
+ * buf.c - a byte queue in one heap block.
+ *
+ * Output waits in one, and so does input that a protocol cannot take yet. The block doubles, and goes back to the heap as soon as the
+ * queue is empty: thousands of idle connections must not keep the memory of their last request. Consuming moves an index;
+ * bytes are moved to the front only when room is needed at the end, so a byte moves less than twice on average.
+ */
+#include "buf.h"
+
+#include "cdaphne.h"
+#include "mem.h"
+
+#include <string.h>
+
+enum { FIRST_SIZE = 512 };
+
+void cd_buf_init(cd_buf *b)
+{
+    *b = (cd_buf){0};
+}
+
+void cd_buf_dispose(cd_buf *b)
+{
+    if (b->block != NULL)
+        CD_LIVE(buffers, -1);
+    cd_free(b->block);
+    cd_buf_init(b);
+}
+
+static int grow(cd_buf *b, size_t n)
+{
+    size_t length = cd_buf_length(b);
+    size_t size = b->size ? b->size : FIRST_SIZE;
+    if (n > SIZE_MAX / 2 - length)
+        return CD_NOMEM;
+    while (size < length + n)
+        size *= 2;
+    uint8_t *block = cd_alloc(size);
+    if (block == NULL)
+        return CD_NOMEM;
+    if (b->block == NULL)
+        CD_LIVE(buffers, 1);
+    else
+        memcpy(block, cd_buf_data(b), length);
+    cd_free(b->block);
+    *b = (cd_buf){.block = block, .end = length, .size = size};
+    return CD_OK;
+}
+
+uint8_t *cd_buf_reserve(cd_buf *b, size_t n)
+{
+    if (b->size - b->end >= n && b->block != NULL)
+        return b->block + b->end;
+    size_t length = cd_buf_length(b);
+    if (b->start >= length && b->size >= length + n && b->block != NULL) {
+        memmove(b->block, cd_buf_data(b), length);
+        b->start = 0;
+        b->end = length;
+    } else if (grow(b, n) < 0) {
+        return NULL;
+    }
+    return b->block + b->end;
+}
+
+void cd_buf_commit(cd_buf *b, size_t n)
+{
+    b->end += n;
+}
+
+int cd_buf_append(cd_buf *b, const void *p, size_t n)
+{
+    if (n == 0)
+        return CD_OK;
+    uint8_t *room = cd_buf_reserve(b, n);
+    if (room == NULL)
+        return CD_NOMEM;
+    memcpy(room, p, n);
+    cd_buf_commit(b, n);
+    return CD_OK;
+}
+
+void cd_buf_consume(cd_buf *b, size_t n)
+{
+    b->start += n;
+    if (b->start == b->end)
+        cd_buf_dispose(b);
+}

@@ -1,0 +1,484 @@
+/*
+ * conn.c - between a transport and a protocol: reading, writing, back-pressure, one deadline, and an orderly end.
+ *
+ * Input goes through the loop's scratch buffer straight into the protocol; only what the protocol cannot take yet (pipelined requests
+ * behind one that is being answered) is kept here, up to read_ahead_size. Reading stays armed while an application
+ * computes, because that is how a client's leaving is noticed.
+ *
+ * Output is a queue of two kinds of bytes in order: small ones copied together, large ones pinned where the application has them.
+ * Everything queued in a turn leaves in one sendmsg. A connection that waits for its peer to read looks every write_timeout whether the
+ * peer took at least write_min_rate, and gives it up if not.
+ *
+ * An end is either an abort (transport closed with a reset, output lost) or a close: write the rest, say FIN, and if
+ * the peer may still be sending wait for its FIN, because closing a socket with unread input makes the kernel send a reset that
+ * can destroy the response on its way (RFC 9112, 9.6). The struct itself is freed by its job, in dispatch: whoever is up the stack may
+ * still look at `state`.
+ */
+#include "conn.h"
+
+#include "http1.h"
+#include "mem.h"
+#include "server.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { IOV_COUNT = 64 };
+
+/* ---- arming ---- */
+
+static void arm(cd_conn *c)
+{
+    bool reading = (c->state == CD_CONN_OPEN && c->want_read && !c->full && !c->ended) ||
+                   (c->state == CD_CONN_LINGER);
+    unsigned events = (reading ? CD_READ : 0u) | (c->blocked ? CD_WRITE : 0u);
+    if (events == c->armed || c->state == CD_CONN_CLOSED)
+        return;
+    c->armed = events & 3u;
+    c->transport->ops->want(c->transport, (int)events);
+}
+
+static void set_timer(cd_conn *c)
+{
+    double first = c->deadline;
+    if (c->write_check != 0 && (first == 0 || c->write_check < first))
+        first = c->write_check;
+    if (first == 0)
+        cd_timer_stop(&c->timer);
+    else
+        cd_timer_set(&c->timer, first > cd_loop_now(c->loop) ? first - cd_loop_now(c->loop) : 1e-3);
+}
+
+void cd_conn_deadline(cd_conn *c, double seconds)
+{
+    c->deadline = seconds > 0 ? cd_loop_now(c->loop) + seconds : 0;
+    set_timer(c);
+}
+
+/* ---- the end ---- */
+
+static void release_pieces(cd_conn *c)
+{
+    for (size_t i = c->piece_head; i < c->piece_tail; i++)
+        cd_server_release(c->server, c->pieces[i].token);
+    CD_LIVE(chunks, -(long)(c->piece_tail - c->piece_head));
+    cd_free(c->pieces);
+    c->pieces = NULL;
+    c->piece_head = c->piece_tail = c->piece_size = 0;
+}
+
+static void end(cd_conn *c, bool reset)
+{
+    if (c->state == CD_CONN_CLOSED)
+        return;
+    c->state = CD_CONN_CLOSED;
+    c->protocol->close(c);
+    c->transport->ops->close(c->transport, reset);
+    c->transport = NULL;
+    cd_timer_dispose(&c->timer);
+    release_pieces(c);
+    cd_buf_dispose(&c->copy);
+    c->out_size = c->copy_tail = 0;
+    cd_list_remove(&c->flush_link);
+    cd_job_cancel(&c->job);
+    cd_job_post(c->loop, &c->job);
+}
+
+static void dispose(cd_conn *c)
+{
+    cd_server *server = c->server;
+    cd_buf_dispose(&c->in);
+    cd_server_release(server, c->cache);
+    cd_list_remove(&c->link);
+    cd_free(c);
+    CD_LIVE(connections, -1);
+    cd_server_conn_closed(server);
+}
+
+static void end_written(cd_conn *c)
+{
+    if (!c->linger || c->ended) {
+        end(c, false);
+        return;
+    }
+    c->state = CD_CONN_LINGER;
+    c->transport->ops->shutdown(c->transport);
+    cd_conn_deadline(c, c->server->limits.linger_timeout);
+    arm(c);
+}
+
+static void flush_later(cd_conn *c)
+{
+    if (cd_list_empty(&c->flush_link))
+        cd_list_append(&c->loop->flushes, &c->flush_link);
+}
+
+void cd_conn_close(cd_conn *c, bool linger)
+{
+    if (c->state != CD_CONN_OPEN)
+        return;
+    c->state = CD_CONN_CLOSING;
+    c->linger = linger;
+    c->deadline = 0;
+    set_timer(c);
+    arm(c);
+    flush_later(c);
+}
+
+void cd_conn_abort(cd_conn *c)
+{
+    end(c, true);
+}
+
+/* ---- reading ---- */
+
+/* Offers bytes to the protocol. What it left belongs into c->in; more than read_ahead_size of it stops the reading. */
+static size_t feed(cd_conn *c, const uint8_t *p, size_t n)
+{
+    size_t used = c->protocol->input(c, p, n);
+    return c->state == CD_CONN_OPEN ? used : n;
+}
+
+static void check_full(cd_conn *c)
+{
+    c->full = cd_buf_length(&c->in) >= c->server->limits.read_ahead_size;
+    arm(c);
+}
+
+static void keep(cd_conn *c, const uint8_t *p, size_t n)
+{
+    if (cd_buf_append(&c->in, p, n) < 0)
+        cd_conn_abort(c);
+    else
+        check_full(c);
+}
+
+static void on_end_of_file(cd_conn *c, bool reset)
+{
+    c->ended = 1;
+    if (c->state == CD_CONN_OPEN)
+        c->protocol->eof(c, reset);
+    else
+        end(c, false);
+    arm(c);
+}
+
+static void read_input(cd_conn *c)
+{
+    ssize_t n = c->transport->ops->read(c->transport, c->loop->scratch, CD_SCRATCH_SIZE);
+    if (n == CD_AGAIN)
+        return;
+    if (n <= 0) {
+        on_end_of_file(c, n < 0);
+        return;
+    }
+    if (c->state != CD_CONN_OPEN)
+        return; /* lingering: whatever still comes is for nobody */
+    size_t used = 0;
+    if (cd_buf_length(&c->in) == 0)
+        used = feed(c, c->loop->scratch, (size_t)n);
+    if (used < (size_t)n && c->state == CD_CONN_OPEN)
+        keep(c, c->loop->scratch + used, (size_t)n - used);
+}
+
+static void resume(cd_conn *c)
+{
+    if (c->state != CD_CONN_OPEN)
+        return;
+    size_t length = cd_buf_length(&c->in);
+    if (length > 0) {
+        size_t used = feed(c, cd_buf_data(&c->in), length);
+        cd_buf_consume(&c->in, used);
+    }
+    check_full(c);
+}
+
+static void on_job(cd_job *job)
+{
+    cd_conn *c = cd_container(job, cd_conn, job);
+    if (c->state == CD_CONN_CLOSED)
+        dispose(c);
+    else
+        resume(c);
+}
+
+void cd_conn_resume(cd_conn *c)
+{
+    cd_job_post(c->loop, &c->job);
+}
+
+void cd_conn_resume_later(cd_conn *c)
+{
+    cd_job_defer(c->loop, &c->job);
+}
+
+void cd_conn_want_read(cd_conn *c, bool on)
+{
+    c->want_read = on;
+    arm(c);
+}
+
+void cd_conn_on_io(cd_conn *c, int events)
+{
+    if (events & CD_WRITE)
+        cd_conn_flush(c);
+    if ((events & CD_READ) && (c->armed & CD_READ) && c->state != CD_CONN_CLOSED)
+        read_input(c);
+}
+
+/* ---- writing ---- */
+
+uint8_t *cd_conn_reserve(cd_conn *c, size_t n)
+{
+    return cd_buf_reserve(&c->copy, n);
+}
+
+void cd_conn_commit(cd_conn *c, size_t n)
+{
+    cd_buf_commit(&c->copy, n);
+    c->copy_tail += n;
+    c->out_size += n;
+    flush_later(c);
+}
+
+int cd_conn_put(cd_conn *c, const void *p, size_t n)
+{
+    if (n == 0)
+        return CD_OK;
+    uint8_t *room = cd_conn_reserve(c, n);
+    if (room == NULL)
+        return CD_NOMEM;
+    memcpy(room, p, n);
+    cd_conn_commit(c, n);
+    return CD_OK;
+}
+
+static int grow_pieces(cd_conn *c)
+{
+    size_t used = c->piece_tail - c->piece_head;
+    if (c->piece_tail < c->piece_size)
+        return CD_OK;
+    if (c->piece_head > used) {
+        memmove(c->pieces, c->pieces + c->piece_head, used * sizeof *c->pieces);
+        c->piece_head = 0;
+        c->piece_tail = used;
+        return CD_OK;
+    }
+    size_t size = c->piece_size ? 2 * c->piece_size : 4;
+    cd_piece *pieces = cd_realloc(c->pieces, size * sizeof *pieces);
+    if (pieces == NULL)
+        return CD_NOMEM;
+    c->pieces = pieces;
+    c->piece_size = size;
+    return CD_OK;
+}
+
+int cd_conn_put_chunk(cd_conn *c, cd_chunk chunk)
+{
+    if (chunk.token == NULL)
+        return cd_conn_put(c, chunk.p, chunk.n);
+    if (grow_pieces(c) < 0 || cd_server_expect_release(c->server) < 0)
+        return CD_NOMEM;
+    c->pieces[c->piece_tail++] = (cd_piece){
+        .p = chunk.p, .n = chunk.n, .before = c->copy_tail, .token = chunk.token};
+    c->copy_tail = 0;
+    c->out_size += chunk.n;
+    CD_LIVE(chunks, 1);
+    flush_later(c);
+    return CD_OK;
+}
+
+int cd_conn_pressure(cd_conn *c)
+{
+    if (c->out_size < c->server->limits.write_high_water)
+        return CD_OK;
+    c->above_high_water = 1;
+    return CD_AGAIN;
+}
+
+static int gather(cd_conn *c, struct iovec *iov)
+{
+    int count = 0;
+    uint8_t *copy = c->copy.block == NULL ? NULL : cd_buf_data(&c->copy);
+    for (size_t i = c->piece_head; i < c->piece_tail && count < IOV_COUNT - 2; i++) {
+        cd_piece *piece = &c->pieces[i];
+        if (piece->before > 0)
+            iov[count++] = (struct iovec){copy, piece->before};
+        if (piece->before > 0)
+            copy += piece->before;
+        iov[count++] = (struct iovec){(void *)piece->p, piece->n};
+        if (i + 1 < c->piece_tail && count >= IOV_COUNT - 2)
+            return count;
+    }
+    if (c->copy_tail > 0)
+        iov[count++] = (struct iovec){copy, c->copy_tail};
+    return count;
+}
+
+static size_t least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Takes n written bytes off the queue. */
+static void consume(cd_conn *c, size_t n)
+{
+    c->out_size -= n;
+    c->written += n;
+    while (c->piece_head < c->piece_tail) {
+        cd_piece *piece = &c->pieces[c->piece_head];
+        size_t copied = least(n, piece->before);
+        cd_buf_consume(&c->copy, copied);
+        piece->before -= copied;
+        n -= copied;
+        size_t pinned = least(n, piece->n);
+        piece->p += pinned;
+        piece->n -= pinned;
+        n -= pinned;
+        if (piece->before > 0 || piece->n > 0)
+            return;
+        cd_server_release(c->server, piece->token);
+        CD_LIVE(chunks, -1);
+        c->piece_head++;
+    }
+    c->piece_head = c->piece_tail = 0;
+    if (n > 0) {
+        cd_buf_consume(&c->copy, n);
+        c->copy_tail -= n;
+    }
+}
+
+static void watch_stall(cd_conn *c)
+{
+    double span = c->server->limits.write_timeout;
+    if (c->out_size == 0)
+        c->write_check = 0;
+    else if (c->write_check == 0 && span > 0) {
+        c->write_check = cd_loop_now(c->loop) + span;
+        c->written = 0;
+        set_timer(c);
+    }
+}
+
+static void after_write(cd_conn *c)
+{
+    watch_stall(c);
+    arm(c);
+    if (c->above_high_water && c->out_size <= c->server->limits.write_low_water) {
+        c->above_high_water = 0;
+        if (c->state == CD_CONN_OPEN)
+            c->protocol->drained(c);
+    }
+    if (c->out_size > 0)
+        return;
+    if (c->piece_size > 0)
+        release_pieces(c);
+    if (c->state == CD_CONN_CLOSING)
+        end_written(c);
+    else if (c->state == CD_CONN_OPEN)
+        c->protocol->flushed(c);
+}
+
+static void write_failed(cd_conn *c)
+{
+    if (c->state == CD_CONN_OPEN)
+        c->protocol->eof(c, true);
+    end(c, true);
+}
+
+void cd_conn_flush(cd_conn *c)
+{
+    struct iovec iov[IOV_COUNT];
+    c->blocked = 0;
+    while (c->out_size > 0 && c->state != CD_CONN_CLOSED) {
+        ssize_t n = c->transport->ops->writev(c->transport, iov, gather(c, iov));
+        if (n == CD_GONE) {
+            write_failed(c);
+            return;
+        }
+        if (n == CD_AGAIN) {
+            c->blocked = 1;
+            break;
+        }
+        consume(c, (size_t)n);
+    }
+    if (c->state != CD_CONN_CLOSED)
+        after_write(c);
+}
+
+/* ---- the deadline ---- */
+
+static bool stalled(cd_conn *c)
+{
+    cd_limits *limits = &c->server->limits;
+    if ((double)c->written >= limits->write_timeout * (double)limits->write_min_rate && c->written > 0) {
+        c->written = 0;
+        c->write_check = cd_loop_now(c->loop) + limits->write_timeout;
+        return false;
+    }
+    cd_conn_log(c, CD_INFO,
+                "Connection of %s closed: it took %llu bytes in %g s, with %zu waiting (--write-timeout)",
+                c->client.host[0] ? c->client.host : "a unix socket", (unsigned long long)c->written,
+                limits->write_timeout, c->out_size);
+    return true;
+}
+
+static void on_deadline(cd_timer *timer)
+{
+    cd_conn *c = cd_container(timer, cd_conn, timer);
+    double now = cd_loop_now(c->loop);
+    if (c->write_check != 0 && now >= c->write_check && stalled(c)) {
+        if (c->state == CD_CONN_OPEN)
+            c->protocol->eof(c, true);
+        end(c, true);
+        return;
+    }
+    if (c->deadline != 0 && now >= c->deadline) {
+        c->deadline = 0;
+        if (c->state == CD_CONN_LINGER)
+            end(c, false);
+        else if (c->state == CD_CONN_OPEN)
+            c->protocol->timeout(c);
+    }
+    if (c->state != CD_CONN_CLOSED)
+        set_timer(c);
+}
+
+/* ---- the beginning ---- */
+
+cd_conn *cd_conn_open(cd_server *server, cd_transport *transport, const cd_addr *client, const cd_addr *local)
+{
+    cd_conn *c = cd_zalloc(sizeof *c);
+    if (c == NULL || cd_server_expect_release(server) < 0) {
+        cd_free(c);
+        return NULL;
+    }
+    c->transport = transport;
+    c->protocol = &cd_http1_protocol;
+    c->server = server;
+    c->loop = server->loop;
+    c->client = *client;
+    c->server_addr = *local;
+    c->want_read = 1;
+    cd_list_init(&c->flush_link);
+    cd_list_append(&server->conns, &c->link);
+    server->conn_count++;
+    cd_job_init(&c->job, on_job);
+    cd_timer_init(&c->timer, c->loop, on_deadline);
+    transport->conn = c;
+    CD_LIVE(connections, 1);
+    cd_http1_open(c);
+    arm(c);
+    return c;
+}
+
+void cd_conn_log(cd_conn *c, enum cd_level level, const char *format, ...)
+{
+    char line[512];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    cd_server_log(c->server, level, "%s", line);
+}

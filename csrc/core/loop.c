@@ -1,0 +1,286 @@
+/*
+ * loop.c - the turn of the loop: poll, then dispatch.
+ *
+ * libev waits and tells who is ready; everything that has to call the application is posted as a job and run by cd_loop_dispatch, so that
+ * no parser is ever re-entered and nothing that one stands on is freed. Output is written at the end of the dispatch and again before
+ * the next wait (for what tasks sent in between): one writev per connection and turn.
+ *
+ * The wait comes in two steps. First without blocking, which under load is all there is; only if that brought nothing does the thread
+ * sleep, with the caller's hooks around it. They release the GIL: doing so every turn would let a busy worker thread hold the loop
+ * up for a whole switch interval.
+ *
+ * The loop knows no Python, no servers and no protocols. Watches are for descriptors of others (asyncio's add_reader); they are collected,
+ * not called.
+ */
+#include "loop.h"
+
+#include "conn.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <time.h>
+
+struct cd_watch {
+    ev_io io;
+    cd_list link; /* in loop->fired */
+    cd_loop *loop;
+    void *data;
+    int fd, fired;
+};
+
+const char *cd_libev_version(void)
+{
+    return ev_version_major() == 4 && ev_version_minor() == 33 ? "4.33" : "4";
+}
+
+double cd_loop_now(const cd_loop *loop)
+{
+    return ev_now(loop->ev);
+}
+
+double cd_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* ---- jobs ---- */
+
+void cd_job_init(cd_job *job, void (*run)(cd_job *))
+{
+    cd_list_init(&job->link);
+    job->run = run;
+}
+
+static void post(cd_list *list, cd_job *job)
+{
+    if (cd_list_empty(&job->link))
+        cd_list_append(list, &job->link);
+}
+
+void cd_job_post(cd_loop *loop, cd_job *job)
+{
+    post(&loop->jobs, job);
+}
+
+void cd_job_defer(cd_loop *loop, cd_job *job)
+{
+    post(&loop->later, job);
+}
+
+void cd_job_end(cd_loop *loop, cd_job *job)
+{
+    post(&loop->ends, job);
+}
+
+void cd_job_cancel(cd_job *job)
+{
+    cd_list_remove(&job->link);
+}
+
+static void run_jobs(cd_list *jobs)
+{
+    while (!cd_list_empty(jobs)) {
+        cd_job *job = cd_container(jobs->next, cd_job, link);
+        cd_list_remove(&job->link);
+        job->run(job);
+    }
+}
+
+/* ---- loop ---- */
+
+static void on_async(struct ev_loop *ev, ev_async *watcher, int events)
+{
+    (void)ev, (void)events;
+    cd_container(watcher, cd_loop, async)->woken = true;
+}
+
+static void on_timeout(struct ev_loop *ev, ev_timer *watcher, int events)
+{
+    (void)ev, (void)events;
+    cd_container(watcher, cd_loop, timeout)->woken = true;
+}
+
+static void release_cb(struct ev_loop *ev) EV_NOEXCEPT
+{
+    cd_loop *loop = ev_userdata(ev);
+    if (loop->sleep != NULL)
+        loop->sleep(loop->arg);
+}
+
+static void acquire_cb(struct ev_loop *ev) EV_NOEXCEPT
+{
+    cd_loop *loop = ev_userdata(ev);
+    if (loop->wake != NULL)
+        loop->wake(loop->arg);
+}
+
+static int start_ev(cd_loop *loop)
+{
+    /* No environment, so that LIBEV_FLAGS cannot change a server; no timerfd: a descriptor per loop for wall-clock jumps we ignore. */
+    loop->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOTIMERFD);
+    if (loop->ev == NULL)
+        return CD_SYSTEM;
+    ev_set_userdata(loop->ev, loop);
+    ev_async_init(&loop->async, on_async);
+    ev_async_start(loop->ev, &loop->async);
+    ev_init(&loop->timeout, on_timeout);
+    return CD_OK;
+}
+
+cd_loop *cd_loop_new(void)
+{
+    cd_loop *loop = cd_zalloc(sizeof *loop);
+    if (loop == NULL)
+        return NULL;
+    cd_list_init(&loop->jobs);
+    cd_list_init(&loop->later);
+    cd_list_init(&loop->flushes);
+    cd_list_init(&loop->ends);
+    cd_list_init(&loop->fired);
+    loop->scratch = cd_alloc(CD_SCRATCH_SIZE);
+    if (loop->scratch == NULL || start_ev(loop) < 0)
+        goto fail;
+    CD_LIVE(loops, 1);
+    return loop;
+
+fail:
+    cd_free(loop->scratch);
+    cd_free(loop);
+    return NULL;
+}
+
+void cd_loop_free(cd_loop *loop)
+{
+    if (loop == NULL)
+        return;
+    ev_async_stop(loop->ev, &loop->async);
+    ev_timer_stop(loop->ev, &loop->timeout);
+    ev_loop_destroy(loop->ev);
+    cd_free(loop->scratch);
+    cd_free(loop);
+    CD_LIVE(loops, -1);
+}
+
+void cd_loop_wake(cd_loop *loop)
+{
+    ev_async_send(loop->ev, &loop->async);
+}
+
+static void flush_all(cd_loop *loop)
+{
+    cd_list flushes;
+    cd_list_init(&flushes);
+    cd_list_move(&flushes, &loop->flushes);
+    while (!cd_list_empty(&flushes)) {
+        cd_conn *c = cd_container(flushes.next, cd_conn, flush_link);
+        cd_list_remove(&c->flush_link);
+        cd_conn_flush(c);
+    }
+    run_jobs(&loop->ends);
+}
+
+static bool idle(const cd_loop *loop)
+{
+    return !loop->woken && cd_list_empty(&loop->jobs) && cd_list_empty(&loop->fired) &&
+           cd_list_empty(&loop->flushes) && cd_list_empty(&loop->ends);
+}
+
+static void sleep_at_most(cd_loop *loop, double timeout)
+{
+    if (timeout > 0) {
+        ev_timer_set(&loop->timeout, timeout, 0);
+        ev_timer_start(loop->ev, &loop->timeout);
+    }
+    ev_set_loop_release_cb(loop->ev, release_cb, acquire_cb);
+    ev_run(loop->ev, EVRUN_ONCE);
+    ev_set_loop_release_cb(loop->ev, NULL, NULL);
+    ev_timer_stop(loop->ev, &loop->timeout);
+}
+
+void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*wake)(void *), void *arg)
+{
+    loop->polling = true;
+    loop->woken = false;
+    loop->sleep = sleep;
+    loop->wake = wake;
+    loop->arg = arg;
+    flush_all(loop);
+    cd_list_move(&loop->jobs, &loop->later);
+    ev_run(loop->ev, EVRUN_NOWAIT);
+    if (timeout != 0 && idle(loop))
+        sleep_at_most(loop, timeout);
+    loop->polling = false;
+}
+
+void cd_loop_dispatch(cd_loop *loop)
+{
+    run_jobs(&loop->jobs);
+    flush_all(loop);
+}
+
+/* ---- watches ---- */
+
+static int to_ev(int events)
+{
+    return (events & CD_READ ? EV_READ : 0) | (events & CD_WRITE ? EV_WRITE : 0);
+}
+
+static void on_watch(struct ev_loop *ev, ev_io *io, int events)
+{
+    (void)ev;
+    cd_watch *w = cd_container(io, cd_watch, io);
+    /* libev reports a descriptor that went bad as both: so does select() with an error condition. */
+    w->fired |= (events & EV_READ ? CD_READ : 0) | (events & EV_WRITE ? CD_WRITE : 0);
+    if (cd_list_empty(&w->link))
+        cd_list_append(&w->loop->fired, &w->link);
+}
+
+cd_watch *cd_watch_new(cd_loop *loop, int fd, int events, void *data)
+{
+    cd_watch *w = cd_zalloc(sizeof *w);
+    if (w == NULL)
+        return NULL;
+    w->loop = loop;
+    w->data = data;
+    w->fd = fd;
+    cd_list_init(&w->link);
+    ev_io_init(&w->io, on_watch, fd, to_ev(events));
+    if (events != 0)
+        ev_io_start(loop->ev, &w->io);
+    CD_LIVE(watches, 1);
+    return w;
+}
+
+void cd_watch_set(cd_watch *w, int events)
+{
+    ev_io_stop(w->loop->ev, &w->io);
+    ev_io_set(&w->io, w->fd, to_ev(events));
+    if (events != 0)
+        ev_io_start(w->loop->ev, &w->io);
+}
+
+void *cd_watch_data(const cd_watch *w)
+{
+    return w->data;
+}
+
+void cd_watch_free(cd_watch *w)
+{
+    ev_io_stop(w->loop->ev, &w->io);
+    cd_list_remove(&w->link);
+    cd_free(w);
+    CD_LIVE(watches, -1);
+}
+
+cd_watch *cd_loop_fired(cd_loop *loop, int *events)
+{
+    if (cd_list_empty(&loop->fired))
+        return NULL;
+    cd_watch *w = cd_container(loop->fired.next, cd_watch, link);
+    cd_list_remove(&w->link);
+    *events = w->fired;
+    w->fired = 0;
+    return w;
+}

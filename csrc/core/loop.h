@@ -1,0 +1,52 @@
+/* The inside of cd_loop, for the core's own files. */
+#ifndef CD_LOOP_H
+#define CD_LOOP_H
+
+#include "cdaphne.h"
+#include "list.h"
+
+#include <ev.h>
+
+/*
+ * Work for the dispatch phase. Parsers and timers never call out: they post. A job is embedded in what it works on; posting it twice is
+ * posting it once; run() may free what it is part of.
+ */
+typedef struct cd_job cd_job;
+struct cd_job {
+    cd_list link;
+    void (*run)(cd_job *job);
+};
+
+enum { CD_SCRATCH_SIZE = 65536 };
+
+struct cd_loop {
+    struct ev_loop *ev;
+    ev_async async;
+    ev_timer timeout;  /* ends a poll */
+    cd_list jobs;      /* run in this dispatch, also when posted during it */
+    cd_list later;     /* run in the next dispatch; the poll before it does not sleep */
+    cd_list flushes;   /* connections with output that is to be written */
+    cd_list ends;      /* run once at the end of the turn, after the output (log lines) */
+    cd_list fired;     /* watches that fired in this poll */
+    void (*sleep)(void *), (*wake)(void *);
+    void *arg;
+    bool polling;      /* in the poll phase: nobody may be called */
+    bool woken;        /* cd_loop_wake was called, or the time is up */
+    uint8_t *scratch;  /* CD_SCRATCH_SIZE bytes that every read goes through first */
+};
+
+void cd_job_init(cd_job *job, void (*run)(cd_job *));
+void cd_job_post(cd_loop *loop, cd_job *job);
+/* In the next turn, after everybody else had theirs. */
+void cd_job_defer(cd_loop *loop, cd_job *job);
+/* At the end of this turn, or before the next sleep. */
+void cd_job_end(cd_loop *loop, cd_job *job);
+/* Forgets a posted job: before its memory goes. */
+void cd_job_cancel(cd_job *job);
+
+/* Seconds on the loop's clock, as of the last poll: for deadlines. */
+double cd_loop_now(const cd_loop *loop);
+/* Seconds on the monotonic clock, now: for durations. */
+double cd_clock(void);
+
+#endif

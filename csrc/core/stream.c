@@ -1,0 +1,352 @@
+/*
+ * stream.c - what all streams share: the two sides of their life, the queue of callbacks, and the order of events.
+ *
+ * A stream has a wire side and an application side, and either may end first: a client leaves while the application computes, or
+ * the application has answered and goes on working. The stream is freed when both have ended, after on_gone.
+ *
+ * receive() is a FIFO (ASGI): what was queued is delivered in order, also after the response is complete or the client has gone; then
+ * one disconnect; then nothing, for ever. Body bytes are handed out in slices of request_buffer_size; a slice stays in place until
+ * the next pull, because the bridge reads it without a copy of ours. What a WebSocket queues is known to ws.c only.
+ *
+ * Parsers call cd_stream_post and cd_stream_wake; the callbacks themselves are called by the stream's job, in dispatch.
+ */
+#include "stream.h"
+
+#include "conn.h"
+#include "mem.h"
+#include "server.h"
+
+#include <string.h>
+
+/* ---- life ---- */
+
+static void on_timer(cd_timer *timer)
+{
+    cd_stream *s = cd_container(timer, cd_stream, timer);
+    if (s->conn != NULL) {
+        s->ops->timeout(s);
+        return;
+    }
+    s->cancel_why = CD_CANCEL_OUTSTAYED;
+    cd_stream_post(s, CD_POST_CANCEL);
+}
+
+static void dispose(cd_stream *s)
+{
+    cd_server *server = s->server;
+    cd_timer_dispose(&s->timer);
+    cd_job_cancel(&s->job);
+    cd_list_remove(&s->link);
+    cd_buf_dispose(&s->in);
+    cd_buf_dispose(&s->response_head);
+    cd_arena_dispose(&s->arena);
+    cd_free(s);
+    server->stream_count--;
+    CD_LIVE(streams, -1);
+}
+
+static void report_access(cd_stream *s)
+{
+    unsigned due = s->access_due;
+    s->access_due = 0;
+    for (int action = CD_COMPLETE; action <= CD_DISCONNECTED; action++) {
+        cd_access access = {.action = (enum cd_action)action,
+                            .head = &s->head,
+                            .status = s->status,
+                            .size = s->sent,
+                            .duration = cd_clock() - s->opened};
+        if (due & 1u << action)
+            s->server->ops->on_access(s->server->data, &access);
+    }
+}
+
+static void call_back(cd_stream *s)
+{
+    const cd_ops *ops = s->server->ops;
+    unsigned posted = s->posted;
+    s->posted = 0;
+    if (posted & CD_POST_OPEN) {
+        s->opened_up = 1;
+        ops->on_open(s->server->data, s, &s->head);
+    }
+    if ((posted & CD_POST_READY) && !s->finished)
+        ops->on_ready(s, s->data);
+    if ((posted & CD_POST_DRAIN) && !s->finished)
+        ops->on_drain(s, s->data);
+    if ((posted & CD_POST_CANCEL) && !s->finished)
+        ops->on_cancel(s, s->data, (enum cd_cancel)s->cancel_why);
+}
+
+static void on_job(cd_job *job)
+{
+    cd_stream *s = cd_container(job, cd_stream, job);
+    call_back(s);
+    report_access(s);
+    if (!s->finished || s->conn != NULL || s->posted != 0 || s->access_due != 0)
+        return;
+    if (s->opened_up)
+        s->server->ops->on_gone(s, s->data);
+    dispose(s);
+}
+
+cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops)
+{
+    cd_stream *s = cd_zalloc(sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->ops = ops;
+    s->conn = conn;
+    s->server = conn->server;
+    s->head.client = &conn->client;
+    s->head.server = &conn->server_addr;
+    s->head.cache = &conn->cache;
+    s->opened = cd_clock();
+    cd_list_append(&s->server->streams, &s->link);
+    s->server->stream_count++;
+    cd_job_init(&s->job, on_job);
+    cd_timer_init(&s->timer, conn->loop, on_timer);
+    cd_arena_init(&s->arena);
+    CD_LIVE(streams, 1);
+    return s;
+}
+
+void cd_stream_post(cd_stream *s, unsigned what)
+{
+    s->posted |= what & 15u;
+    cd_job_post(s->server->loop, &s->job);
+}
+
+void cd_stream_wake(cd_stream *s)
+{
+    if (!s->starved)
+        return;
+    s->starved = 0;
+    cd_stream_post(s, CD_POST_READY);
+}
+
+cd_str cd_stream_dup(cd_stream *s, cd_str text)
+{
+    char *copy = cd_arena_alloc(&s->arena, text.n);
+    if (copy == NULL)
+        return (cd_str){NULL, 0};
+    if (text.n > 0)
+        memcpy(copy, text.p, text.n);
+    return (cd_str){copy, text.n};
+}
+
+void cd_stream_disconnect(cd_stream *s, int code, cd_str reason)
+{
+    if (s->disconnect_due)
+        return;
+    s->disconnect_due = 1;
+    s->close_code = code;
+    s->close_reason = cd_stream_dup(s, reason);
+    if (s->close_reason.p == NULL)
+        s->close_reason.n = 0;
+    cd_stream_wake(s);
+}
+
+/* Scope and access log still want the addresses when the connection has gone. */
+static void keep_addresses(cd_stream *s)
+{
+    cd_addr *copy = cd_arena_alloc(&s->arena, 2 * sizeof *copy);
+    static const cd_addr unknown = {.port = -1};
+    if (copy == NULL) {
+        s->head.client = s->head.server = &unknown;
+        return;
+    }
+    copy[0] = *s->head.client;
+    copy[1] = *s->head.server;
+    s->head.client = &copy[0];
+    s->head.server = &copy[1];
+}
+
+void cd_stream_detach(cd_stream *s, bool client_gone)
+{
+    if (s->conn == NULL)
+        return;
+    if (!s->finished || s->access_due)
+        keep_addresses(s);
+    s->head.cache = NULL;
+    s->conn = NULL;
+    cd_timer_stop(&s->timer);
+    cd_stream_disconnect(s, 1006, (cd_str){NULL, 0});
+    if (s->blocked)
+        cd_stream_post(s, CD_POST_DRAIN);
+    if (client_gone && !s->finished)
+        cd_timer_set(&s->timer, s->server->limits.application_close_timeout);
+    cd_stream_post(s, 0);
+}
+
+void cd_stream_finish(cd_stream *s, bool failed)
+{
+    if (s->finished)
+        return;
+    s->finished = 1;
+    if (s->conn != NULL)
+        s->ops->finish(s, failed);
+    cd_stream_post(s, 0);
+}
+
+void cd_stream_set_data(cd_stream *s, void *data)
+{
+    s->data = data;
+}
+
+/* ---- events ---- */
+
+static bool body_readable(const cd_stream *s)
+{
+    return cd_buf_length(&s->in) > s->taken || (s->body_complete && !s->end_taken);
+}
+
+static void take_body(cd_stream *s, cd_event *event)
+{
+    size_t length = cd_buf_length(&s->in);
+    size_t n = length < s->server->limits.request_buffer_size ? length
+                                                              : s->server->limits.request_buffer_size;
+    event->kind = CD_EVENT_REQUEST;
+    event->data = (cd_str){n > 0 ? (const char *)cd_buf_data(&s->in) : NULL, n};
+    event->more = !(s->body_complete && n == length);
+    s->end_taken = !event->more;
+    s->taken = n;
+}
+
+static bool input_readable(const cd_stream *s)
+{
+    return s->ops->message != NULL ? s->ops->message((cd_stream *)s, NULL) : body_readable(s);
+}
+
+static bool take_input(cd_stream *s, cd_event *event)
+{
+    if (s->ops->message != NULL)
+        return s->ops->message(s, event);
+    if (!body_readable(s))
+        return false;
+    take_body(s, event);
+    return true;
+}
+
+bool cd_stream_readable(const cd_stream *s)
+{
+    return s->connect_due || input_readable(s) || (s->disconnect_due && !s->disconnect_taken);
+}
+
+static bool take_disconnect(cd_stream *s, cd_event *event)
+{
+    if (!s->disconnect_due || s->disconnect_taken)
+        return false;
+    s->disconnect_taken = 1;
+    event->kind = CD_EVENT_DISCONNECT;
+    event->code = s->close_code;
+    event->data = s->close_reason;
+    return true;
+}
+
+static bool take(cd_stream *s, cd_event *event)
+{
+    if (s->connect_due) {
+        s->connect_due = 0;
+        event->kind = CD_EVENT_CONNECT;
+        return true;
+    }
+    return take_input(s, event) || take_disconnect(s, event);
+}
+
+int cd_stream_next(cd_stream *s, cd_event *event)
+{
+    *event = (cd_event){0};
+    if (s->ops->message == NULL && s->taken > 0) {
+        cd_buf_consume(&s->in, s->taken);
+        s->taken = 0;
+    }
+    bool got = take(s, event);
+    s->starved = !got;
+    if (s->conn != NULL)
+        s->ops->pulled(s);
+    return got;
+}
+
+/* ---- output ---- */
+
+int cd_stream_start(cd_stream *s, int status, const cd_header *headers, size_t count)
+{
+    return s->conn == NULL ? CD_GONE : s->ops->start(s, status, headers, count);
+}
+
+static int remember_pressure(cd_stream *s, int code)
+{
+    s->blocked = code == CD_AGAIN;
+    return code;
+}
+
+int cd_stream_write(cd_stream *s, cd_chunk chunk, bool more)
+{
+    if (s->conn == NULL)
+        return s->complete ? CD_ORDER : CD_GONE;
+    return remember_pressure(s, s->ops->write(s, chunk, more));
+}
+
+void cd_stream_abort(cd_stream *s)
+{
+    if (s->conn != NULL)
+        s->ops->abort(s);
+}
+
+int cd_ws_accept(cd_stream *s, cd_str subprotocol, const cd_header *headers, size_t count)
+{
+    if (s->ops->accept == NULL)
+        return CD_ORDER;
+    return s->conn == NULL ? CD_GONE : s->ops->accept(s, subprotocol, headers, count);
+}
+
+int cd_ws_send(cd_stream *s, bool text, cd_chunk chunk)
+{
+    if (s->ops->send == NULL)
+        return CD_ORDER;
+    return s->conn == NULL ? CD_GONE : remember_pressure(s, s->ops->send(s, text, chunk));
+}
+
+int cd_ws_close(cd_stream *s, int code, cd_str reason)
+{
+    if (s->ops->close == NULL)
+        return CD_ORDER;
+    return s->conn == NULL ? CD_GONE : s->ops->close(s, code, reason);
+}
+
+/* ---- log ---- */
+
+void cd_stream_access(cd_stream *s, enum cd_action action)
+{
+    cd_server *server = s->server;
+    if (server->ops->on_access != NULL) {
+        s->access_due |= 1u << action & 31u;
+        cd_stream_post(s, 0);
+    } else if (server->log.fd >= 0) {
+        cd_access access = {.action = action, .head = &s->head, .status = s->status, .size = s->sent};
+        cd_log_access(&server->log, &access);
+        cd_job_end(server->loop, &server->log_end);
+    }
+}
+
+/* ---- shutdown ---- */
+
+static void cut(cd_stream *s)
+{
+    if (s->finished)
+        return;
+    s->cancel_why = CD_CANCEL_SHUTDOWN;
+    cd_stream_post(s, CD_POST_CANCEL);
+    cd_server_log(s->server, CD_WARNING, "Cut at shutdown: %s %.*s, running for %.1f s (--graceful-timeout)",
+                  s->head.kind == CD_WEBSOCKET ? "WebSocket" : "request",
+                  (int)(s->head.raw_path.n < 200 ? s->head.raw_path.n : 200), s->head.raw_path.p,
+                  cd_clock() - s->opened);
+}
+
+void cd_server_cancel(cd_server *server)
+{
+    for (cd_list *l = server->streams.next; l != &server->streams; l = l->next)
+        cut(cd_container(l, cd_stream, link));
+    for (cd_list *l = server->conns.next; l != &server->conns; l = l->next)
+        cd_conn_abort(cd_container(l, cd_conn, link));
+}

@@ -1,0 +1,104 @@
+/*
+ * tcp.c - the transport over a plain stream socket, TCP or unix.
+ *
+ * System calls and the translation of errno, nothing else. A socket that would block is CD_AGAIN, every other failure is CD_GONE: for a
+ * server all the ways in which a peer can vanish are one. sendmsg instead of writev, because only it can be told not to raise
+ * SIGPIPE. A reset sets SO_LINGER to zero seconds, which makes close() send RST: the one way to tell a peer over plain TCP that what
+ * it has is not the whole.
+ *
+ * One libev watcher serves both directions; its events change through ev_io_modify, which spares an epoll_ctl when
+ * nothing changed.
+ */
+#include "conn.h"
+#include "mem.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+typedef struct {
+    cd_transport base;
+    ev_io io;
+    cd_loop *loop;
+    int fd;
+} tcp;
+
+static tcp *self(cd_transport *t)
+{
+    return cd_container(t, tcp, base);
+}
+
+static ssize_t result(ssize_t n)
+{
+    if (n >= 0)
+        return n;
+    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? CD_AGAIN : CD_GONE;
+}
+
+static ssize_t tcp_read(cd_transport *t, void *p, size_t n)
+{
+    return result(recv(self(t)->fd, p, n, 0));
+}
+
+static ssize_t tcp_writev(cd_transport *t, const struct iovec *iov, int count)
+{
+    if (count == 1)
+        return result(send(self(t)->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL));
+    struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+    return result(sendmsg(self(t)->fd, &message, MSG_NOSIGNAL));
+}
+
+static void on_io(struct ev_loop *ev, ev_io *io, int events)
+{
+    (void)ev;
+    tcp *s = cd_container(io, tcp, io);
+    cd_conn_on_io(s->base.conn,
+                  (events & EV_READ ? CD_READ : 0) | (events & EV_WRITE ? CD_WRITE : 0));
+}
+
+static void tcp_want(cd_transport *t, int events)
+{
+    tcp *s = self(t);
+    ev_io_stop(s->loop->ev, &s->io);
+    if (events == 0)
+        return;
+    ev_io_modify(&s->io, (events & CD_READ ? EV_READ : 0) | (events & CD_WRITE ? EV_WRITE : 0));
+    ev_io_start(s->loop->ev, &s->io);
+}
+
+static void tcp_shutdown(cd_transport *t)
+{
+    shutdown(self(t)->fd, SHUT_WR);
+}
+
+static void tcp_close(cd_transport *t, bool reset)
+{
+    tcp *s = self(t);
+    ev_io_stop(s->loop->ev, &s->io);
+    if (reset) {
+        struct linger now = {.l_onoff = 1, .l_linger = 0};
+        setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    }
+    close(s->fd);
+    cd_free(s);
+}
+
+static const cd_transport_ops tcp_ops = {
+    .read = tcp_read,
+    .writev = tcp_writev,
+    .want = tcp_want,
+    .shutdown = tcp_shutdown,
+    .close = tcp_close,
+};
+
+cd_transport *cd_tcp_new(cd_loop *loop, int fd)
+{
+    tcp *s = cd_zalloc(sizeof *s);
+    if (s == NULL)
+        return NULL;
+    s->base.ops = &tcp_ops;
+    s->loop = loop;
+    s->fd = fd;
+    ev_io_init(&s->io, on_io, fd, EV_READ);
+    return &s->base;
+}

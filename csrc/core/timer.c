@@ -1,0 +1,65 @@
+/*
+ * timer.c - deadlines that are cheap to move.
+ *
+ * Nearly every deadline is moved or dropped before it passes: a keep-alive connection sets one after each response and takes it back
+ * with the next request. So cd_timer_set writes one number when the libev timer would fire early enough anyway; when it
+ * does fire and the deadline has moved on, it is started again for the rest. Under load a connection touches libev's heap once per
+ * keep-alive timeout instead of twice per request.
+ *
+ * Deadlines count from the loop's time, which is the time of the last poll. Nothing here is exact to less than a turn of the loop.
+ */
+#include "timer.h"
+
+static void start(cd_timer *t)
+{
+    ev_timer_stop(t->loop->ev, &t->watcher);
+    double wait = t->deadline - ev_now(t->loop->ev);
+    ev_timer_set(&t->watcher, wait > 0 ? wait : 0, 0);
+    ev_timer_start(t->loop->ev, &t->watcher);
+}
+
+static void on_timer(struct ev_loop *ev, ev_timer *watcher, int events)
+{
+    (void)events;
+    cd_timer *t = cd_container(watcher, cd_timer, watcher);
+    if (t->deadline == 0)
+        return;
+    if (ev_now(ev) < t->deadline) {
+        start(t);
+        return;
+    }
+    t->deadline = 0;
+    t->fire(t);
+}
+
+void cd_timer_init(cd_timer *t, cd_loop *loop, void (*fire)(cd_timer *))
+{
+    ev_init(&t->watcher, on_timer);
+    t->loop = loop;
+    t->deadline = 0;
+    t->fire = fire;
+}
+
+void cd_timer_set(cd_timer *t, double seconds)
+{
+    if (seconds <= 0) {
+        cd_timer_stop(t);
+        return;
+    }
+    t->deadline = ev_now(t->loop->ev) + seconds;
+    bool early_enough = ev_is_active(&t->watcher) &&
+                        ev_timer_remaining(t->loop->ev, &t->watcher) <= seconds;
+    if (!early_enough)
+        start(t);
+}
+
+void cd_timer_stop(cd_timer *t)
+{
+    t->deadline = 0;
+}
+
+void cd_timer_dispose(cd_timer *t)
+{
+    ev_timer_stop(t->loop->ev, &t->watcher);
+    t->deadline = 0;
+}

@@ -1,0 +1,37 @@
+/*
+ * What a connection reads from and writes to: TCP and unix sockets (tcp.c), later TLS, and memory in the tests. The connection owns its
+ * transport and ends it with close().
+ */
+#ifndef CD_TRANSPORT_H
+#define CD_TRANSPORT_H
+
+#include "cdaphne.h"
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+typedef struct cd_conn cd_conn;
+typedef struct cd_transport cd_transport;
+
+typedef struct {
+    /* Bytes read, 0 at end of file, CD_AGAIN for nothing now, CD_GONE for a dead connection. */
+    ssize_t (*read)(cd_transport *t, void *p, size_t n);
+    /* Bytes taken, CD_AGAIN or CD_GONE. */
+    ssize_t (*writev)(cd_transport *t, const struct iovec *iov, int count);
+    /* From now on call cd_conn_on_io for these events (CD_READ | CD_WRITE, or 0). */
+    void (*want)(cd_transport *t, int events);
+    /* Tells the peer that nothing more comes (FIN, close_notify); reading goes on. */
+    void (*shutdown)(cd_transport *t);
+    /* Ends the connection (`reset`: so that the peer sees an error, not an end) and frees the transport. */
+    void (*close)(cd_transport *t, bool reset);
+} cd_transport_ops;
+
+struct cd_transport {
+    const cd_transport_ops *ops;
+    cd_conn *conn; /* set by cd_conn_open */
+};
+
+/* A transport over a connected non-blocking socket, which it owns from here on. NULL: no memory; fd stays the caller's. */
+cd_transport *cd_tcp_new(cd_loop *loop, int fd);
+
+#endif
