@@ -40,7 +40,9 @@ class Library:
     """A system library: what finds it, and what an operator installs when it is not there."""
 
     name: str
-    pkg_config: str | None  # None: the distribution ships no .pc file, so only the trial link finds it
+    pkg_config: (
+        str | None
+    )  # None: the distribution ships no .pc file, so only the trial link finds it
     debian: str
     minimum: str
     header: str
@@ -49,10 +51,20 @@ class Library:
 
 
 LIBRARIES = (
-    Library("libev", None, "libev-dev", "4.33", "ev.h", "EV_VERSION_MAJOR * 100 + EV_VERSION_MINOR >= 433", ("-lev",)),
+    Library(
+        "libev",
+        None,
+        "libev-dev",
+        "4.33",
+        "ev.h",
+        "EV_VERSION_MAJOR * 100 + EV_VERSION_MINOR >= 433",
+        ("-lev",),
+    ),
 )
 
-WARNINGS = """-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2""".split()
+WARNINGS = (
+    "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2".split()
+)
 LANGUAGE = ["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fstack-protector-strong"]
 FORTIFY = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
 DEBUG = ["-O1", "-g", "-fno-omit-frame-pointer", "-DCD_DEBUG", "-UNDEBUG"]
@@ -97,13 +109,20 @@ class Probe:
         """Return (what, Debian package) for each thing that is not there."""
         if not self.links("int main(void) { return 0; }", []):
             return [(f"a working C compiler ({self.compiler[0]})", "build-essential")]
-        absent = [(f"{lib.name} >= {lib.minimum} ({lib.header})", lib.debian) for lib in libraries if not self.has(lib)]
-        if not self.links("#include <Python.h>\nint main(void) { return 0; }", self.python_includes):
+        absent = [
+            (f"{lib.name} >= {lib.minimum} ({lib.header})", lib.debian)
+            for lib in libraries
+            if not self.has(lib)
+        ]
+        if not self.links(
+            "#include <Python.h>\nint main(void) { return 0; }", self.python_includes
+        ):
             absent.append(("Python's headers (Python.h)", "python3-dev"))
         return absent
 
     def has(self, library: Library) -> bool:
-        program = f"#include <{library.header}>\n#if !({library.check})\n#error too old\n#endif\nint main(void) {{ return 0; }}"
+        condition = f"#if !({library.check})\n#error too old\n#endif"
+        program = f"#include <{library.header}>\n{condition}\nint main(void) {{ return 0; }}"
         return self.links(program, library_flags(library))
 
     def links(self, program: str, flags: list[str]) -> bool:
@@ -158,7 +177,9 @@ class BuildCore(build_ext):
         if switch("CD_WERROR") or switch("CI"):
             ours.append("-Werror")
         sources = list(ext.sources)
-        ext.extra_objects = self.compile_all(ext, sources, ours) + self.compile_all(ext, llhttp.sources, [*common, "-w", *system])
+        ext.extra_objects = self.compile_all(ext, sources, ours) + self.compile_all(
+            ext, llhttp.sources, [*common, "-w", *system]
+        )
         ext.extra_link_args = [*link_flags, *hardening(), *library_link, *llhttp.link_args]
         ext.sources = []  # all compiled: what is left is the link
         self.force = True  # the file in place may be newer and yet of another flavour
@@ -171,13 +192,21 @@ class BuildCore(build_ext):
         if absent:
             names = ", ".join(what for what, _ in absent)
             packages = " ".join(package for _, package in absent)
-            raise SystemExit(f"cdaphne: not found: {names}. Install it with: apt-get install {packages}")
+            raise SystemExit(
+                f"cdaphne: not found: {names}. Install it with: apt-get install {packages}"
+            )
 
     def compile_all(self, ext: Extension, sources: list[str], flags: list[str]) -> list[str]:
         def compile_one(source: str) -> str:
             (made,) = self.compiler.object_filenames([inside(source)], output_dir=self.build_temp)
             if self.force or stale(made, [source, *ext.depends]):
-                self.compiler.compile([inside(source)], self.build_temp, ext.define_macros, ext.include_dirs, extra_postargs=flags)
+                self.compiler.compile(
+                    [inside(source)],
+                    self.build_temp,
+                    ext.define_macros,
+                    ext.include_dirs,
+                    extra_postargs=flags,
+                )
             return str(made)
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -243,4 +272,8 @@ def core() -> Extension:
 
 if __name__ == "__main__":
     os.chdir(ROOT)
-    setup(version=version(), ext_modules=[core()], cmdclass={"build": Build, "build_ext": BuildCore, "sdist": Sdist})
+    setup(
+        version=version(),
+        ext_modules=[core()],
+        cmdclass={"build": Build, "build_ext": BuildCore, "sdist": Sdist},
+    )

@@ -69,10 +69,14 @@ def from_directory(directory: Path, origin: str) -> Llhttp:
     header = directory / "include" / "llhttp.h"
     missing = [name for name in SOURCES if not (directory / name).is_file()]
     if missing or not header.is_file():
-        raise LlhttpError(f"{origin}: {directory} is no llhttp release: it has no {[*missing, 'include/llhttp.h'][0]}")
+        raise LlhttpError(
+            f"{origin}: {directory} is no llhttp release: it has no {[*missing, 'include/llhttp.h'][0]}"
+        )
     version = header_version(header.read_text())
     if version < MINIMUM:
-        raise LlhttpError(f"{origin}: {directory} is llhttp {dotted(version)}; {dotted(MINIMUM)} or newer is needed")
+        raise LlhttpError(
+            f"{origin}: {directory} is llhttp {dotted(version)}; {dotted(MINIMUM)} or newer is needed"
+        )
     sources = [str(directory / name) for name in SOURCES]
     return Llhttp(origin, directory, [str(header.parent)], sources)
 

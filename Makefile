@@ -1,0 +1,117 @@
+# The verbs of the project; `make` alone lists them. The tests use a CD_DEBUG build in place and .venv, `make run` and
+# `make bench` a release build installed into .venv-run, so that the two are never mistaken for each other.
+
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+T ?= http1
+SECS ?= 60
+PARTS ?=
+
+# The virtual environments bring their own Python settings.
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+
+VENV := .venv/bin
+RUN_VENV := .venv-run/bin
+SYSTEM := scripts/setup-system.sh
+CTESTS := $(MAKE) --no-print-directory -f scripts/ctests.mk PYTHON=$(CURDIR)/$(VENV)/python
+C_FILES = $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
+PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.pyi' -o -name '*.html')
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-rules fmt debug \
+	asan fuzz bench build clean dist system system-test
+
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: $(RUN_VENV)/ready ## install, build and serve examples/devops (HOST=127.0.0.1 PORT=8000 REDIS_URL=)
+	@cd examples/devops && ../../$(RUN_VENV)/python manage.py migrate --verbosity 0 && \
+		../../$(RUN_VENV)/python manage.py demo_data && echo "open http://$(HOST):$(PORT)/" && \
+		exec ../../$(RUN_VENV)/cdaphne --bind $(HOST) --port $(PORT) devops.asgi:application
+
+test: system-test debug ## run all tests and lint; the last line counts them (PARTS="c py" for some)
+	@$(VENV)/python scripts/tests.py $(PARTS)
+
+test-c: $(VENV)/ready ## C tests and fuzz corpora under ASan and UBSan
+	@$(VENV)/python scripts/tests.py c
+
+test-py: system-test debug ## Python tests without the browser
+	@$(VENV)/python scripts/tests.py py
+
+test-browser: system-test debug ## the page in a real Chromium
+	@$(VENV)/python scripts/tests.py browser
+
+test-pythons: system-test debug ## Python tests on every other Python (3.11 to 3.14) of this machine
+	@$(VENV)/python scripts/tests.py pythons
+
+lint: lint-c lint-python lint-types lint-rules ## clang-format, ruff, mypy and the rules of the house
+
+lint-c: $(VENV)/ready
+	$(if $(C_FILES),$(VENV)/clang-format --dry-run -Werror $(C_FILES))
+
+lint-python: $(VENV)/ready
+	$(VENV)/ruff check --quiet .
+	$(VENV)/ruff format --check --quiet .
+
+lint-types: $(VENV)/ready
+	$(VENV)/mypy
+
+lint-rules: $(VENV)/ready
+	@$(VENV)/python tests/lint/rules.py
+	$(VENV)/python -m pytest -q --confcutdir=tests/lint tests/lint
+
+fmt: $(VENV)/ready ## format C and Python
+	$(if $(C_FILES),$(VENV)/clang-format -i $(C_FILES))
+	$(VENV)/ruff check --quiet --fix-only .
+	$(VENV)/ruff format --quiet .
+
+debug: $(VENV)/ready ## build the extension in place with CD_DEBUG
+	CD_DEBUG=1 $(VENV)/python setup.py -q build_ext --inplace
+
+asan: system-test debug ## run the tests that start the server with the extension under ASan
+	@$(VENV)/python scripts/tests.py asan
+
+fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
+	@$(SYSTEM) fuzz
+	@$(CTESTS) VARIANT=fuzz build/fuzz/bin/fuzz_$(T)
+	@mkdir -p build/fuzz/corpus/$(T) build/fuzz/found tests/fuzz/corpus/$(T)
+	build/fuzz/bin/fuzz_$(T) -max_total_time=$(SECS) -timeout=10 -artifact_prefix=build/fuzz/found/$(T)- \
+		build/fuzz/corpus/$(T) $(wildcard tests/fuzz/corpus/$(T) tests/fuzz/regression/$(T)) || \
+		{ echo "an input in build/fuzz/found breaks $(T): keep it in tests/fuzz/regression/$(T)"; exit 1; }
+
+bench: $(RUN_VENV)/ready ## compare with the peers
+	@$(SYSTEM) bench
+	@$(RUN_VENV)/python -m benchmarks
+
+build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
+
+dist: $(VENV)/ready ## sdist and, from the sdist, a wheel in dist/
+	@rm -rf dist
+	$(VENV)/python -m build
+
+clean: ## remove builds and virtual environments
+	rm -rf build dist third_party .venv .venv-* *.egg-info pyasgi/_core*.so .mypy_cache .ruff_cache .pytest_cache
+
+system:
+	@$(SYSTEM) build
+
+system-test:
+	@$(SYSTEM) build test browser
+
+# An interrupted installation leaves no `ready`, so the next make repeats it.
+define make-venv
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "cdaphne needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(@D)/python || { rm -rf $(dir $(@D)) && $(PYTHON) -m venv $(dir $(@D)); }
+endef
+
+$(VENV)/ready: pyproject.toml | system
+	$(make-venv)
+	CD_DEBUG=1 $(VENV)/pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(RUN_VENV)/ready: pyproject.toml setup.py scripts/fetch_llhttp.py examples/devops/requirements.txt $(PACKAGE) | system
+	$(make-venv)
+	$(RUN_VENV)/pip install --quiet . -r examples/devops/requirements.txt
+	@touch $@

@@ -1,0 +1,350 @@
+"""Run the parts of `make test` and add up what they counted.
+
+    python scripts/tests.py             all parts but `pythons`
+    python scripts/tests.py c py        only these
+
+Every part runs even when an earlier one failed. The last line is "N passed, N failed", summed over
+the parts (", N skipped" follows if there are any); the exit status is 1 when a test failed, when a
+part broke off, and when a part ran no test at all.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BUILD = ROOT / "build"
+SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+ASAN_TREE = BUILD / "asan" / "tree"
+# One C test program: seconds before it counts as hanging.
+PROGRAM_SECONDS = 600
+# A whole part; pytest has a time limit for each test of its own.
+PART_SECONDS = 1800
+ASAN_OPTIONS = "abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1"
+UBSAN_OPTIONS = "print_stacktrace=1:halt_on_error=1"
+
+
+@dataclass
+class Tally:
+    """What a part counted; `broken` says in words why it is no success although no test failed."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    broken: str = ""
+
+    def add(self, other: Tally) -> None:
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        self.broken = self.broken or other.broken
+
+    @property
+    def good(self) -> bool:
+        return not self.failed and not self.broken
+
+
+def run(command: list[str], seconds: int = PART_SECONDS, **extra: str) -> int:
+    """Run to the end with our stdout; return the exit status, 124 when the time was up."""
+    print(f"$ {' '.join(command)}", flush=True)
+    environment = {**os.environ, **extra}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL) as process:
+        return wait(process, seconds)
+
+
+def wait(process: subprocess.Popen[bytes], seconds: int) -> int:
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        print(f"time is up after {seconds} s", flush=True)
+        process.kill()
+        process.wait()
+        return 124
+
+
+def part_lint() -> Tally:
+    """Each tool counts as one test, each rule of the house as one more."""
+    tally = Tally()
+    for target in ("lint-c", "lint-python", "lint-types"):
+        if run(["make", "--no-print-directory", target]) == 0:
+            tally.passed += 1
+        else:
+            tally.failed += 1
+    tally.add(pytest("lint", ["--confcutdir=tests/lint", "tests/lint"]))
+    return tally
+
+
+def part_c() -> Tally:
+    """The C test programs under ASan and UBSan, then the fuzz targets on their stored inputs."""
+    programs = c_programs()
+    if programs is None:
+        return Tally(failed=1, broken="the C tests do not build")
+    tally = Tally()
+    for program in programs:
+        target = program.name.removeprefix("fuzz_")
+        tally.add(replay(program, target) if target != program.name else c_program(program))
+    return tally
+
+
+def c_programs() -> list[Path] | None:
+    make = ["make", "--no-print-directory", "-f", "scripts/ctests.mk", f"PYTHON={sys.executable}"]
+    if run([*make, f"-j{os.cpu_count() or 1}", "-k", "programs"]) != 0:
+        return None
+    listing = subprocess.run([*make, "list"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return [ROOT / line for line in listing.stdout.split()]
+
+
+def c_program(program: Path) -> Tally:
+    """Run one; its last line is its own count."""
+    command = [str(program)]
+    try:
+        done = subprocess.run(
+            command,
+            cwd=ROOT,
+            env=sanitized(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=PROGRAM_SECONDS,
+        )
+    except subprocess.TimeoutExpired as hung:
+        print((hung.stdout or b"").decode(errors="replace")[-4000:])
+        return Tally(failed=1, broken=f"{program.name} did not end within {PROGRAM_SECONDS} s")
+    text = done.stdout.decode(errors="replace")
+    tally = counted(text)
+    if tally is None or (done.returncode != 0 and tally.failed == 0):
+        tally = Tally(failed=1, broken=f"{program.name} broke off with status {done.returncode}")
+    elif tally.passed + tally.failed == 0:
+        tally.broken = f"{program.name} ran no test"
+    if tally.good:
+        print(f"{program.name}: {tally.passed} passed")
+    else:
+        print(f"{program.name}:\n{text}")
+    return tally
+
+
+def counted(text: str) -> Tally | None:
+    lines = text.strip().splitlines()
+    found = (
+        re.fullmatch(r"(?:\w+: )?(\d+) passed, (\d+) failed", lines[-1].strip()) if lines else None
+    )
+    return Tally(int(found[1]), int(found[2])) if found else None
+
+
+def replay(program: Path, target: str) -> Tally:
+    """Feed a fuzz target its corpus and every input that once broke it: one test."""
+    folders = [ROOT / "tests" / "fuzz" / kind / target for kind in ("corpus", "regression")]
+    inputs = [
+        str(path) for folder in folders for path in sorted(folder.glob("*")) if path.is_file()
+    ]
+    if not inputs:
+        return Tally(failed=1, broken=f"tests/fuzz/corpus/{target} is empty")
+    done = subprocess.run(
+        [str(program), *inputs],
+        cwd=ROOT,
+        env=sanitized(),
+        stdin=subprocess.DEVNULL,
+        timeout=PROGRAM_SECONDS,
+    )
+    print(f"fuzz target {target}: {len(inputs)} inputs, exit status {done.returncode}", flush=True)
+    return Tally(passed=1) if done.returncode == 0 else Tally(failed=1)
+
+
+def sanitized(**extra: str) -> dict[str, str]:
+    return {**os.environ, "ASAN_OPTIONS": ASAN_OPTIONS, "UBSAN_OPTIONS": UBSAN_OPTIONS, **extra}
+
+
+def part_py() -> Tally:
+    return pytest("py", ["-m", "not browser", "--ignore=tests/lint", "tests"])
+
+
+def part_asyncio() -> Tally:
+    """Everything that starts the server, with asyncio's own checks switched on in it."""
+    selection = ["-m", "server and not browser", "--ignore=tests/lint", "tests"]
+    return pytest("asyncio", selection, PYTHONASYNCIODEBUG="1")
+
+
+def part_asan() -> Tally:
+    """The same with the extension under ASan, from a copy of the tree that holds that extension."""
+    tree = asan_tree()
+    if tree is None:
+        return Tally(failed=1, broken="the extension does not build under ASan")
+    library = subprocess.run(
+        ["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
+    ).stdout.strip()
+    environment = sanitized(LD_PRELOAD=library, PYTHONMALLOC="malloc", PYTHONPATH=str(tree))
+    environment["ASAN_OPTIONS"] += ":detect_leaks=0"
+    proof = "import pyasgi._core as core; print(core.__file__)"
+    where = subprocess.run(
+        [sys.executable, "-c", proof],
+        cwd=tree,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    if not where.stdout.startswith(str(tree)):
+        return Tally(failed=1, broken=f"the ASan run would use {where.stdout.strip()}")
+    selection = [
+        "-m",
+        "server and not browser",
+        "--ignore=tests/lint",
+        "-o",
+        "timeout=180",
+        "tests",
+    ]
+    return pytest("asan", selection, tree, **environment)
+
+
+def asan_tree() -> Path | None:
+    """Copy what the tests need, with the extension built in place there; None when it does not build."""
+    shutil.rmtree(ASAN_TREE, ignore_errors=True)
+    ASAN_TREE.mkdir(parents=True)
+    ignore = shutil.ignore_patterns("__pycache__", "*.so", "node_modules")
+    for name in ("pyasgi", "tests", "examples", "csrc", "scripts", "benchmarks"):
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, ASAN_TREE / name, ignore=ignore)
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy2(path, ASAN_TREE)
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(ASAN_TREE)]
+    return ASAN_TREE if run(build, CD_SANITIZE="1") == 0 else None
+
+
+def part_browser() -> Tally:
+    return pytest("browser", ["-m", "browser", "-o", "timeout=300", "tests"])
+
+
+def pytest(
+    name: str, arguments: list[str], cwd: Path = ROOT, python: str = sys.executable, **extra: str
+) -> Tally:
+    report = BUILD / "reports" / f"{name}.xml"
+    report.parent.mkdir(parents=True, exist_ok=True)
+    report.unlink(missing_ok=True)
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={report}",
+        *arguments,
+    ]
+    print(f"$ {' '.join(command)}", flush=True)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **extra}
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL) as process:
+        status = wait(process, PART_SECONDS)
+    if not report.exists():
+        return Tally(failed=1, broken=f"pytest broke off with status {status}")
+    tally = from_junit(report)
+    if status not in (0, 1) and tally.good:
+        tally.broken = f"pytest ended with status {status}"
+    return tally
+
+
+def from_junit(report: Path) -> Tally:
+    tally = Tally()
+    for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+        count = {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
+        failed = count["failures"] + count["errors"]
+        tally.add(
+            Tally(max(count["tests"] - failed - count["skipped"], 0), failed, count["skipped"])
+        )
+    return tally
+
+
+def part_pythons() -> Tally:
+    """The Python tests on every other Python of this machine, each in an environment of its own."""
+    tally = Tally()
+    for version, interpreter in other_pythons().items():
+        venv = ROOT / f".venv-{version}"
+        python = str(venv / "bin" / "python")
+        commands = [
+            [interpreter, "-m", "venv", str(venv)],
+            [python, "-m", "pip", "install", "--quiet", "--editable", ".[test]"],
+            [python, "setup.py", "-q", "build_ext", "--inplace"],
+        ]
+        if any(run(command, CD_DEBUG="1") != 0 for command in commands):
+            tally.add(Tally(failed=1, broken=f"no environment for Python {version}"))
+            continue
+        selection = ["-m", "not browser", "--ignore=tests/lint", "tests"]
+        tally.add(pytest(f"py-{version}", selection, python=python))
+    return tally
+
+
+def other_pythons() -> dict[str, str]:
+    """version: path, for each supported Python that answers; pyenv's shims only do for the chosen ones."""
+    found: dict[str, str] = {}
+    for version in SUPPORTED:
+        candidates = [Path(shutil.which(f"python{version}") or "/nonexistent")]
+        candidates += sorted(
+            Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), reverse=True
+        )
+        answering = [
+            str(path) for path in candidates if path.exists() and answers(str(path), version)
+        ]
+        if answering and version != ".".join(map(str, sys.version_info[:2])):
+            found[version] = answering[0]
+    print(f"Pythons: {found}", flush=True)
+    return found
+
+
+def answers(interpreter: str, version: str) -> bool:
+    question = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
+    done = subprocess.run([interpreter, "-c", question], capture_output=True, text=True)
+    return done.stdout.strip() == version
+
+
+PARTS: dict[str, Callable[[], Tally]] = {
+    "lint": part_lint,
+    "c": part_c,
+    "py": part_py,
+    "asyncio": part_asyncio,
+    "asan": part_asan,
+    "browser": part_browser,
+    "pythons": part_pythons,
+}
+# It would take an installation for each Python: `make test-pythons` asks for it.
+ON_REQUEST = {"pythons"}
+
+
+def run_part(name: str) -> tuple[Tally, float]:
+    print(f"\n==== {name}", flush=True)
+    started = time.monotonic()
+    tally = PARTS[name]()
+    if not tally.broken and tally.passed + tally.failed == 0:
+        tally.broken = "ran no test"
+    return tally, time.monotonic() - started
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in PARTS]
+    if unknown:
+        print(f"tests.py: no part {unknown[0]!r}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    total = Tally()
+    lines = []
+    for name in names or [name for name in PARTS if name not in ON_REQUEST]:
+        tally, seconds = run_part(name)
+        total.add(tally)
+        total.failed += bool(tally.broken and not tally.failed)
+        text = f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped"
+        lines.append(f"{name:8} {text}, {seconds:.0f} s {tally.broken}".rstrip())
+    print("\n====", *lines, sep="\n")
+    skipped = f", {total.skipped} skipped" if total.skipped else ""
+    print(f"{total.passed} passed, {total.failed} failed{skipped}")
+    return 0 if total.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

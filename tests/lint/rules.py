@@ -1,0 +1,375 @@
+"""The rules of the house that a program can check, each a function from a tree to its violations.
+
+A tree is a folder with csrc/ below it, so that test_rules.py can give every rule a tree that breaks
+it. A violation is one line, "file:line: what". `python tests/lint/rules.py` prints the figures that
+the rules of size are about.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST = 80
+MEDIAN = 12
+P90 = 45
+# Files that speak a protocol, and how many functions each may export.
+PROTOCOL_EXPORTS = {"http1.c": 6, "http2.c": 6, "ws.c": 6}
+OPENING_LINES = range(8, 26)
+BANNED = (
+    "strcpy strcat sprintf vsprintf gets strtok strtok_r atoi atol atoll atof alloca strncpy strncat scanf sscanf "
+    "tmpnam mktemp rand srand system popen"
+).split()
+# What the bridge must not know of: sockets, the event library, the protocols' libraries.
+BRIDGE_FOREIGN = re.compile(
+    r"sys/(socket|un|epoll|uio|sendfile|eventfd)\.h|netinet/|arpa/|netdb\.h|poll\.h|ev\.h|llhttp\.h|openssl/|nghttp2/|zlib\.h"
+)
+SEAM = {"cdaphne.h", "limits.def"}
+SUBJECT = re.compile(r"[a-z0-9][\w./+-]*(, [a-z0-9][\w./+-]*)*: \S.*")
+SUBJECT_LENGTH = 60
+# Names that third-party code comes under, and notices it comes with.
+FOREIGN_PATH = re.compile(
+    r"(^|/)(third_party|vendor|vendored|node_modules|llhttp|nghttp2|libev)(/|$)|\.min\.(js|css)$"
+)
+FOREIGN_NOTICE = re.compile(r"copyright\s+(\(c\)|©|\d{4})", re.IGNORECASE)
+CODE_SUFFIXES = {".c", ".h", ".py", ".js", ".css", ".def", ".sh", ".html"}
+
+
+@dataclass(frozen=True)
+class Function:
+    """A function of a C file: `length` counts the lines between its braces, `comment` is what stands before it."""
+
+    path: Path
+    line: int
+    name: str
+    static: bool
+    length: int
+    comment: str
+
+
+def c_files(tree: Path, *layers: str) -> list[Path]:
+    return [path for layer in layers for path in sorted((tree / "csrc" / layer).glob("*.c"))]
+
+
+def sources(tree: Path, layer: str) -> list[Path]:
+    found = [
+        path
+        for pattern in ("*.c", "*.h", "*.def")
+        for path in (tree / "csrc" / layer).glob(pattern)
+    ]
+    return sorted(found)
+
+
+def blank(match: re.Match[str]) -> str:
+    return re.sub(r"[^\n]", " ", match[0])
+
+
+def code_only(text: str) -> str:
+    """The text with comments and the inside of literals made blank; lines and columns stay."""
+    return re.sub(
+        r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'',
+        blank,
+        text,
+        flags=re.DOTALL,
+    )
+
+
+def functions(path: Path) -> Iterator[Function]:
+    """Functions by the layout that clang-format gives them: braces alone in the first column."""
+    text = path.read_text()
+    lines, code = text.split("\n"), code_only(text).split("\n")
+    opened = 0
+    for number, line in enumerate(code):
+        if line.rstrip() == "{":
+            opened = number
+        elif line.rstrip() == "}" and opened:
+            first = signature_start(code, opened)
+            signature = " ".join(code[first:opened])
+            yield Function(
+                path,
+                first + 1,
+                function_name(signature),
+                re.search(r"\bstatic\b", signature) is not None,
+                number - opened - 1,
+                comment_before(lines, first),
+            )
+            opened = 0
+
+
+def signature_start(code: list[str], brace: int) -> int:
+    first = brace
+    while (
+        first > 0
+        and re.match(r"[^\s#}]|\s+\S", code[first - 1])
+        and not code[first - 1].rstrip().endswith((";", "}"))
+    ):
+        first -= 1
+    return first
+
+
+def function_name(signature: str) -> str:
+    bare = re.sub(
+        r"__attribute__\s*\(\(.*?\)\)|\b[A-Z][A-Z0-9_]*\([^()]*\)(?=\s+\w)", " ", signature
+    )
+    found = re.search(r"(\w+)\s*\(", bare)
+    return found[1] if found else "?"
+
+
+def comment_before(lines: list[str], first: int) -> str:
+    start = first
+    while start > 0 and lines[start - 1].lstrip().startswith(("/*", "*", "//")):
+        start -= 1
+    return "\n".join(lines[start:first])
+
+
+def at(tree: Path, path: Path, line: int, what: str) -> str:
+    return f"{path.relative_to(tree)}:{line}: {what}"
+
+
+def includes(path: Path) -> Iterator[tuple[int, str, str]]:
+    """(line, '<' or '"', name) of every #include."""
+    for number, line in enumerate(path.read_text().split("\n"), 1):
+        found = re.match(r'\s*#\s*include\s+([<"])([^>"]+)[>"]', line)
+        if found:
+            yield number, found[1], found[2]
+
+
+def core_without_python(tree: Path) -> list[str]:
+    files = [*sources(tree, "core"), *sources(tree, ".")]
+    return [
+        at(tree, path, line, f"{name} in a file that must build without Python")
+        for path in files
+        for line, _, name in includes(path)
+        if name == "Python.h"
+        or name.startswith("bridge")
+        or (tree / "csrc" / "bridge" / name).exists()
+    ]
+
+
+def bridge_without_sockets(tree: Path) -> list[str]:
+    return [
+        at(tree, path, line, f"{name} is the core's business")
+        for path in sources(tree, "bridge")
+        for line, _, name in includes(path)
+        if BRIDGE_FOREIGN.match(name)
+    ]
+
+
+def one_seam(tree: Path) -> list[str]:
+    """The bridge includes its own headers and the seam."""
+    own = {path.name for path in sources(tree, "bridge")} | SEAM
+    return [
+        at(
+            tree,
+            path,
+            line,
+            f"{name} is no header of the bridge; only {' and '.join(sorted(SEAM))} are shared",
+        )
+        for path in sources(tree, "bridge")
+        for line, kind, name in includes(path)
+        if kind == '"' and name not in own
+    ]
+
+
+def function_length(tree: Path) -> list[str]:
+    """80 lines, unless the comment before the function says why it is exempt."""
+    return [
+        at(tree, f.path, f.line, f"{f.name} has {f.length} lines; {LONGEST} at most")
+        for path in c_files(tree, "core", "bridge")
+        for f in functions(path)
+        if f.length > LONGEST and not re.search(r"exempt: \S.{19,}", f.comment.replace("\n", " "))
+    ]
+
+
+def lengths(tree: Path) -> list[int]:
+    return sorted(f.length for path in c_files(tree, "core", "bridge") for f in functions(path))
+
+
+def percentile(ordered: list[int], share: float) -> int:
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+
+def function_sizes(tree: Path) -> list[str]:
+    ordered = lengths(tree)
+    if not ordered:
+        return []
+    median, p90 = statistics.median(ordered), percentile(ordered, 0.9)
+    wrong = []
+    if median > MEDIAN:
+        wrong.append(f"csrc: the median function has {median:g} lines; {MEDIAN} at most")
+    if p90 > P90:
+        wrong.append(f"csrc: one function in ten has {p90} lines or more; {P90} at most")
+    return wrong
+
+
+def banned_calls(tree: Path) -> list[str]:
+    pattern = re.compile(rf"(?<![\w.>])({'|'.join(BANNED)})\s*\(")
+    return [
+        at(tree, path, number, f"{found[1]}() is banned")
+        for layer in ("core", "bridge", ".")
+        for path in sources(tree, layer)
+        for number, line in enumerate(code_only(path.read_text()).split("\n"), 1)
+        for found in pattern.finditer(line)
+    ]
+
+
+def exported(path: Path) -> list[Function]:
+    return [f for f in functions(path) if not f.static]
+
+
+def declared(tree: Path, layer: str) -> str:
+    headers = [
+        path for where in (layer, ".") for path in sources(tree, where) if path.suffix != ".c"
+    ]
+    return "\n".join(code_only(path.read_text()) for path in headers)
+
+
+def exports_named(tree: Path) -> list[str]:
+    """What crosses a file says whose it is, and stands in a header."""
+    wrong = []
+    for layer, prefix in (("core", r"cd_"), ("bridge", r"cdpy_|PyInit__core$")):
+        headers = declared(tree, layer)
+        for f in (f for path in c_files(tree, layer) for f in exported(path)):
+            if not re.match(prefix, f.name):
+                wrong.append(
+                    at(tree, f.path, f.line, f"{f.name} is exported but not named {prefix}x")
+                )
+            elif not f.name.startswith("PyInit") and not re.search(rf"\b{f.name}\s*\(", headers):
+                wrong.append(at(tree, f.path, f.line, f"{f.name} is exported but in no header"))
+    return wrong
+
+
+def protocol_exports(tree: Path) -> list[str]:
+    wrong = []
+    for name, most in PROTOCOL_EXPORTS.items():
+        path = tree / "csrc" / "core" / name
+        names = [f.name for f in exported(path)] if path.exists() else []
+        if len(names) > most:
+            wrong.append(
+                at(
+                    tree,
+                    path,
+                    1,
+                    f"exports {len(names)} functions, {most} at most: {', '.join(names)}",
+                )
+            )
+    return wrong
+
+
+def opening_comments(tree: Path) -> list[str]:
+    wrong = []
+    for path in c_files(tree, "core", "bridge"):
+        found = re.match(r"/\*.*?\*/|(//[^\n]*\n)+", path.read_text(), re.DOTALL)
+        count = len(found[0].strip().split("\n")) if found else 0
+        if count not in OPENING_LINES:
+            wrong.append(
+                at(
+                    tree,
+                    path,
+                    1,
+                    f"opens with a comment of {count} lines; 8 to 25 say what it does and does not",
+                )
+            )
+    return wrong
+
+
+def own_header_first(tree: Path) -> list[str]:
+    """conn.c includes conn.h first, so that conn.h is known to stand alone.
+
+    Not in the bridge: there Python.h stands before everything.
+    """
+    wrong = []
+    for path in c_files(tree, "core"):
+        listed = list(includes(path))
+        if path.with_suffix(".h").exists() and (not listed or listed[0][2] != f"{path.stem}.h"):
+            wrong.append(
+                at(
+                    tree,
+                    path,
+                    listed[0][0] if listed else 1,
+                    f"{path.stem}.h is not included first",
+                )
+            )
+    return wrong
+
+
+def tracked(tree: Path) -> list[str]:
+    listing = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=tree, check=True, capture_output=True, text=True
+    )
+    return [name for name in listing.stdout.split("\0") if name]
+
+
+def nothing_foreign(tree: Path) -> list[str]:
+    """Third-party code is fetched, never committed."""
+    wrong = []
+    for name in tracked(tree):
+        path = tree / name
+        if FOREIGN_PATH.search(name):
+            wrong.append(f"{name}:1: looks like third-party code")
+        elif (
+            path.suffix in CODE_SUFFIXES
+            and path.is_file()
+            and FOREIGN_NOTICE.search(path.read_text(errors="replace"))
+        ):
+            wrong.append(f"{name}:1: carries a copyright notice; ours stands in LICENSE alone")
+    return wrong
+
+
+def commit_subjects(tree: Path) -> list[str]:
+    """`area: what`, 60 characters at most, since the root. Merges are written by git."""
+    log = subprocess.run(
+        ["git", "log", "--no-merges", "--format=%h %s"],
+        cwd=tree,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    wrong = []
+    for line in log.stdout.splitlines():
+        commit, _, subject = line.partition(" ")
+        if len(subject) > SUBJECT_LENGTH:
+            wrong.append(
+                f"{commit}: subject of {len(subject)} characters, {SUBJECT_LENGTH} at most: {subject}"
+            )
+        elif not SUBJECT.fullmatch(subject):
+            wrong.append(f"{commit}: subject is not 'area: what': {subject}")
+    return wrong
+
+
+SOURCE_RULES = (
+    core_without_python,
+    bridge_without_sockets,
+    one_seam,
+    function_length,
+    function_sizes,
+    banned_calls,
+    exports_named,
+    protocol_exports,
+    opening_comments,
+    own_header_first,
+)
+HISTORY_RULES = (nothing_foreign, commit_subjects)
+
+
+def figures(tree: Path) -> str:
+    ordered = lengths(tree)
+    if not ordered:
+        return "no C functions"
+    longest = max(
+        (f for path in c_files(tree, "core", "bridge") for f in functions(path)),
+        key=lambda f: f.length,
+    )
+    return (
+        f"{len(ordered)} C functions: median {statistics.median(ordered):g} lines (<= {MEDIAN}), "
+        f"p90 {percentile(ordered, 0.9)} (<= {P90}), longest {longest.length} (<= {LONGEST}): {longest.name}"
+    )
+
+
+if __name__ == "__main__":
+    sys.stdout.write(figures(Path(__file__).resolve().parents[2]) + "\n")

@@ -1,0 +1,189 @@
+"""The tree keeps the rules of the house; and every rule can be broken, so that keeping it means something."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load_rules() -> ModuleType:
+    spec = importlib.util.spec_from_file_location(
+        "lint_rules", Path(__file__).with_name("rules.py")
+    )
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+rules = load_rules()
+Rule = Callable[[Path], list[str]]
+OPENING = "/*\n" + " * why\n" * 8 + " */\n"
+
+
+@pytest.mark.parametrize("rule", rules.SOURCE_RULES, ids=lambda rule: rule.__name__)
+def test_the_source_keeps(rule: Rule) -> None:
+    assert rules.c_files(ROOT, "core"), "no C files: the rule would hold for nothing"
+    wrong = rule(ROOT)
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("rule", rules.HISTORY_RULES, ids=lambda rule: rule.__name__)
+def test_the_history_keeps(rule: Rule) -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    wrong = rule(ROOT)
+    assert not wrong, "\n".join(wrong)
+
+
+def body(lines: int) -> str:
+    return "{\n" + "    work();\n" * lines + "}\n"
+
+
+def function(name: str, lines: int = 1, before: str = "") -> str:
+    return f"{before}static int {name}(void)\n{body(lines)}\n"
+
+
+# rule: files that keep it, files that break it
+EXAMPLES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
+    "core_without_python": (
+        {"core/a.c": "#include <stdio.h>\n"},
+        {"core/a.c": "#include <Python.h>\n"},
+    ),
+    "bridge_without_sockets": (
+        {"bridge/a.c": "#include <Python.h>\n"},
+        {"bridge/a.c": "#include <Python.h>\n#include <sys/socket.h>\n"},
+    ),
+    "one_seam": (
+        {"bridge/bridge.h": "", "bridge/a.c": '#include "bridge.h"\n#include "cdaphne.h"\n'},
+        {"bridge/a.c": '#include "conn.h"\n', "core/conn.h": ""},
+    ),
+    "function_length": (
+        {"core/a.c": function("f", 80)},
+        {"core/a.c": function("f", 81)},
+    ),
+    "function_sizes": (
+        {"core/a.c": function("f", 12) + function("g", 12) + function("h", 45)},
+        {"core/a.c": function("f", 13) + function("g", 13) + function("h", 1)},
+    ),
+    "banned_calls": (
+        {"core/a.c": '/* sprintf( */\nchar *s = "strcpy(";\nint x = cd_gets(1);\n'},
+        {"core/a.c": function("f").replace("work()", "strcpy (a, b)")},
+    ),
+    "exports_named": (
+        {"core/a.h": "int cd_a(void);\n", "core/a.c": f"int cd_a(void)\n{body(1)}"},
+        {"core/a.h": "int other(void);\n", "core/a.c": f"int other(void)\n{body(1)}"},
+    ),
+    "protocol_exports": (
+        {"core/ws.c": "\n".join(f"int cd_{n}(void)\n{body(1)}" for n in range(6))},
+        {"core/ws.c": "\n".join(f"int cd_{n}(void)\n{body(1)}" for n in range(7))},
+    ),
+    "opening_comments": (
+        {"core/a.c": OPENING + function("f")},
+        {"core/a.c": "/* too short */\n" + function("f")},
+    ),
+    "own_header_first": (
+        {"core/a.h": "", "core/a.c": '#include "a.h"\n#include <stdio.h>\n'},
+        {"core/a.h": "", "core/a.c": '#include <stdio.h>\n#include "a.h"\n'},
+    ),
+}
+
+
+def tree(root: Path, files: dict[str, str]) -> Path:
+    for layer in ("core", "bridge"):
+        (root / "csrc" / layer).mkdir(parents=True)
+    for name, text in files.items():
+        (root / "csrc" / name).write_text(text)
+    return root
+
+
+def test_every_rule_has_an_example() -> None:
+    assert set(EXAMPLES) == {rule.__name__ for rule in rules.SOURCE_RULES}
+
+
+@pytest.mark.parametrize("rule", rules.SOURCE_RULES, ids=lambda rule: rule.__name__)
+def test_a_rule_can_be_kept_and_broken(rule: Rule, tmp_path: Path) -> None:
+    good, bad = EXAMPLES[rule.__name__]
+    assert rule(tree(tmp_path / "good", good)) == []
+    assert len(rule(tree(tmp_path / "bad", bad))) == 1
+
+
+def test_an_export_without_a_header(tmp_path: Path) -> None:
+    (wrong,) = rules.exports_named(tree(tmp_path, {"core/a.c": f"int cd_a(void)\n{body(1)}"}))
+    assert wrong == "csrc/core/a.c:1: cd_a is exported but in no header"
+
+
+def test_a_long_function_may_say_why(tmp_path: Path) -> None:
+    text = function("f", 99, "/* exempt: one switch over the states of RFC 9112 */\n")
+    assert rules.function_length(tree(tmp_path, {"core/a.c": text})) == []
+
+
+def test_functions_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "a.c"
+    path.write_text(
+        "struct s {\n    int x;\n};\n\n"
+        "static const int t[] = {1,\n 2};\n\n"
+        "/* why\n * so */\n"
+        f"static int first(int a,\n                 int b)\n{body(3)}\n"
+        f"__attribute__((format(printf, 1, 2))) void cd_second(const char *f, ...)\n{body(2)}\n"
+        f"#ifdef X\nint cd_third(void)\n{body(1)}#endif\n"
+    )
+    found = [(f.name, f.static, f.length, f.line) for f in rules.functions(path)]
+    assert found == [
+        ("first", True, 3, 10),
+        ("cd_second", False, 2, 18),
+        ("cd_third", False, 1, 25),
+    ]
+    assert "why" in next(iter(rules.functions(path))).comment
+
+
+def git(root: Path, *arguments: str) -> None:
+    identity = ["-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *identity, *arguments], cwd=root, check=True, capture_output=True)
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    git(tmp_path, "init", "-q")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "count"),
+    [
+        ("csrc/core/a.c", "int x;\n", 0),
+        ("third_party/a.c", "int x;\n", 1),
+        ("static/page.min.js", "x()\n", 1),
+        ("csrc/core/a.c", "/* Copy" + "right (c) Somebody Else */\n", 1),
+    ],
+)
+def test_foreign_code_is_seen(repository: Path, name: str, text: str, count: int) -> None:
+    path = repository / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    git(repository, "add", ".")
+    assert len(rules.nothing_foreign(repository)) == count
+
+
+@pytest.mark.parametrize(
+    ("subject", "count"),
+    [
+        ("core: parse the head", 0),
+        ("core, bridge: hand the head over", 0),
+        ("parse the head", 1),
+        ("core: " + "x" * 55, 1),
+    ],
+)
+def test_subjects_are_checked(repository: Path, subject: str, count: int) -> None:
+    git(repository, "commit", "-q", "--allow-empty", "-m", "root: start")
+    git(repository, "commit", "-q", "--allow-empty", "-m", subject)
+    assert len(rules.commit_subjects(repository)) == count
