@@ -33,7 +33,9 @@ TCP = ("-b", "127.0.0.1", "-p", "0")
 START_SECONDS = 60.0  # an ASan build with a Django project on a busy machine
 
 
-def wait_for(condition: Callable[[], object], timeout: float = 10.0, what: str = "condition") -> object:
+def wait_for(
+    condition: Callable[[], object], timeout: float = 10.0, what: str = "condition"
+) -> object:
     """Polls until condition() is true and returns its value; fails the test after timeout seconds."""
     deadline = time.monotonic() + timeout
     while True:
@@ -70,7 +72,9 @@ class Collector:
 class Response:
     """One HTTP response as it stood on the wire; header names lower-case, repeated ones joined by ', '."""
 
-    def __init__(self, version: str, status: int, reason: str, headers: dict[str, str], body: bytes) -> None:
+    def __init__(
+        self, version: str, status: int, reason: str, headers: dict[str, str], body: bytes
+    ) -> None:
         self.version = version
         self.status = status
         self.reason = reason
@@ -117,7 +121,9 @@ class RawClient:
         while len(self.buffer) < size:
             data = self.sock.recv(65536)
             if not data:
-                raise EOFError(f"end of stream, {size - len(self.buffer)} bytes missing: {self.buffer!r}")
+                raise EOFError(
+                    f"end of stream, {size - len(self.buffer)} bytes missing: {self.buffer!r}"
+                )
             self.buffer += data
         data, self.buffer = self.buffer[:size], self.buffer[size:]
         return data
@@ -210,7 +216,9 @@ class Handle:
 
     def wait_for_log(self, pattern: str, timeout: float = 10.0) -> re.Match[str]:
         """Waits until stderr matches the regular expression."""
-        found = wait_for(lambda: re.search(pattern, self.stderr()), timeout, f"log line {pattern!r}")
+        found = wait_for(
+            lambda: re.search(pattern, self.stderr()), timeout, f"log line {pattern!r}"
+        )
         assert isinstance(found, re.Match)
         return found
 
@@ -238,8 +246,14 @@ class Handle:
             client.send(data)
             return client.read_all()
 
-    def get(self, path: str = "/", headers: dict[str, str] | None = None, method: str = "GET",
-            body: bytes | None = None, timeout: float = 10.0) -> Response:
+    def get(
+        self,
+        path: str = "/",
+        headers: dict[str, str] | None = None,
+        method: str = "GET",
+        body: bytes | None = None,
+        timeout: float = 10.0,
+    ) -> Response:
         """One request with http.client on its own connection."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
         if self.unix is not None:
@@ -279,7 +293,9 @@ class Handle:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-            pytest.fail(f"the server did not end within {timeout} s; stderr:\n{self._stderr.join()}")
+            pytest.fail(
+                f"the server did not end within {timeout} s; stderr:\n{self._stderr.join()}"
+            )
         self._stdout.join()
         self._stderr.join()
         return status
@@ -327,8 +343,16 @@ class Servers:
     def __init__(self) -> None:
         self.handles: list[Handle] = []
 
-    def spawn(self, app: str, *args: str, env: dict[str, str | None] | None = None, bind: Sequence[str] = TCP,
-              cwd: Path | str = ROOT, module: Sequence[str] = ("-m", "pyasgi"), **popen: object) -> Handle:
+    def spawn(
+        self,
+        app: str,
+        *args: str,
+        env: dict[str, str | None] | None = None,
+        bind: Sequence[str] = TCP,
+        cwd: Path | str = ROOT,
+        module: Sequence[str] = ("-m", "pyasgi"),
+        **popen: object,
+    ) -> Handle:
         """Starts the command line and returns at once; env entries of None are removed."""
         environment = {**os.environ, "CDAPHNE_DEBUG_LIVE": "1", "PYTHONFAULTHANDLER": "1"}
         for name, value in (env or {}).items():
@@ -337,18 +361,32 @@ class Servers:
             else:
                 environment[name] = value
         if Path(cwd) != ROOT:
-            environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [str(ROOT), environment.get("PYTHONPATH")])
+            )
         command = [sys.executable, *module, app, *bind, *args]
         process = subprocess.Popen(  # type: ignore[call-overload]
-            command, cwd=cwd, env=environment, stdin=popen.pop("stdin", subprocess.DEVNULL),
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **popen,
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=popen.pop("stdin", subprocess.DEVNULL),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            **popen,
         )
         handle = Handle(process, "127.0.0.1")
         self.handles.append(handle)
         return handle
 
-    def start(self, app: str = "tests.apps.basic:app", *args: str, env: dict[str, str | None] | None = None,
-              bind: Sequence[str] = TCP, unix: str | Path | None = None, **popen: object) -> Handle:
+    def start(
+        self,
+        app: str = "tests.apps.basic:app",
+        *args: str,
+        env: dict[str, str | None] | None = None,
+        bind: Sequence[str] = TCP,
+        unix: str | Path | None = None,
+        **popen: object,
+    ) -> Handle:
         """Starts a server and waits until it listens: on TCP, or on the unix socket given as `unix`.
 
         bind: the arguments that say where; () for a test that says it all in args.
@@ -360,9 +398,13 @@ class Servers:
         while not self._listens(handle, unix):
             if handle.process.poll() is not None:
                 handle.expect_errors()
-                pytest.fail(f"the server ended with status {handle.wait()}; stderr:\n{handle.stderr()}")
+                pytest.fail(
+                    f"the server ended with status {handle.wait()}; stderr:\n{handle.stderr()}"
+                )
             if time.monotonic() > deadline:
-                pytest.fail(f"the server did not listen within {START_SECONDS} s; stderr:\n{handle.stderr()}")
+                pytest.fail(
+                    f"the server did not listen within {START_SECONDS} s; stderr:\n{handle.stderr()}"
+                )
             time.sleep(0.01)
         return handle
 
@@ -392,6 +434,13 @@ class Servers:
                 complaints.append(complaint)
         if complaints:
             raise complaints[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts the server is marked so: `make test` runs it again in other surroundings."""
+    for item in items:
+        if "server" in getattr(item, "fixturenames", ()):
+            item.add_marker("server")
 
 
 @pytest.fixture
