@@ -106,9 +106,9 @@ define make-venv
 	@test -x $(@D)/python || { rm -rf $(dir $(@D)) && $(PYTHON) -m venv $(dir $(@D)); }
 endef
 
-$(VENV)/ready: pyproject.toml | system
+$(VENV)/ready: pyproject.toml examples/devops/requirements.txt | system
 	$(make-venv)
-	CD_DEBUG=1 $(VENV)/pip install --quiet --editable '.[test]'
+	CD_DEBUG=1 $(VENV)/pip install --quiet --editable '.[test]' -r examples/devops/requirements.txt
 	@touch $@
 
 $(RUN_VENV)/ready: pyproject.toml setup.py scripts/fetch_llhttp.py examples/devops/requirements.txt $(PACKAGE) | system

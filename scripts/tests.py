@@ -24,6 +24,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
+REQUIREMENTS = "examples/devops/requirements.txt"
 ASAN_TREE = BUILD / "asan" / "tree"
 # One C test program: seconds before it counts as hanging.
 PROGRAM_SECONDS = 600
@@ -167,6 +168,35 @@ def part_py() -> Tally:
     return pytest("py", ["-m", "not browser", "--ignore=tests/lint", "tests"])
 
 
+def part_example() -> Tally:
+    """Django's own tests of examples/devops."""
+    command = [sys.executable, "manage.py", "test", "--no-color"]
+    done = subprocess.run(
+        command,
+        cwd=ROOT / "examples" / "devops",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=PROGRAM_SECONDS,
+        text=True,
+    )
+    print(done.stdout, flush=True)
+    return from_unittest(done.stdout, done.returncode)
+
+
+def from_unittest(text: str, status: int) -> Tally:
+    ran = re.search(r"^Ran (\d+) tests? in", text, re.MULTILINE)
+    if ran is None:
+        return Tally(failed=1, broken=f"manage.py test broke off with status {status}")
+    outcome = dict(re.findall(r"(failures|errors|skipped)=(\d+)", text[ran.end() :]))
+    failed = int(outcome.get("failures", 0)) + int(outcome.get("errors", 0))
+    skipped = int(outcome.get("skipped", 0))
+    tally = Tally(int(ran[1]) - failed - skipped, failed, skipped)
+    if status != 0 and not failed:
+        tally.broken = f"manage.py test ended with status {status}"
+    return tally
+
+
 def part_asyncio() -> Tally:
     """Everything that starts the server, with asyncio's own checks switched on in it."""
     selection = ["-m", "server and not browser", "--ignore=tests/lint", "tests"]
@@ -271,7 +301,17 @@ def part_pythons() -> Tally:
         python = str(venv / "bin" / "python")
         commands = [
             [interpreter, "-m", "venv", str(venv)],
-            [python, "-m", "pip", "install", "--quiet", "--editable", ".[test]"],
+            [
+                python,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--editable",
+                ".[test]",
+                "-r",
+                REQUIREMENTS,
+            ],
             [python, "setup.py", "-q", "build_ext", "--inplace"],
         ]
         if any(run(command, CD_DEBUG="1") != 0 for command in commands):
@@ -309,6 +349,7 @@ PARTS: dict[str, Callable[[], Tally]] = {
     "lint": part_lint,
     "c": part_c,
     "py": part_py,
+    "example": part_example,
     "asyncio": part_asyncio,
     "asan": part_asan,
     "browser": part_browser,
