@@ -8,6 +8,8 @@
 VARIANT ?= ctest
 PYTHON ?= python3
 OUT := build/$(VARIANT)
+# V=1 shows the commands.
+SHOW = $(if $(V),,@echo '  $(@F)';)
 
 ifeq ($(VARIANT),fuzz)
   CC := clang
@@ -69,27 +71,27 @@ FORCE:
 
 $(OUT)/llhttp/%.o: $(OUT)/flags
 	@mkdir -p $(@D)
-	$(CC) $(BASE) -w $(INCLUDES) -c $(filter %/$*.c,$(LLHTTP_SOURCES)) -o $@
+	$(SHOW)$(CC) $(BASE) -w $(INCLUDES) -c $(filter %/$*.c,$(LLHTTP_SOURCES)) -o $@
 
 $(OUT)/%.o: %.c $(OUT)/flags scripts/ctests.mk
 	@mkdir -p $(@D)
-	$(CC) $(BASE) $(WARNINGS) $(INCLUDES) -MMD -MP -c $< -o $@
+	$(SHOW)$(CC) $(BASE) $(WARNINGS) $(INCLUDES) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(call objects,$(CORE)) $(LLHTTP_OBJECTS)
 	@rm -f $@
-	ar rcs $@ $^
+	$(SHOW)ar rcs $@ $^
 
 $(OUT)/libsupport.a: $(call objects,$(SUPPORT))
 	@rm -f $@
-	ar rcs $@ $^
+	$(SHOW)ar rcs $@ $^
 
 $(TEST_PROGRAMS): $(OUT)/bin/%: $(OUT)/tests/c/%.o $(OUT)/libsupport.a $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(SANITIZERS) $^ $(LIBRARY) $(LIBS) -o $@
+	$(SHOW)$(CC) $(SANITIZERS) $^ $(LIBRARY) $(LIBS) -o $@
 
 $(FUZZ_PROGRAMS): $(OUT)/bin/%: $(OUT)/tests/c/%.o \
 		$(if $(FUZZ_LINK),,$(OUT)/tests/c/fuzz_main.o) $(OUT)/libsupport.a $(LIBRARY)
 	@mkdir -p $(@D)
-	$(CC) $(SANITIZERS) $(FUZZ_LINK) $^ $(LIBRARY) $(LIBS) -o $@
+	$(SHOW)$(CC) $(SANITIZERS) $(FUZZ_LINK) $^ $(LIBRARY) $(LIBS) -o $@
 
 -include $(patsubst %.o,%.d,$(call objects,$(CORE) $(TESTS) $(FUZZERS) $(SUPPORT) tests/c/fuzz_main.c))
