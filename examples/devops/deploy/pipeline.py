@@ -7,6 +7,7 @@ thread of the server (start) and in a process of its own (manage.py deploy_demo)
 """
 
 import asyncio
+import atexit
 import logging
 import secrets
 import threading
@@ -148,6 +149,18 @@ class DaemonThread(Executor):
 
 # The loop keeps only weak references to its tasks.
 running: set[asyncio.Task] = set()
+# Deployments whose thread is at work, and what tells them to stop.
+active: dict[threading.Thread, threading.Event] = {}
+
+
+@atexit.register
+def interrupt_all() -> None:
+    """Let each deployment write down that it failed, instead of dying in the middle."""
+    threads = dict(active)
+    for stop in threads.values():
+        stop.set()
+    for thread in threads:
+        thread.join(timeout=2)  # one that waits for a loop that is gone cannot be helped
 
 
 def start(service: Service, by: str) -> None:
@@ -178,6 +191,7 @@ async def supervise(service: Service, by: str) -> None:
 
 
 def in_thread(service: Service, by: str, stop: threading.Event) -> None:
+    active[threading.current_thread()] = stop
     try:
         Deployment(service, by, settings.DEPLOY_PAUSE, stop).run()
     except Interrupted:
@@ -186,3 +200,4 @@ def in_thread(service: Service, by: str, stop: threading.Event) -> None:
         logger.exception("deployment of %s failed", service.uid)
     finally:
         connections.close_all()
+        del active[threading.current_thread()]

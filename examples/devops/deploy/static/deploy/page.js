@@ -13,6 +13,7 @@ const pane = byId("deploy-res");
 
 const log = new LiveSocket(`/ws/deploy/${encodeURIComponent(uid)}/`, [SIGNED_OUT, NO_SUCH_SERVICE]);
 const notifications = new LiveSocket("/ws/notifications/", [SIGNED_OUT]);
+const sockets = [log, notifications];
 
 /* --- connection state ------------------------------------------------------------------- */
 
@@ -24,12 +25,13 @@ let verdict = "";
 let lostAt = 0;
 
 function showConnection({ detail }) {
-  const states = [log.state, notifications.state];
+  const states = sockets.map((socket) => socket.state);
   const state = states.includes("closed") ? "closed" : states.includes("connecting") ? "connecting" : "open";
   const pill = byId("connection");
   if (pill.dataset.state === "open" && state !== "open") lostAt = Date.now();
   pill.dataset.state = state;
   verdict = VERDICTS[detail.code] ?? verdict;
+  if (detail.code === SIGNED_OUT) sockets.forEach((socket) => socket.stop());
   byId("connection-text").textContent =
     verdict || (state === "open" ? "Live" : lostAt ? "Reconnecting" : "Connecting");
   if (state === "open" && lostAt) {
@@ -202,8 +204,8 @@ document.addEventListener("keydown", (event) => {
 });
 
 /* A page in the back/forward cache must not hold connections. */
-addEventListener("pagehide", () => [log, notifications].forEach((socket) => socket.stop()));
-addEventListener("pageshow", () => [log, notifications].forEach((socket) => socket.start()));
+addEventListener("pagehide", () => sockets.forEach((socket) => socket.stop()));
+addEventListener("pageshow", () => sockets.forEach((socket) => socket.start()));
 
 setInterval(showAges, 30_000);
 showAges();
