@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from signal import SIGTERM
 from typing import IO
 
 import pytest
@@ -300,7 +301,7 @@ class Handle:
         self._stderr.join()
         return status
 
-    def stop(self, sig: int = signal.SIGTERM, timeout: float = 30.0) -> int:
+    def stop(self, sig: int = SIGTERM, timeout: float = 30.0) -> int:
         """Sends sig, waits for the exit and returns the status."""
         if self.process.poll() is None:
             self.process.send_signal(sig)
