@@ -84,8 +84,7 @@ def test_the_sdist_carries_every_source_and_no_build(sdist: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_wheel_from_the_sdist_needs_no_network(sdist: Path, tmp_path: Path) -> None:
-    with tarfile.open(sdist) as tar:
-        tar.extractall(tmp_path, filter="data")
+    subprocess.run(["tar", "-xzf", str(sdist), "-C", str(tmp_path)], check=True)
     (source,) = tmp_path.iterdir()
     options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(tmp_path)]
     pip = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
