@@ -1,0 +1,846 @@
+/*
+ * poller.c - Poller: the selector of EventLoop, a selectors.BaseSelector in all but its base class,
+ * over the core's loop.
+ *
+ * select() is one turn of the core: it polls, dispatches the core's callbacks (which run
+ * applications), and then tells asyncio which of its own descriptors are ready. Nothing here knows
+ * of servers or streams.
+ *
+ * Errors are those of selectors.EpollSelector, with its texts. libev talks to the kernel only in
+ * its next poll, and calls what epoll refuses (regular files) always ready; asyncio needs to hear
+ * of both at once, so register() and modify() look at the descriptor first. What is not there:
+ * fileno(), because libev shows its epoll descriptor to nobody.
+ *
+ * libev may not be touched while another thread sleeps in it. With epoll, registering from there
+ * works, so it has to work here: the change is noted, the sleeper woken, and it applies the change
+ * itself.
+ */
+#include "bridge.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/* What is registered for one descriptor. */
+typedef struct {
+    PyObject *key;   /* SelectorKey; NULL: not registered */
+    cd_watch *watch; /* NULL: not registered, or stale */
+    int events;      /* of the key: CD_READ | CD_WRITE */
+    int next_stale;  /* the next descriptor whose watch does not follow its key yet; see STALE_* */
+} slot;
+
+enum { STALE_NOT = -2, STALE_LAST = -1 };
+
+typedef struct {
+    PyObject_HEAD
+    cdpy_loop *loop;       /* strong; owns the core's loop, NULL once cleared */
+    slot *slots;           /* by descriptor */
+    int size;              /* slots there are */
+    Py_ssize_t count;      /* descriptors registered */
+    int stale;             /* first stale descriptor */
+    PyThreadState *thread; /* of the thread that sleeps without the GIL */
+    bool attached;         /* serves an EventLoop: may return early with nothing */
+    bool selecting;        /* a thread is inside select() */
+    bool sleeping;         /* that thread has let the GIL go */
+    bool woken;            /* wake() was called since the last select() returned */
+} poller;
+
+typedef struct {
+    PyObject_HEAD
+    poller *poller; /* strong */
+} poller_map;
+
+static bool is_closed(const poller *p)
+{
+    return p->loop == NULL || p->loop->core == NULL;
+}
+
+static slot *slot_of(const poller *p, int fd)
+{
+    return fd < p->size && p->slots[fd].key != NULL ? &p->slots[fd] : NULL;
+}
+
+/* ---- arguments ---- */
+
+/* fileobj as an int object, with the errors of selectors._fileobj_to_fd. */
+static PyObject *fileno_of(PyObject *fileobj)
+{
+    if (PyLong_Check(fileobj))
+        return Py_NewRef(fileobj);
+    PyObject *result = PyObject_CallMethod(fileobj, "fileno", NULL);
+    PyObject *number = result == NULL ? NULL : PyNumber_Long(result);
+    Py_XDECREF(result);
+    if (number == NULL &&
+        (PyErr_ExceptionMatches(PyExc_AttributeError) || PyErr_ExceptionMatches(PyExc_TypeError) ||
+         PyErr_ExceptionMatches(PyExc_ValueError))) {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", fileobj);
+    }
+    return number;
+}
+
+/* The descriptor, or -1 with an exception. One too large for the kernel is INT_MAX, which is never
+ * open. */
+static int fd_of(PyObject *fileobj)
+{
+    PyObject *number = fileno_of(fileobj);
+    if (number == NULL)
+        return -1;
+    int overflow;
+    long fd = PyLong_AsLongAndOverflow(number, &overflow);
+    if (overflow > 0 || fd > INT_MAX)
+        fd = INT_MAX;
+    else if (overflow < 0 || (fd < 0 && !PyErr_Occurred()))
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %S", number);
+    Py_DECREF(number);
+    return PyErr_Occurred() ? -1 : (int)fd;
+}
+
+/* As fd_of; an object that is closed by now is found by its identity. */
+static int lookup(const poller *p, PyObject *fileobj)
+{
+    int fd = fd_of(fileobj);
+    if (fd >= 0 || !PyErr_ExceptionMatches(PyExc_ValueError))
+        return fd;
+    for (int i = 0; i < p->size; i++) {
+        PyObject *key = p->slots[i].key;
+        if (key != NULL && PyTuple_GET_ITEM(key, 0) == fileobj) {
+            PyErr_Clear();
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* The slot of a registered object; NULL with KeyError or what lookup raises. */
+static slot *find(const poller *p, PyObject *fileobj)
+{
+    int fd = lookup(p, fileobj);
+    if (fd < 0)
+        return NULL;
+    slot *s = slot_of(p, fd);
+    if (s != NULL)
+        return s;
+    PyErr_Format(PyExc_KeyError, "%R is not registered", fileobj);
+    return NULL;
+}
+
+/* The event bits; -1 with an exception when it is no integer. */
+static long bits_of(PyObject *events)
+{
+    PyObject *number = PyNumber_Index(events);
+    if (number == NULL)
+        return -1;
+    int overflow;
+    long bits = PyLong_AsLongAndOverflow(number, &overflow);
+    Py_DECREF(number);
+    return overflow != 0 || bits < 0 ? LONG_MAX : bits;
+}
+
+static PyObject *key_new(const poller *p, PyObject *fileobj, int fd, PyObject *events,
+                         PyObject *data)
+{
+    PyObject *number = PyLong_FromLong(fd);
+    if (number == NULL)
+        return NULL;
+    PyObject *args[] = {fileobj, number, events, data};
+    PyObject *key = PyObject_Vectorcall(p->loop->state->loop_selector_key, args, 4, NULL);
+    Py_DECREF(number);
+    return key;
+}
+
+/* ---- watches ---- */
+
+static int epoll_accepts(int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int probe = epoll_create1(EPOLL_CLOEXEC);
+    if (probe < 0)
+        return -1;
+    int result = epoll_ctl(probe, EPOLL_CTL_ADD, fd, &event);
+    int error = errno;
+    close(probe);
+    errno = error;
+    return result;
+}
+
+/* Would epoll take the descriptor? 0, or -1 with the OSError it would raise. */
+static int check_descriptor(int fd)
+{
+    struct stat status;
+    int result = fstat(fd, &status);
+    if (result == 0 && !S_ISSOCK(status.st_mode) && !S_ISFIFO(status.st_mode))
+        result = epoll_accepts(fd);
+    if (result < 0)
+        PyErr_SetFromErrno(PyExc_OSError);
+    return result;
+}
+
+static int grow(poller *p, int fd)
+{
+    if (fd < p->size)
+        return 0;
+    int size = fd < INT_MAX / 2 ? fd * 2 + 16 : INT_MAX;
+    slot *slots = PyMem_Realloc(p->slots, (size_t)size * sizeof *slots);
+    if (slots == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (int i = p->size; i < size; i++)
+        slots[i] = (slot){.next_stale = STALE_NOT};
+    p->slots = slots;
+    p->size = size;
+    return 0;
+}
+
+/* Makes the watch follow the key. Always a new watch: the number may stand for another file by now.
+ */
+static int renew(poller *p, int fd)
+{
+    slot *s = &p->slots[fd];
+    if (s->watch != NULL)
+        cd_watch_free(s->watch);
+    s->watch = NULL;
+    if (s->key == NULL)
+        return 0;
+    s->watch = cd_watch_new(p->loop->core, fd, s->events, (void *)(intptr_t)fd);
+    if (s->watch != NULL)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* The key of the descriptor changed: now, or as soon as the thread inside libev is back. */
+static int follow(poller *p, int fd)
+{
+    slot *s = &p->slots[fd];
+    if (!p->sleeping)
+        return renew(p, fd);
+    if (s->next_stale == STALE_NOT) {
+        s->next_stale = p->stale;
+        p->stale = fd;
+    }
+    cd_loop_wake(p->loop->core);
+    return 0;
+}
+
+static int follow_stale(poller *p)
+{
+    while (p->stale != STALE_LAST) {
+        int fd = p->stale;
+        p->stale = p->slots[fd].next_stale;
+        p->slots[fd].next_stale = STALE_NOT;
+        if (renew(p, fd) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* Takes the key out: the caller owns it. Cannot fail, because no watch is made. */
+static PyObject *forget(poller *p, slot *s)
+{
+    PyObject *key = s->key;
+    s->key = NULL;
+    s->events = 0;
+    p->count--;
+    (void)follow(p, (int)(s - p->slots));
+    return key;
+}
+
+static void forget_all(poller *p)
+{
+    for (int i = 0; i < p->size; i++) {
+        if (p->slots[i].watch != NULL)
+            cd_watch_free(p->slots[i].watch);
+        p->slots[i].watch = NULL;
+    }
+    slot *slots = p->slots;
+    int size = p->size;
+    p->slots = NULL;
+    p->size = 0;
+    p->count = 0;
+    p->stale = STALE_LAST;
+    for (int i = 0; i < size; i++)
+        Py_XDECREF(slots[i].key);
+    PyMem_Free(slots);
+}
+
+/* ---- register, unregister, modify ---- */
+
+static PyObject *raise_closed(void)
+{
+    PyErr_SetString(PyExc_ValueError, "I/O operation on closed Poller object");
+    return NULL;
+}
+
+/* The event bits of a register(); -1 with an exception. */
+static int check_events(PyObject *events)
+{
+    long bits = bits_of(events);
+    if (bits == -1 && PyErr_Occurred())
+        return -1;
+    if (bits > 0 && (bits & ~(long)(CD_READ | CD_WRITE)) == 0)
+        return (int)bits;
+    PyErr_Format(PyExc_ValueError, "Invalid events: %R", events);
+    return -1;
+}
+
+/* Is the descriptor free, and one that can be watched? Makes room for it. */
+static int check_free(poller *p, PyObject *fileobj, int fd)
+{
+    if (is_closed(p))
+        (void)raise_closed();
+    else if (slot_of(p, fd) != NULL)
+        PyErr_Format(PyExc_KeyError, "%R (FD %d) is already registered", fileobj, fd);
+    else if (check_descriptor(fd) == 0 && grow(p, fd) == 0)
+        return 0;
+    return -1;
+}
+
+static int insert(poller *p, int fd, PyObject *key, int bits)
+{
+    slot *s = &p->slots[fd];
+    s->key = Py_NewRef(key); /* forget() or forget_all() gives it back */
+    s->events = bits;
+    p->count++;
+    if (follow(p, fd) == 0)
+        return 0;
+    Py_DECREF(forget(p, s));
+    return -1;
+}
+
+PyDoc_STRVAR(
+    register_doc,
+    "register($self, /, fileobj, events, data=None)\n--\n\n"
+    "Watch a file descriptor (int, or object with fileno()) for selectors.EVENT_READ | "
+    "EVENT_WRITE.\n\n"
+    "Return its SelectorKey. ValueError: bad events or file object; KeyError: registered already;\n"
+    "OSError: closed (EBADF) or not pollable, such as a regular file (EPERM).");
+
+static PyObject *poller_register(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"fileobj", "events", "data", NULL};
+    poller *p = (poller *)self;
+    PyObject *fileobj, *events, *data = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:register", names, &fileobj, &events,
+                                     &data))
+        return NULL;
+    int bits = check_events(events);
+    int fd = bits < 0 ? -1 : lookup(p, fileobj);
+    if (fd < 0)
+        return NULL;
+    if (is_closed(p))
+        return raise_closed();
+    PyObject *key = key_new(p, fileobj, fd, events, data);
+    if (key == NULL || check_free(p, fileobj, fd) < 0 || insert(p, fd, key, bits) < 0)
+        Py_CLEAR(key);
+    return key;
+}
+
+PyDoc_STRVAR(
+    unregister_doc,
+    "unregister($self, fileobj, /)\n--\n\n"
+    "Stop watching; works for descriptors that have been closed. Return the SelectorKey.\n\n"
+    "KeyError: not registered.");
+
+static PyObject *poller_unregister(PyObject *self, PyObject *fileobj)
+{
+    poller *p = (poller *)self;
+    slot *s = find(p, fileobj);
+    return s == NULL ? NULL : forget(p, s);
+}
+
+/* Puts a changed key in place of the old one. 0, or -1 and the descriptor is registered no more. */
+static int replace(poller *p, slot *s, PyObject *key, int bits)
+{
+    int fd = (int)(s - p->slots);
+    bool changed = bits != s->events;
+    PyObject *old = s->key;
+    s->key = Py_NewRef(key); /* forget() or forget_all() gives it back */
+    s->events = bits;
+    int result = 0;
+    if (changed) {
+        result = check_descriptor(fd);
+        if (result == 0)
+            result = follow(p, fd);
+        if (result < 0)
+            Py_DECREF(forget(p, s));
+    }
+    Py_DECREF(old); /* last: it may run Python code */
+    return result;
+}
+
+PyDoc_STRVAR(
+    modify_doc,
+    "modify($self, /, fileobj, events, data=None)\n--\n\n"
+    "Change the events or the data of a registered file object. Return its new SelectorKey.\n\n"
+    "KeyError: not registered; OSError: closed, and not registered any more.");
+
+static PyObject *poller_modify(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"fileobj", "events", "data", NULL};
+    poller *p = (poller *)self;
+    PyObject *fileobj, *events, *data = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "OO|O:modify", names, &fileobj, &events, &data))
+        return NULL;
+    long bits = bits_of(events);
+    slot *s = bits == -1 && PyErr_Occurred() ? NULL : find(p, fileobj);
+    if (s == NULL)
+        return NULL;
+    bits &= CD_READ | CD_WRITE;
+    int fd = (int)(s - p->slots);
+    if (bits == s->events && PyTuple_GET_ITEM(s->key, 3) == data)
+        return Py_NewRef(s->key);
+    PyObject *key = key_new(p, PyTuple_GET_ITEM(s->key, 0), fd, events, data);
+    if (key == NULL)
+        return NULL;
+    s = slot_of(p, fd); /* making the key may have run Python code */
+    if (s != NULL && replace(p, s, key, (int)bits) == 0)
+        return key;
+    Py_DECREF(key);
+    return s == NULL ? PyErr_Format(PyExc_KeyError, "%R is not registered", fileobj) : NULL;
+}
+
+/* ---- select ---- */
+
+static void on_sleep(void *arg)
+{
+    poller *p = arg;
+    p->sleeping = true;
+    p->thread = PyEval_SaveThread();
+}
+
+static void on_wake(void *arg)
+{
+    poller *p = arg;
+    PyEval_RestoreThread(p->thread);
+    p->sleeping = false;
+}
+
+static double monotonic(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* Seconds: 0 not at all, -1 for ever, -2 with an exception. */
+static double timeout_of(PyObject *object)
+{
+    if (object == Py_None)
+        return -1;
+    double seconds = PyFloat_AsDouble(object);
+    if (seconds == -1 && PyErr_Occurred())
+        return -2;
+    if (isnan(seconds)) {
+        PyErr_SetString(PyExc_ValueError, "timeout is not a number");
+        return -2;
+    }
+    return seconds > 0 ? fmin(seconds, 1e9) : 0;
+}
+
+/* The keys that fired, appended to the list. */
+static int collect(poller *p, PyObject *list)
+{
+    cd_watch *watch;
+    int fired, result = 0;
+    while (result == 0 && (watch = cd_loop_fired(p->loop->core, &fired)) != NULL) {
+        slot *s = &p->slots[(intptr_t)cd_watch_data(watch)];
+        int mask = fired & s->events;
+        if (s->key == NULL || mask == 0)
+            continue;
+        PyObject *pair = Py_BuildValue("(Ni)", Py_NewRef(s->key), mask);
+        result = pair == NULL ? -1 : PyList_Append(list, pair);
+        Py_XDECREF(pair);
+    }
+    return result;
+}
+
+static void dispatch(cdpy_loop *loop)
+{
+    loop->dispatching = true;
+    cd_loop_dispatch(loop->core);
+    loop->dispatching = false;
+}
+
+static int raise_fatal(cdpy_loop *loop)
+{
+    PyObject *fatal = loop->fatal;
+    if (fatal == NULL)
+        return 0;
+    loop->fatal = NULL;
+    PyErr_SetObject((PyObject *)Py_TYPE(fatal), fatal);
+    Py_DECREF(fatal);
+    return -1;
+}
+
+/* One turn of the core. 0 or -1. */
+static int turn(poller *p, double timeout, PyObject *ready)
+{
+    cd_loop_poll(p->loop->core, timeout, on_sleep, on_wake, p);
+    int result = follow_stale(p);
+    if (result == 0)
+        result = PyErr_CheckSignals();
+    if (result == 0) {
+        dispatch(p->loop);
+        result = raise_fatal(p->loop);
+    }
+    if (result == 0)
+        result = collect(p, ready);
+    int fired;
+    while (result < 0 && cd_loop_fired(p->loop->core, &fired) != NULL)
+        continue; /* what is forgotten here fires again */
+    return result;
+}
+
+/*
+ * Turns until there is something to tell. An event loop copes with an empty list, and applications
+ * that ran in the dispatch may have made work for it; a selector of its own must not return early,
+ * which a signal would make it do (PEP 475).
+ */
+static int turns(poller *p, double timeout, PyObject *ready)
+{
+    double deadline = timeout > 0 ? monotonic() + timeout : 0;
+    for (;;) {
+        if (turn(p, timeout, ready) < 0)
+            return -1;
+        bool done = p->attached || p->woken || timeout == 0 || PyList_GET_SIZE(ready) > 0;
+        p->woken = false;
+        if (done)
+            return 0;
+        if (timeout > 0)
+            timeout = fmax(deadline - monotonic(), 0);
+    }
+}
+
+static PyObject *select_once(poller *p, double timeout)
+{
+    if (is_closed(p))
+        return raise_closed();
+    if (p->selecting) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "select() is running already, in this thread or another");
+        return NULL;
+    }
+    PyObject *ready = PyList_New(0);
+    if (ready == NULL)
+        return NULL;
+    p->selecting = true;
+    int result = turns(p, timeout, ready);
+    p->selecting = false;
+    if (result < 0)
+        Py_CLEAR(ready);
+    return ready;
+}
+
+PyDoc_STRVAR(select_doc,
+             "select($self, /, timeout=None)\n--\n\n"
+             "Run one turn of the core and return the ready descriptors as a list of (SelectorKey, "
+             "events).\n\n"
+             "timeout is in seconds: None waits for ever, 0 and less not at all. What servers on "
+             "this loop have to\n"
+             "do is done on the way. An exception that ends the program is raised from here.");
+
+static PyObject *poller_select(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                               PyObject *names)
+{
+    Py_ssize_t named = names == NULL ? 0 : PyTuple_GET_SIZE(names);
+    PyObject *value = count + named > 0 ? args[0] : Py_None;
+    if (count + named > 1)
+        return PyErr_Format(PyExc_TypeError, "select() takes at most 1 argument (%zd given)",
+                            count + named);
+    if (named == 1 && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(names, 0), "timeout") != 0)
+        return PyErr_Format(PyExc_TypeError, "select() got an unexpected keyword argument %R",
+                            PyTuple_GET_ITEM(names, 0));
+    double timeout = timeout_of(value);
+    return timeout == -2 ? NULL : select_once((poller *)self, timeout);
+}
+
+PyDoc_STRVAR(wake_doc, "wake($self, /)\n--\n\n"
+                       "Make the select() that waits, or else the next one, return. From any "
+                       "thread. Nothing when closed.");
+
+static PyObject *poller_wake(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    poller *p = (poller *)self;
+    if (!is_closed(p)) {
+        p->woken = true;
+        cd_loop_wake(p->loop->core);
+    }
+    Py_RETURN_NONE;
+}
+
+/* ---- get_map, get_key ---- */
+
+PyDoc_STRVAR(get_map_doc,
+             "get_map($self, /)\n--\n\n"
+             "Return a live, read-only Mapping of file objects to SelectorKeys; None when closed.");
+
+static PyObject *poller_get_map(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    poller *p = (poller *)self;
+    if (is_closed(p))
+        Py_RETURN_NONE;
+    return PyObject_CallOneArg(p->loop->state->loop_map_type, self);
+}
+
+PyDoc_STRVAR(get_key_doc, "get_key($self, fileobj, /)\n--\n\n"
+                          "Return the SelectorKey of a registered file object. KeyError: not "
+                          "registered; RuntimeError: closed.");
+
+static PyObject *poller_get_key(PyObject *self, PyObject *fileobj)
+{
+    poller *p = (poller *)self;
+    if (is_closed(p)) {
+        PyErr_SetString(PyExc_RuntimeError, "Selector is closed");
+        return NULL;
+    }
+    slot *s = find(p, fileobj);
+    return s == NULL ? NULL : Py_NewRef(s->key);
+}
+
+static Py_ssize_t map_length(PyObject *self)
+{
+    return ((poller_map *)self)->poller->count;
+}
+
+static PyObject *map_item(PyObject *self, PyObject *fileobj)
+{
+    slot *s = find(((poller_map *)self)->poller, fileobj);
+    return s == NULL ? NULL : Py_NewRef(s->key);
+}
+
+static PyObject *map_iter(PyObject *self)
+{
+    poller *p = ((poller_map *)self)->poller;
+    PyObject *list = PyList_New(0), *iterator = NULL;
+    for (int i = 0; list != NULL && i < p->size; i++) {
+        if (p->slots[i].key == NULL)
+            continue;
+        if (PyList_Append(list, PyTuple_GET_ITEM(p->slots[i].key, 1)) < 0)
+            Py_CLEAR(list);
+    }
+    if (list != NULL)
+        iterator = PyObject_GetIter(list);
+    Py_XDECREF(list);
+    return iterator;
+}
+
+static PyObject *map_get(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"key", "default", NULL};
+    PyObject *fileobj, *otherwise = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|O:get", names, &fileobj, &otherwise))
+        return NULL;
+    poller *p = ((poller_map *)self)->poller;
+    int fd = lookup(p, fileobj);
+    if (fd < 0)
+        return NULL;
+    slot *s = slot_of(p, fd);
+    return Py_NewRef(s == NULL ? otherwise : s->key);
+}
+
+static PyObject *map_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *of;
+    if (!PyArg_ParseTuple(args, "O:PollerMap", &of))
+        return NULL;
+    poller_map *map = (poller_map *)type->tp_alloc(type, 0);
+    if (map != NULL)
+        map->poller = (poller *)Py_NewRef(of); /* map_clear */
+    return (PyObject *)map;
+}
+
+static int map_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(((poller_map *)self)->poller);
+    return 0;
+}
+
+static int map_clear(PyObject *self)
+{
+    Py_CLEAR(((poller_map *)self)->poller);
+    return 0;
+}
+
+static void map_dealloc(PyObject *self)
+{
+    CDPY_DEALLOC(self, map_clear);
+}
+
+/* ---- life ---- */
+
+static PyObject *poller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    static char *names[] = {"loop", NULL};
+    PyObject *given = Py_None;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Poller", names, &given))
+        return NULL;
+    PyObject *module = PyType_GetModuleByDef(type, &cdpy_module);
+    if (module == NULL)
+        return NULL;
+    cdpy_state *state = PyModule_GetState(module);
+    cdpy_loop *loop = given == Py_None ? cdpy_loop_bare(state) : cdpy_loop_check(state, given);
+    if (loop == NULL)
+        return NULL;
+    if (given != Py_None)
+        Py_INCREF(loop); /* poller_clear; a bare one is new */
+    poller *p = (poller *)type->tp_alloc(type, 0);
+    if (p == NULL || loop->polled) {
+        if (p != NULL)
+            PyErr_SetString(PyExc_RuntimeError, "the event loop has a Poller already");
+        Py_DECREF(loop);
+        Py_XDECREF(p);
+        return NULL;
+    }
+    loop->polled = true;
+    p->loop = loop;
+    p->stale = STALE_LAST;
+    p->attached = given != Py_None;
+    return (PyObject *)p;
+}
+
+PyDoc_STRVAR(close_doc,
+             "close($self, /)\n--\n\n"
+             "Forget every descriptor and free the core's loop. May be repeated.\n\n"
+             "RuntimeError: select() is running, or a server is still open on the loop.");
+
+static PyObject *poller_close(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    poller *p = (poller *)self;
+    if (is_closed(p))
+        Py_RETURN_NONE;
+    if (p->selecting) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot close a Poller while its select() is running");
+        return NULL;
+    }
+    if (cdpy_loop_check_servers(p->loop) < 0)
+        return NULL;
+    forget_all(p);
+    cdpy_loop_free_core(p->loop);
+    Py_RETURN_NONE;
+}
+
+static PyObject *poller_enter(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return Py_NewRef(self);
+}
+
+static PyObject *poller_exit(PyObject *self, PyObject *Py_UNUSED(args))
+{
+    return poller_close(self, NULL);
+}
+
+static int poller_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    poller *p = (poller *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(p->loop);
+    for (int i = 0; i < p->size; i++)
+        Py_VISIT(p->slots[i].key);
+    return 0;
+}
+
+/* The core's loop goes with the cdpy_loop: a server in the same garbage may stand on it still. */
+static int poller_clear(PyObject *self)
+{
+    poller *p = (poller *)self;
+    forget_all(p);
+    Py_CLEAR(p->loop);
+    return 0;
+}
+
+static void poller_dealloc(PyObject *self)
+{
+    CDPY_DEALLOC(self, poller_clear);
+}
+
+static PyMethodDef poller_methods[] = {
+    {"register", (PyCFunction)(void (*)(void))poller_register, METH_VARARGS | METH_KEYWORDS,
+     register_doc},
+    {"unregister", poller_unregister, METH_O, unregister_doc},
+    {"modify", (PyCFunction)(void (*)(void))poller_modify, METH_VARARGS | METH_KEYWORDS,
+     modify_doc},
+    {"select", (PyCFunction)(void (*)(void))poller_select, METH_FASTCALL | METH_KEYWORDS,
+     select_doc},
+    {"wake", poller_wake, METH_NOARGS, wake_doc},
+    {"close", poller_close, METH_NOARGS, close_doc},
+    {"get_map", poller_get_map, METH_NOARGS, get_map_doc},
+    {"get_key", poller_get_key, METH_O, get_key_doc},
+    {"__enter__", poller_enter, METH_NOARGS, NULL},
+    {"__exit__", poller_exit, METH_VARARGS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+PyDoc_STRVAR(
+    poller_doc,
+    "Poller(loop=None)\n--\n\n"
+    "A selector over the core's event loop, with the interface of selectors.EpollSelector.\n\n"
+    "With a loop (LoopBase) it is that loop's selector and select() serves its servers too. "
+    "RuntimeError when the\n"
+    "loop has one already or is closed; OSError when the system has no descriptor left.");
+
+static PyType_Slot poller_slots[] = {
+    {Py_tp_doc, (void *)poller_doc},
+    {Py_tp_new, poller_new},
+    {Py_tp_traverse, poller_traverse},
+    {Py_tp_clear, poller_clear},
+    {Py_tp_dealloc, poller_dealloc},
+    {Py_tp_methods, poller_methods},
+    {0, NULL},
+};
+
+static PyType_Spec poller_spec = {
+    .name = "pyasgi._core.Poller",
+    .basicsize = sizeof(poller),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = poller_slots,
+};
+
+static PyMethodDef map_methods[] = {
+    {"get", (PyCFunction)(void (*)(void))map_get, METH_VARARGS | METH_KEYWORDS, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot map_slots[] = {
+    {Py_tp_new, map_new},        {Py_tp_iter, map_iter},       {Py_mp_length, map_length},
+    {Py_mp_subscript, map_item}, {Py_tp_methods, map_methods}, {Py_tp_traverse, map_traverse},
+    {Py_tp_clear, map_clear},    {Py_tp_dealloc, map_dealloc}, {0, NULL},
+};
+
+static PyType_Spec map_spec = {
+    .name = "pyasgi._core.PollerMapBase",
+    .basicsize = sizeof(poller_map),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_BASETYPE,
+    .slots = map_slots,
+};
+
+/* class PollerMap(PollerMapBase, collections.abc.Mapping): what Mapping has besides is written in
+ * Python already. */
+static int add_map_type(PyObject *module, cdpy_state *state)
+{
+    PyObject *base = NULL, *mapping = NULL;
+    PyObject *abc = PyImport_ImportModule("collections.abc");
+    if (abc != NULL)
+        mapping = PyObject_GetAttrString(abc, "Mapping");
+    if (mapping != NULL && cdpy_add_type(module, &map_spec, &base, NULL) == 0)
+        state->loop_map_type =
+            PyObject_CallFunction((PyObject *)Py_TYPE(mapping), "s(OO){s:s,s:()}", "PollerMap",
+                                  base, mapping, "__module__", "pyasgi._core", "__slots__");
+    Py_XDECREF(base);
+    Py_XDECREF(mapping);
+    Py_XDECREF(abc);
+    return state->loop_map_type == NULL ? -1 : 0;
+}
+
+int cdpy_poller_init(PyObject *module, cdpy_state *state)
+{
+    if (add_map_type(module, state) < 0)
+        return -1;
+    return cdpy_add_type(module, &poller_spec, &state->poller_type, "Poller");
+}
