@@ -41,19 +41,35 @@ enum cd_conn_state {
     CD_CONN_CLOSED,  /* transport gone; freed in this dispatch or the next */
 };
 
-/* HTTP/1 state of a connection; belongs to http1.c. */
+/* Where a header field lies in the bytes of a head. */
+typedef struct {
+    uint32_t name, name_size, value, value_size;
+} cd_http1_field;
+
+/* HTTP/1 state of a connection; belongs to http1*.c. */
 typedef struct {
     llhttp_t parser;
-    struct cd_stream *stream; /* the request being received or answered; NULL between requests */
-    cd_buf head;              /* request line and header bytes being collected */
-    size_t head_size, trailer_size, extension_size, served;
-    uint64_t received;        /* body bytes since the last look of the timer */
-    unsigned keep_alive : 1, message_complete : 1, waiting : 1, failed : 1, in_trailer : 1;
-    unsigned phase : 4;
-    uint32_t header_count;
-    uint32_t spans_size;
-    void *spans;              /* offsets of the header fields within head */
-    size_t discarded;
+    struct cd_stream *stream;   /* the request being received or answered; NULL between requests */
+    cd_buf head;                /* what earlier reads brought of an unfinished head */
+    const uint8_t *slice;       /* the bytes under the parser, while it runs */
+    size_t slice_body;          /* bytes of the slice that were body */
+    cd_http1_field *fields;     /* offsets count from the first byte of the head */
+    uint32_t field_count, field_size;
+    uint32_t target, target_size;
+    int fault;                  /* status to refuse the request with, or CD_NOMEM; 0: none */
+    const char *why;            /* for the log: a constant text */
+    uint64_t content_length;    /* announced; UINT64_MAX: chunked */
+    uint64_t body_size;         /* body bytes parsed so far */
+    uint64_t received;          /* body bytes since the timer last looked */
+    int64_t framing;            /* bytes of chunk lines and trailers beyond the least that chunks need */
+    size_t trailer_size;
+    size_t discarded;           /* body bytes dropped after the response */
+    size_t served;              /* pipelined requests answered in a row */
+    unsigned phase : 3;         /* enum cd_http1_phase */
+    unsigned fresh : 1;         /* no byte has come on this connection */
+    unsigned field_open : 1;    /* fields[field_count] is being filled */
+    unsigned keep_alive : 1;    /* the request allows it */
+    unsigned complete : 1;      /* the parser has seen the end of the message */
 } cd_http1;
 
 /* A piece of output outside the copy buffer. */

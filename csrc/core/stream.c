@@ -38,7 +38,6 @@ static void dispose(cd_stream *s)
     cd_job_cancel(&s->job);
     cd_list_remove(&s->link);
     cd_buf_dispose(&s->in);
-    cd_buf_dispose(&s->response_head);
     cd_arena_dispose(&s->arena);
     cd_free(s);
     server->stream_count--;

@@ -82,7 +82,7 @@ struct cd_stream {
     int status;
     uint64_t length;            /* announced Content-Length */
     uint64_t sent;              /* body bytes taken so far */
-    cd_buf response_head;       /* held until the first write */
+    cd_str response_head;       /* in the arena; held until the first write */
     void *protocol;             /* ws.c's state; NULL for HTTP */
 };
 
