@@ -1,0 +1,31 @@
+/* WebSocket (RFC 6455) over an HTTP/1.1 connection. Frames as such are ws_frame.h, the handshake's
+ * rules ws_handshake.h. */
+#ifndef CD_WS_H
+#define CD_WS_H
+
+#include "conn.h"
+#include "stream.h"
+
+/*
+ * Looks at a request with an Upgrade header. 0: not a WebSocket handshake, serve it as HTTP. 101: a
+ * good one. Else the status to refuse it with: 400, 405 (with Allow: GET), 426 (with
+ * Sec-WebSocket-Version: 13). Called by http1 when the head is complete, before the stream is
+ * opened. In ws_handshake.c.
+ */
+int cd_ws_check(const cd_head *head);
+
+/*
+ * Makes a stream a WebSocket one that waits for the application's answer: kind, subprotocols, ops,
+ * connect event, websocket_connect_timeout, access-log line. Its response, if it is not accepted,
+ * is http1's. CD_OK or CD_NOMEM. In ws_accept.c.
+ */
+int cd_ws_prepare(cd_stream *s);
+
+/*
+ * The stream was accepted: the connection speaks WebSocket from here on, also the bytes that were
+ * read ahead. The 101 response must be in the connection's output. CD_NOMEM: nothing was changed.
+ * For ws_accept.c; in ws.c.
+ */
+int cd_ws_open(cd_stream *s);
+
+#endif

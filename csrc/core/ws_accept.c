@@ -1,0 +1,207 @@
+/*
+ * A WebSocket from its request to the application's answer.
+ *
+ * Until then the connection is still http1's: the answer may be an ordinary response (denial,
+ * ASGI's websocket.http.response), and http1 watches whether the client leaves. The constant
+ * answers for an application that does not give one are here: 403 when it closes or ends, 500 when
+ * it fails, 503 when it takes longer than websocket_connect_timeout. All of them end the
+ * connection: a client that asked for a WebSocket has no second request.
+ *
+ * Accepting writes the 101 response in daphne's order (Server, Upgrade, Connection, subprotocol,
+ * Sec-WebSocket-Accept, then the application's headers) and hands connection and stream over to
+ * ws.c. There is no Date: no cache keeps a 101.
+ */
+#include "ws.h"
+
+#include "header.h"
+#include "http1.h"
+#include "server.h"
+#include "ws_frame.h"
+#include "ws_handshake.h"
+
+#include <stdio.h>
+
+#define STR(literal) ((cd_str){"" literal, sizeof literal - 1})
+
+/* ---- no ---- */
+
+static int start(cd_stream *s, int status, const cd_header *headers, size_t count)
+{
+    int code = cd_http1_start(s, status, headers, count);
+    if (code == CD_OK) {
+        cd_timer_set(&s->timer, s->server->limits.http_timeout);
+        cd_stream_access(s, CD_REJECTED);
+    }
+    return code;
+}
+
+static int deny(cd_stream *s, int status, cd_str text)
+{
+    char length[24];
+    int n = snprintf(length, sizeof length, "%zu", text.n);
+    cd_header headers[] = {
+        {STR("content-type"), STR("text/plain")},
+        {STR("content-length"), {length, (size_t)n}},
+    };
+    int code = start(s, status, headers, sizeof headers / sizeof *headers);
+    if (code == CD_OK)
+        code = cd_http1_write(s, (cd_chunk){text.p, text.n, NULL}, false);
+    return code == CD_AGAIN ? CD_OK : code;
+}
+
+static int close_unaccepted(cd_stream *s, int code, cd_str reason)
+{
+    (void)code; /* there is no frame to carry them */
+    (void)reason;
+    return s->started ? CD_ORDER : deny(s, 403, STR("Access denied"));
+}
+
+static void finish(cd_stream *s, bool failed)
+{
+    if (s->complete)
+        return;
+    if (s->started)
+        cd_conn_abort(s->conn); /* a response cut short must not look complete */
+    else if (failed)
+        deny(s, 500, STR("Internal server error"));
+    else
+        deny(s, 403, STR("Access denied"));
+}
+
+static void on_timeout(cd_stream *s)
+{
+    if (s->started) {
+        cd_conn_abort(s->conn);
+        return;
+    }
+    cd_conn_log(s->conn, CD_INFO,
+                "WebSocket handshake not answered in %g s (--websocket_connect_timeout): 503",
+                s->server->limits.websocket_connect_timeout);
+    deny(s, 503, STR("Service unavailable"));
+}
+
+static void on_abort(cd_stream *s)
+{
+    cd_conn_abort(s->conn);
+}
+
+static void on_pulled(cd_stream *s)
+{
+    (void)s; /* the request has no body: there is no credit to return */
+}
+
+static bool no_message(cd_stream *s, cd_event *event)
+{
+    (void)s;
+    (void)event;
+    return false;
+}
+
+/* ---- yes ---- */
+
+/* Does the application bring its own Server header? Fails on the first header that it may not set.
+ */
+static int check_headers(const cd_header *headers, size_t count, bool *server)
+{
+    *server = false;
+    for (size_t i = 0; i < count; i++) {
+        if (cd_ws_check_header(&headers[i]) != CD_OK)
+            return CD_VALUE;
+        *server = *server || (headers[i].name.n == 6 && cd_str_is(headers[i].name, "server"));
+    }
+    return CD_OK;
+}
+
+static int put(cd_conn *c, cd_str text)
+{
+    return cd_conn_put(c, text.p, text.n);
+}
+
+static int put_header(cd_conn *c, cd_str name, cd_str value)
+{
+    if (put(c, name) < 0 || put(c, STR(": ")) < 0 || put(c, value) < 0)
+        return CD_NOMEM;
+    return put(c, STR("\r\n"));
+}
+
+static int put_accept(cd_stream *s)
+{
+    char value[CD_WS_ACCEPT_SIZE];
+    const cd_header *key =
+        cd_header_find(s->head.headers, s->head.header_count, "sec-websocket-key", NULL);
+    cd_ws_accept_value(cd_str_trim(key->value), value);
+    return put_header(s->conn, STR("Sec-WebSocket-Accept"), (cd_str){value, sizeof value});
+}
+
+static int put_head(cd_stream *s, cd_str subprotocol, const cd_header *headers, size_t count,
+                    bool own_server)
+{
+    cd_conn *c = s->conn;
+    cd_server *server = s->server;
+    if (put(c, STR("HTTP/1.1 101 Switching Protocols\r\n")) < 0)
+        return CD_NOMEM;
+    if (server->server_header && !own_server &&
+        cd_conn_put(c, server->server_header, server->server_header_length) < 0)
+        return CD_NOMEM;
+    if (put(c, STR("Upgrade: websocket\r\nConnection: Upgrade\r\n")) < 0)
+        return CD_NOMEM;
+    if (subprotocol.n > 0 && put_header(c, STR("Sec-WebSocket-Protocol"), subprotocol) < 0)
+        return CD_NOMEM;
+    if (put_accept(s) < 0)
+        return CD_NOMEM;
+    for (size_t i = 0; i < count; i++) {
+        if (put_header(c, headers[i].name, headers[i].value) < 0)
+            return CD_NOMEM;
+    }
+    return put(c, STR("\r\n"));
+}
+
+static int on_accept(cd_stream *s, cd_str subprotocol, const cd_header *headers, size_t count)
+{
+    bool own_server;
+    if (s->started)
+        return CD_ORDER;
+    if (subprotocol.n > 0 && !cd_ws_is_offered(&s->head, subprotocol))
+        return CD_VALUE;
+    if (check_headers(headers, count, &own_server) != CD_OK)
+        return CD_VALUE;
+    s->status = 101;
+    if (put_head(s, subprotocol, headers, count, own_server) < 0 || cd_ws_open(s) < 0) {
+        cd_conn_abort(s->conn);
+        return CD_NOMEM;
+    }
+    return CD_OK;
+}
+
+static int send_unaccepted(cd_stream *s, bool text, cd_chunk chunk)
+{
+    (void)s;
+    (void)text;
+    (void)chunk;
+    return CD_ORDER;
+}
+
+static const cd_stream_ops unaccepted = {
+    .start = start,
+    .write = cd_http1_write,
+    .pulled = on_pulled,
+    .abort = on_abort,
+    .finish = finish,
+    .timeout = on_timeout,
+    .message = no_message,
+    .accept = on_accept,
+    .send = send_unaccepted,
+    .close = close_unaccepted,
+};
+
+int cd_ws_prepare(cd_stream *s)
+{
+    if (cd_ws_list_subprotocols(&s->head, &s->arena) < 0)
+        return CD_NOMEM;
+    s->head.kind = CD_WEBSOCKET;
+    s->ops = &unaccepted;
+    s->connect_due = 1;
+    cd_timer_set(&s->timer, s->server->limits.websocket_connect_timeout);
+    cd_stream_access(s, CD_CONNECTING);
+    return CD_OK;
+}

@@ -1,0 +1,86 @@
+/* The WebSocket frame engine (RFC 6455, 5 and 8.1): bytes in, bytes out, no connection, no memory
+ * of its own. */
+#ifndef CD_WS_FRAME_H
+#define CD_WS_FRAME_H
+
+#include "cdaphne.h"
+
+enum cd_ws_opcode {
+    CD_WS_CONTINUATION = 0,
+    CD_WS_TEXT = 1,
+    CD_WS_BINARY = 2,
+    CD_WS_CLOSE = 8,
+    CD_WS_PING = 9,
+    CD_WS_PONG = 10,
+};
+
+/* Close codes that the server itself uses (RFC 6455, 7.4.1). */
+enum cd_ws_code {
+    CD_WS_NORMAL = 1000,
+    CD_WS_GOING_AWAY = 1001,
+    CD_WS_PROTOCOL_ERROR = 1002,
+    CD_WS_NO_CODE = 1005,  /* never on the wire */
+    CD_WS_ABNORMAL = 1006, /* never on the wire */
+    CD_WS_BAD_DATA = 1007,
+    CD_WS_TOO_BIG = 1009,
+    CD_WS_INTERNAL_ERROR = 1011,
+};
+
+enum {
+    CD_WS_MAX_CLIENT_HEADER = 14, /* 2 + 8 of length + 4 of mask */
+    CD_WS_MAX_SERVER_HEADER = 10,
+    CD_WS_MAX_CONTROL = 125, /* payload of a control frame */
+    CD_WS_MAX_REASON = 123,
+};
+
+typedef struct {
+    uint64_t length; /* of the payload; below 2^63 */
+    uint8_t mask[4];
+    uint8_t opcode;
+    bool fin;
+} cd_ws_frame;
+
+static inline bool cd_ws_is_control(uint8_t opcode)
+{
+    return opcode >= CD_WS_CLOSE;
+}
+
+/*
+ * Parses the header of a client's frame. Returns its size, 0 when n bytes are not enough to have it
+ * whole, or CD_FRAMING for what a client must not send (1002), which is said as soon as the bytes
+ * that are there prove it. *frame is void unless the size is returned.
+ */
+int cd_ws_parse_header(const uint8_t *p, size_t n, cd_ws_frame *frame);
+
+/* Writes the header of a server's frame, unmasked and final; returns its size, at most
+ * CD_WS_MAX_SERVER_HEADER. */
+size_t cd_ws_write_header(uint8_t *to, enum cd_ws_opcode opcode, uint64_t length);
+
+/*
+ * Copies n bytes of payload and takes the mask off. offset: how many bytes of the same frame came
+ * before these. `to` and `from` may be the same, else they must not overlap.
+ */
+void cd_ws_unmask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t mask[4],
+                  uint64_t offset);
+
+/*
+ * UTF-8 (RFC 3629) piece by piece: no overlong forms, no surrogates, nothing above U+10FFFF. The
+ * state starts as CD_UTF8_START, is that again between characters, and stays CD_UTF8_BAD once the
+ * text cannot become valid any more.
+ */
+enum { CD_UTF8_BAD = 0, CD_UTF8_START = 6 };
+unsigned cd_utf8_check(unsigned state, const uint8_t *p, size_t n);
+
+/* May this code stand in a close frame of a peer? */
+bool cd_ws_code_on_wire(int code);
+/* May the application close with it? As above, without 1002, which is the server's to say. */
+bool cd_ws_code_for_app(int code);
+
+/*
+ * Takes the payload of a peer's close frame (at most CD_WS_MAX_CONTROL bytes) apart. CD_OK, with
+ * *code CD_WS_NO_CODE for an empty one and *reason within p; else the code to fail the connection
+ * with: 1002 or 1007.
+ */
+int cd_ws_parse_close(const uint8_t *p, size_t n, int *code, cd_str *reason);
+
+#endif
