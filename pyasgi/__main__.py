@@ -1,0 +1,5 @@
+"""``python -m pyasgi`` is the command ``cdaphne``."""
+
+from .cli import main
+
+main()

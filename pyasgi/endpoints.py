@@ -1,0 +1,525 @@
+"""Where the server listens: endpoint strings in Twisted's grammar, and the opening of their sockets.
+
+    tcp:PORT[:interface=ADDRESS-OR-NAME][:backlog=N]       tcp6:PORT[:interface=ADDRESS][:backlog=N]
+    unix:PATH[:mode=OCTAL][:backlog=N]                     fd:fileno=N
+    systemd:domain=INET|INET6|UNIX:index=N|name=NAME
+
+Fields are separated by ``:``; NAME=VALUE is a keyword, anything else is positional; a backslash
+takes the next character as it is. Sockets are opened listening and non-blocking; who takes one with
+Listener.detach() closes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+# The kernel cuts it to net.core.somaxconn. daphne's 50 drops the SYNs of a burst.
+DEFAULT_BACKLOG = 2048
+PORT_ATTEMPTS = 10  # for port 0 on a name with several addresses
+V4_WILDCARDS = ("", "0", "0.0.0.0")
+
+Address = tuple[int, tuple[Any, ...]]  # family, and what bind() takes
+
+
+class EndpointError(Exception):
+    """The endpoint cannot be used; the message is one line for the operator."""
+
+
+def build_endpoint_description_strings(
+    host: str | None = None,
+    port: int | None = None,
+    unix_socket: str | None = None,
+    file_descriptor: int | None = None,
+) -> list[str]:
+    """The endpoint strings for a TCP address, a unix socket and a descriptor, those that are given.
+
+    ValueError for a host without a port or a port without a host.
+    """
+    strings = []
+    if host and port is not None:
+        address = _escape(host.strip("[]"))
+        strings.append(f"tcp:port={int(port)}:interface={address}")
+    elif host or port is not None:
+        raise ValueError("a TCP endpoint needs both host and port")
+    if unix_socket:
+        name = "address=" if "=" in unix_socket else ""
+        strings.append(f"unix:{name}{_escape(unix_socket)}")
+    if file_descriptor is not None:
+        strings.append(f"fd:fileno={int(file_descriptor)}")
+    return strings
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace(":", "\\:")
+
+
+# ---- grammar ----
+
+
+def split_fields(text: str) -> tuple[list[str], dict[str, str]]:
+    """Positional and keyword fields of an endpoint string.
+
+    EndpointError for a trailing backslash or a keyword given twice.
+    """
+    positional: list[str] = []
+    keywords: dict[str, str] = {}
+    name: str | None = None
+    current = ""
+    characters = iter(text)
+    for character in characters:
+        if character == "\\":
+            escaped = next(characters, None)
+            if escaped is None:
+                raise EndpointError(
+                    f"bad endpoint {text!r}: the backslash at its end escapes nothing"
+                )
+            current += escaped
+        elif character == "=" and name is None:
+            name, current = current, ""
+        elif character == ":":
+            _add_field(text, positional, keywords, name, current)
+            name, current = None, ""
+        else:
+            current += character
+    _add_field(text, positional, keywords, name, current)
+    return positional, keywords
+
+
+def _add_field(
+    text: str, positional: list[str], keywords: dict[str, str], name: str | None, value: str
+) -> None:
+    if name is None:
+        positional.append(value)
+    elif name in keywords:
+        raise EndpointError(f"bad endpoint {text!r}: {name!r} is given twice; give it once")
+    else:
+        keywords[name] = value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One type of endpoint: its parameters in positional order, and what opens it."""
+
+    parameters: tuple[str, ...]
+    open: Callable[[str, Mapping[str, str]], list[Listener]]
+    required: tuple[str, ...] = ()
+
+
+NO_TLS = (
+    "TLS is not built yet; let nginx or another proxy speak TLS, and give a tcp or unix endpoint"
+)
+UNSUPPORTED = {"ssl": NO_TLS, "tls": NO_TLS}
+
+
+def parse(text: str) -> tuple[str, dict[str, str]]:
+    """Type and named parameters of an endpoint string; EndpointError says what is wrong with it."""
+    positional, keywords = split_fields(text)
+    if not positional or not positional[0]:
+        raise EndpointError(f"bad endpoint {text!r}: it has no type; give for example tcp:8000")
+    name, *values = positional
+    if name in UNSUPPORTED:
+        raise EndpointError(f"endpoint {text!r}: {UNSUPPORTED[name]}")
+    if name not in KINDS:
+        known = ", ".join(sorted(KINDS))
+        raise EndpointError(f"bad endpoint {text!r}: no type {name!r}; there are {known}")
+    kind = KINDS[name]
+    if len(values) > len(kind.parameters):
+        expected = ":".join(kind.parameters)
+        raise EndpointError(
+            f"bad endpoint {text!r}: too many fields, {name} takes {expected};"
+            " write a ':' within a value as '\\:'"
+        )
+    parameters = dict(zip(kind.parameters, values, strict=False))
+    for key, value in keywords.items():
+        if key not in kind.parameters:
+            known = ", ".join(kind.parameters)
+            raise EndpointError(f"bad endpoint {text!r}: {name} takes no {key!r}; it takes {known}")
+        if key in parameters:
+            raise EndpointError(f"bad endpoint {text!r}: {key!r} is given twice; give it once")
+        parameters[key] = value
+    for key in kind.required:
+        if not parameters.get(key):
+            raise EndpointError(f"bad endpoint {text!r}: {name} needs {key!r}")
+    return name, parameters
+
+
+def _number(
+    text: str,
+    parameters: Mapping[str, str],
+    key: str,
+    default: int,
+    low: int,
+    high: int,
+    base: int = 10,
+) -> int:
+    value = parameters.get(key)
+    if value is None:
+        return default
+    try:
+        number = int(value, base)
+    except ValueError:
+        number = -1
+    if not value.isascii() or not value.isdigit() or not low <= number <= high:
+        span = f"{low:o} to {high:o} in octal" if base == 8 else f"{low} to {high}"
+        raise EndpointError(f"bad endpoint {text!r}: {key} is {value!r}; give {span}")
+    return number
+
+
+# ---- listeners ----
+
+
+@dataclass
+class Listener:
+    """An open listening socket and what has to be cleaned up after it."""
+
+    endpoint: str
+    sock: socket.socket
+    path: str | None = None  # of a unix socket that we made
+    identity: tuple[int, int] = field(default=(0, 0))  # device and inode of path
+
+    @property
+    def family(self) -> int:
+        return self.sock.family
+
+    def address(self) -> tuple[str, int] | None:
+        """(host, port) of a TCP listener, else None."""
+        if self.sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return None
+        name = self.sock.getsockname()
+        return name[0], name[1]
+
+    def detach(self) -> int:
+        """The descriptor; the caller closes it."""
+        return self.sock.detach()
+
+    def close(self) -> None:
+        """Closes the socket if it was not detached, and removes the unix socket that we made."""
+        self.sock.close()
+        self.unlink()
+
+    def unlink(self) -> None:
+        """Removes the path if it still is our socket: a successor may have put its own there."""
+        if self.path is None:
+            return
+        path, self.path = self.path, None
+        with contextlib.suppress(FileNotFoundError):
+            status = os.lstat(path)
+            if (status.st_dev, status.st_ino) == self.identity:
+                os.unlink(path)
+
+
+def open_endpoint(text: str, taken: Iterable[str] = ()) -> list[Listener]:
+    """Opens one endpoint string: a listener for each address of its name. EndpointError, one line.
+
+    taken: all endpoint strings of this server; IPv6's :: leaves IPv4 to a 0.0.0.0 among them.
+    """
+    name, parameters = parse(text)
+    if name in ("tcp", "tcp6") and _v4_wildcard_ports(taken) & {parameters["port"]}:
+        parameters["v6only"] = "1"
+    try:
+        return KINDS[name].open(text, parameters)
+    except OSError as error:
+        raise EndpointError(f"cannot listen on {text!r}: {error.strerror or error}") from error
+
+
+def _v4_wildcard_ports(texts: Iterable[str]) -> set[str]:
+    """The ports for which some endpoint asks for 0.0.0.0."""
+    ports = set()
+    for text in texts:
+        try:
+            name, parameters = parse(text)
+        except EndpointError:
+            continue  # reported when it is that one's turn
+        if name == "tcp" and parameters.get("interface", "") in V4_WILDCARDS:
+            ports.add(parameters["port"])
+    return ports - {"0"}
+
+
+# ---- TCP ----
+
+
+def _open_tcp(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    interface = parameters.get("interface", "")
+    host = "0.0.0.0" if interface in V4_WILDCARDS else interface
+    return _open_inet(text, parameters, host, socket.AF_UNSPEC)
+
+
+def _open_tcp6(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    return _open_inet(text, parameters, parameters.get("interface") or "::", socket.AF_INET6)
+
+
+def _open_inet(text: str, parameters: Mapping[str, str], host: str, family: int) -> list[Listener]:
+    port = _number(text, parameters, "port", 0, 0, 65535)
+    backlog = _number(text, parameters, "backlog", DEFAULT_BACKLOG, 1, 65535)
+    addresses = _resolve(text, host.strip("[]"), port, family)
+    v6only = "v6only" in parameters
+    for attempt in range(PORT_ATTEMPTS):
+        try:
+            sockets = _bind_all(text, addresses, backlog, v6only)
+        except OSError as error:
+            # The number that the first address got for 0 may be taken on the second one.
+            if error.errno == errno.EADDRINUSE and port == 0 and attempt < PORT_ATTEMPTS - 1:
+                continue
+            raise EndpointError(
+                f"cannot listen on {_pretty(host, port)}: {_why(error, host, port)}"
+            ) from error
+        return [Listener(text, sock) for sock in sockets]
+    raise AssertionError("unreachable")
+
+
+def _resolve(text: str, host: str, port: int, family: int) -> list[Address]:
+    """(family, socket address) of every address of host, in the resolver's order."""
+    try:
+        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise EndpointError(
+            f"cannot listen on {_pretty(host, port)}: {host!r} does not resolve ({reason});"
+            " give an address of this machine or a name that has one (-b/--bind, interface=)"
+        ) from error
+    return list(dict.fromkeys((entry[0], entry[4]) for entry in found))
+
+
+def _bind_all(
+    text: str, addresses: Sequence[Address], backlog: int, v6only: bool
+) -> list[socket.socket]:
+    """A listening socket for every address, all on the port that the first one got.
+
+    An address that this machine lacks (::1 for localhost in a container) is left out if another
+    one is bound.
+    """
+    sockets: list[socket.socket] = []
+    missing: OSError | None = None
+    try:
+        for family, address in addresses:
+            host, port, *rest = address
+            if port == 0 and sockets:
+                port = sockets[0].getsockname()[1]
+            try:
+                sockets.append(_bind(family, (host, port, *rest), backlog, v6only))
+            except OSError as error:
+                if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                    raise
+                missing = error
+        if missing is not None and not sockets:
+            raise missing
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind(family: int, address: tuple[Any, ...], backlog: int, v6only: bool) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        sock.setblocking(False)
+        sock.bind(address)
+        sock.listen(backlog)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _why(error: OSError, host: str, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "address already in use; stop what uses it or give another port (-p/--port)"
+    if error.errno == errno.EACCES:
+        return f"permission denied; port {port} needs root or CAP_NET_BIND_SERVICE (-p/--port)"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"{host!r} is no address of this machine; give one, or 0.0.0.0 for all (-b/--bind)"
+    return error.strerror or str(error)
+
+
+def _pretty(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+# ---- unix ----
+
+
+def _open_unix(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    path = parameters["address"]
+    mode = _number(text, parameters, "mode", 0o666, 0, 0o777, base=8)
+    backlog = _number(text, parameters, "backlog", DEFAULT_BACKLOG, 1, 65535)
+    _number(text, parameters, "lockfile", 1, 0, 1)  # Twisted's; there is no lock file here
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        sock.setblocking(False)
+        os.fchmod(sock.fileno(), mode)  # bind() takes it: the path never allows more than mode
+        sock.bind(path)
+        status = os.lstat(path)
+        listener = Listener(text, sock, path, (status.st_dev, status.st_ino))
+        try:
+            os.chmod(path, mode)
+            sock.listen(backlog)
+        except BaseException:
+            listener.unlink()
+            raise
+    except OSError as error:
+        sock.close()
+        raise EndpointError(
+            f"cannot listen on unix socket {path!r}: {_why_unix(error, path)}"
+        ) from error
+    except BaseException:
+        sock.close()
+        raise
+    return [listener]
+
+
+def _remove_stale(path: str) -> None:
+    """Removes a socket on which nobody listens any more; EndpointError for anything else."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(status.st_mode):
+        raise EndpointError(
+            f"cannot listen on unix socket {path!r}: the path exists and is no socket;"
+            " remove it or give another (-u/--unix-socket)"
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)  # EAGAIN is a full backlog, and somebody who owns it
+        code = probe.connect_ex(path)
+    if code == errno.ECONNREFUSED:
+        os.unlink(path)
+    elif code in (0, errno.EAGAIN, errno.EINPROGRESS):
+        raise EndpointError(
+            f"cannot listen on unix socket {path!r}: another server is listening on it;"
+            " stop that one or give another path (-u/--unix-socket)"
+        )
+    elif code != errno.ENOENT:
+        raise OSError(code, os.strerror(code))
+
+
+def _why_unix(error: OSError, path: str) -> str:
+    folder = os.path.dirname(path) or "."
+    if error.errno == errno.ENOENT:
+        return (
+            f"there is no directory {folder!r}; create it or give another path (-u/--unix-socket)"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return (
+            f"{error.strerror} in the directory {folder!r}; give this user the right to write there"
+        )
+    if error.errno is None:  # Python's own check of the length
+        size = len(os.fsencode(path))
+        return f"the path has {size} bytes, 107 are allowed; give a shorter one (-u/--unix-socket)"
+    return error.strerror or str(error)
+
+
+# ---- inherited descriptors ----
+
+
+def _open_fd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    number = _number(text, parameters, "fileno", -1, 0, 2**31 - 1)
+    return [Listener(text, _adopt(number, f"descriptor {number} (--fd)"))]
+
+
+def _adopt(number: int, name: str) -> socket.socket:
+    """Takes over a listening stream socket of any family that was opened before us."""
+    _check_socket(number, name)
+    copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+    if number > 2:
+        os.close(number)
+    else:  # a free standard descriptor would be somebody else's next file
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, number)
+        os.close(null)
+    sock = socket.socket(fileno=copy)  # asks the kernel for family and type
+    sock.setblocking(False)
+    return sock
+
+
+def _check_socket(number: int, name: str) -> None:
+    remedy = "give one that the process manager opened with listen()"
+    try:
+        status = os.fstat(number)
+    except OSError as error:
+        raise EndpointError(f"cannot listen on {name}: it is not open; {remedy}") from error
+    if not stat.S_ISSOCK(status.st_mode):
+        raise EndpointError(f"cannot listen on {name}: it is no socket; {remedy}")
+    probe = socket.socket(fileno=os.dup(number))
+    with probe:
+        if probe.type != socket.SOCK_STREAM:
+            raise EndpointError(f"cannot listen on {name}: it is no stream socket; {remedy}")
+        if not probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            raise EndpointError(f"cannot listen on {name}: it does not listen; {remedy}")
+        if probe.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
+            raise EndpointError(f"cannot listen on {name}: its family is not served; {remedy}")
+
+
+SYSTEMD_FIRST = 3
+DOMAINS = {"INET": socket.AF_INET, "INET6": socket.AF_INET6, "UNIX": socket.AF_UNIX}
+
+
+def _open_systemd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    domain = parameters.get("domain") or None
+    if domain is not None and domain.upper() not in DOMAINS:
+        raise EndpointError(
+            f"bad endpoint {text!r}: domain is {domain!r}; give INET, INET6 or UNIX"
+        )
+    count = _systemd_count(text)
+    if ("index" in parameters) == ("name" in parameters):
+        raise EndpointError(f"bad endpoint {text!r}: give either index=N or name=NAME")
+    if "index" in parameters:
+        index = _number(text, parameters, "index", 0, 0, 2**20)
+        if index >= count:
+            raise EndpointError(
+                f"cannot listen on {text!r}: systemd passed {count} sockets, the first has index 0"
+            )
+    else:
+        index = _systemd_index(text, parameters["name"], count)
+    sock = _adopt(SYSTEMD_FIRST + index, f"the systemd socket of {text!r}")
+    if domain is not None and sock.family != DOMAINS[domain.upper()]:
+        sock.close()
+        raise EndpointError(
+            f"cannot listen on {text!r}: the socket's family is not {domain}; leave domain= out"
+        )
+    return [Listener(text, sock)]
+
+
+def _systemd_count(text: str) -> int:
+    """Number of sockets that systemd passed to this very process."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        raise EndpointError(
+            f"cannot listen on {text!r}: systemd passed no sockets to this process (LISTEN_PID);"
+            " start it from a service unit that has a socket unit"
+        )
+    count = os.environ.get("LISTEN_FDS", "")
+    if not count.isdigit():
+        raise EndpointError(f"cannot listen on {text!r}: LISTEN_FDS is {count!r}, not a number")
+    return int(count)
+
+
+def _systemd_index(text: str, name: str, count: int) -> int:
+    names = os.environ.get("LISTEN_FDNAMES", "").split(":")[:count]
+    if name not in names:
+        passed = ", ".join(repr(entry) for entry in names if entry) or "none"
+        raise EndpointError(
+            f"cannot listen on {text!r}: no socket has that name (FileDescriptorName=);"
+            f" systemd passed {passed}"
+        )
+    return names.index(name)
+
+
+KINDS = {
+    "tcp": Kind(("port", "interface", "backlog"), _open_tcp, ("port",)),
+    "tcp6": Kind(("port", "backlog", "interface"), _open_tcp6, ("port",)),
+    "unix": Kind(("address", "mode", "backlog", "lockfile"), _open_unix, ("address",)),
+    "fd": Kind(("fileno", "domain"), _open_fd, ("fileno",)),
+    "systemd": Kind(("domain", "index", "name"), _open_systemd),
+}

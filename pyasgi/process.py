@@ -1,0 +1,68 @@
+"""What a server does to its process: descriptor limit, worker threads, a look at what it left."""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+from . import _core
+
+# Some container runtimes give a hard limit of a billion; nothing here needs more than this.
+MOST_DESCRIPTORS = 1 << 20
+
+
+def raise_descriptor_limit() -> None:
+    """Raises the soft limit of open files to the hard one: every connection needs a descriptor."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def worker_threads() -> ThreadPoolExecutor:
+    """The loop's default executor, of ASGI_THREADS threads. ValueError, one line for the operator."""
+    text = os.environ.get("ASGI_THREADS")
+    if text is None:
+        return ThreadPoolExecutor(thread_name_prefix="asyncio")
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise ValueError(
+            f"the environment variable ASGI_THREADS is {text!r}; give a number from 1 on, or unset it"
+        )
+    return ThreadPoolExecutor(max_workers=int(text), thread_name_prefix="asyncio")
+
+
+class Leaks:
+    """For the tests: with CDAPHNE_DEBUG_LIVE=1, tells on stderr what a server's run left behind.
+
+    `live: {...}` counts the extension's objects (CD_DEBUG builds only), `fds: [...]` names the sockets,
+    pipes, epolls and eventfds that were not open before.
+    """
+
+    def __init__(self) -> None:
+        self._enabled = os.environ.get("CDAPHNE_DEBUG_LIVE") == "1"
+        self._before = self._descriptors() if self._enabled else {}
+
+    def report(self) -> None:
+        if not self._enabled:
+            return
+        gc.collect()
+        if hasattr(_core, "debug_live"):
+            print(f"live: {_core.debug_live()}", file=sys.stderr)
+        after = self._descriptors()
+        left = [name for number, name in after.items() if self._before.get(number) != name]
+        print(f"fds: {left}", file=sys.stderr, flush=True)
+
+    @staticmethod
+    def _descriptors() -> dict[int, str]:
+        found = {}
+        for entry in os.listdir("/proc/self/fd"):
+            try:
+                name = os.readlink(f"/proc/self/fd/{entry}")
+            except FileNotFoundError:  # the listing's own descriptor
+                continue
+            if name.startswith(("socket:", "pipe:", "anon_inode:")):
+                found[int(entry)] = name
+        return found

@@ -1,0 +1,401 @@
+"""The server as Python sees it: daphne's Server class over the C extension.
+
+It opens the endpoints, runs the application's lifespan and hands requests to _core.Server, which calls the
+application without passing through here. Everything is made in run(), so a Server can be built before a
+fork and run in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from . import _core
+from .access import native_descriptor
+from .endpoints import EndpointError, Listener, open_endpoint
+from .importer import ApplicationError, single_callable
+from .lifespan import MODES, Lifespan, LifespanError
+from .loop import EventLoop
+from .process import Leaks, raise_descriptor_limit, worker_threads
+from .signals import ShutdownSignals
+
+logger = logging.getLogger("daphne.server")
+
+ActionLogger = Callable[[str, str, dict[str, Any]], object]
+LIMITS = {name: default for name, _, default, _, _ in _core.limits()}
+TIMES = frozenset(name for name, kind, _, _, _ in _core.limits() if kind == "time")
+DRAIN_STEP = 0.02  # seconds between two looks at what still runs
+CANCEL_SECONDS = 5.0  # for cancelled applications and tasks to end
+
+
+class Server:
+    """Serves one ASGI application on a list of endpoint strings.
+
+    The positional arguments are daphne's; times are in seconds, sizes in bytes. Of the timers 0, None and
+    negative numbers mean "no limit". Further keyword arguments, each kept as an attribute:
+
+    graceful_timeout: how long running requests may go on after stop(), 0 for not at all
+    lifespan: "on", "off" or "auto"
+    lifespan_startup_timeout, lifespan_shutdown_timeout: 0 for no limit
+    date_header: send a Date header
+    loop: a pyasgi.loop.EventLoop to run on, which stays the caller's; None makes one in run()
+    limits: any other row of _core.limits()
+    """
+
+    def __init__(
+        self,
+        application: Any,
+        endpoints: Iterable[str] | None = None,
+        signal_handlers: bool = True,
+        action_logger: ActionLogger | None = None,
+        http_timeout: float | None = None,
+        request_buffer_size: int = int(LIMITS["request_buffer_size"]),
+        websocket_timeout: float | None = 86400,
+        websocket_connect_timeout: float | None = 20,
+        ping_interval: float | None = 20,
+        ping_timeout: float | None = 30,
+        root_path: str = "",
+        proxy_forwarded_address_header: str | None = None,
+        proxy_forwarded_port_header: str | None = None,
+        proxy_forwarded_proto_header: str | None = None,
+        verbosity: int = 1,
+        websocket_handshake_timeout: float | None = 5,
+        websocket_max_message_size: int = 1024 * 1024,
+        websocket_max_frame_size: int = 1024 * 1024,
+        application_close_timeout: float | None = 10,
+        ready_callable: Callable[[], object] | None = None,
+        server_name: str = "cdaphne",
+        *,
+        graceful_timeout: float = 10,
+        lifespan: str = "auto",
+        lifespan_startup_timeout: float = 300,
+        lifespan_shutdown_timeout: float = 30,
+        date_header: bool = True,
+        loop: EventLoop | None = None,
+        **limits: float | None,
+    ) -> None:
+        self.application = application
+        self.endpoints = list(endpoints or [])
+        self.signal_handlers = signal_handlers
+        self.action_logger = action_logger
+        self.http_timeout = http_timeout
+        self.request_buffer_size = request_buffer_size
+        self.websocket_timeout = websocket_timeout
+        self.websocket_connect_timeout = websocket_connect_timeout
+        self.ping_interval = ping_interval
+        self.ping_timeout = ping_timeout
+        self.root_path = root_path
+        self.proxy_forwarded_address_header = proxy_forwarded_address_header
+        self.proxy_forwarded_port_header = proxy_forwarded_port_header
+        self.proxy_forwarded_proto_header = proxy_forwarded_proto_header
+        self.verbosity = verbosity
+        self.websocket_handshake_timeout = websocket_handshake_timeout
+        self.websocket_max_message_size = websocket_max_message_size
+        self.websocket_max_frame_size = websocket_max_frame_size
+        self.application_close_timeout = application_close_timeout
+        self.ready_callable = ready_callable
+        self.server_name = server_name
+        self.graceful_timeout = graceful_timeout
+        self.lifespan = lifespan
+        self.lifespan_startup_timeout = lifespan_startup_timeout
+        self.lifespan_shutdown_timeout = lifespan_shutdown_timeout
+        self.date_header = date_header
+        self.loop = loop
+        for name, value in limits.items():
+            if name not in LIMITS:
+                raise TypeError(f"Server() has no argument {name!r}")
+            setattr(self, name, value)
+        if lifespan not in MODES:
+            raise ValueError(f"lifespan is {lifespan!r}; give one of {', '.join(MODES)}")
+
+        self.listeners: list[Listener] = []
+        self.listening_addresses: list[tuple[str, int]] = []
+        self.abort_start = False
+        self._core: _core.Server | None = None
+        self._stopping: asyncio.Event | None = None
+        self._running_loop: asyncio.AbstractEventLoop | None = None
+        if not self.endpoints:
+            logger.error("No endpoints. This server will not listen on anything.")
+            sys.exit(1)
+
+    # ---- for callers ----
+
+    def run(self) -> None:
+        """Serves until stop(), SIGTERM or SIGINT; True in abort_start means that it never served.
+
+        KeyboardInterrupt and SystemExit that the application raises end the server gracefully and pass through.
+        """
+        if self.abort_start:
+            return
+        leaks = Leaks()
+        raise_descriptor_limit()
+        try:
+            executor = worker_threads()
+        except ValueError as error:
+            self._abort(str(error))
+            return
+        loop = self.loop or EventLoop()
+        try:
+            self._run(loop, executor)
+        finally:
+            executor.shutdown(wait=False, cancel_futures=True)
+            if self.loop is None:
+                asyncio.set_event_loop(None)
+                loop.close()
+            del loop
+            leaks.report()
+
+    def stop(self) -> None:
+        """Begins the graceful shutdown; before run() it makes run() return at once. From any thread."""
+        loop, stopping = self._running_loop, self._stopping
+        if loop is None or stopping is None:
+            self.abort_start = True
+        else:
+            loop.call_soon_threadsafe(stopping.set)
+
+    @property
+    def connections(self) -> int:
+        """Number of open connections."""
+        return 0 if self._core is None else self._core.connections
+
+    def log_action(self, protocol: str, action: str, details: dict[str, Any]) -> None:
+        """Passes an action (see AccessLogGenerator) to the action logger."""
+        if self.action_logger is not None:
+            self.action_logger(protocol, action, details)
+
+    # ---- one run ----
+
+    def _run(self, loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor) -> None:
+        asyncio.set_event_loop(loop)
+        loop.set_default_executor(executor)
+        if self.verbosity >= 3:
+            loop.set_debug(True)
+        self._stopping = asyncio.Event()
+        self._running_loop = loop
+        serving = loop.create_task(self._serve(loop), name="server")
+        try:
+            loop.run_until_complete(serving)
+        except (KeyboardInterrupt, SystemExit) as error:
+            if serving.done():
+                raise
+            logger.warning("Application raised %s: shutting down", type(error).__name__)
+            self._stopping.set()
+            loop.run_until_complete(serving)
+            raise
+        finally:
+            self._running_loop = self._stopping = None
+            loop.run_until_complete(_end_tasks())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+
+    async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            application = single_callable(self.application)
+        except ApplicationError as error:
+            self._abort(f"Cannot start: {error}")
+            return
+        with self._signals(loop):
+            try:
+                if self._open_endpoints():
+                    await self._with_lifespan(loop, application)
+            finally:
+                for listener in self.listeners:
+                    listener.close()
+
+    def _signals(self, loop: asyncio.AbstractEventLoop) -> ShutdownSignals:
+        return ShutdownSignals(loop, self._first_signal, self._second_signal, self.signal_handlers)
+
+    def _open_endpoints(self) -> bool:
+        """Opens every endpoint, also after one that failed; False when one failed."""
+        logger.info("HTTP/2 support not enabled (HTTP/2 and TLS are not built yet)")
+        self.listeners.clear()
+        self.listening_addresses.clear()
+        for text in self.endpoints:
+            logger.info("Configuring endpoint %s", text)
+            try:
+                self.listeners += open_endpoint(str(text), self.endpoints)
+            except EndpointError as error:
+                self._abort(f"Listen failure: {error}")
+        return not self.abort_start
+
+    async def _with_lifespan(
+        self, loop: asyncio.AbstractEventLoop, application: Callable[..., Any]
+    ) -> None:
+        lifespan = Lifespan(
+            application,
+            self.lifespan,
+            self.lifespan_startup_timeout,
+            self.lifespan_shutdown_timeout,
+        )
+        try:
+            if not await self._unless_stopped(lifespan.startup()):
+                return
+        except LifespanError as error:
+            self._abort(str(error))
+            return
+        try:
+            await self._accept(loop, application, lifespan)
+        finally:
+            await lifespan.shutdown()
+
+    async def _unless_stopped(self, work: Any) -> bool:
+        """Awaits work; False when stop() came first and cancelled it."""
+        assert self._stopping is not None
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+        if task.done():
+            task.result()
+            return True
+        task.cancel()
+        await asyncio.wait({task})
+        return False
+
+    async def _accept(
+        self, loop: asyncio.AbstractEventLoop, application: Callable[..., Any], lifespan: Lifespan
+    ) -> None:
+        core = self._core = self._make_core(loop, application, lifespan)
+        try:
+            for listener in self.listeners:
+                self._listen(core, listener)
+            if self.ready_callable is not None:
+                self.ready_callable()
+            assert self._stopping is not None
+            await self._stopping.wait()
+            await self._drain(core)
+        finally:
+            self._core = None
+            core.close()
+
+    def _make_core(
+        self, loop: asyncio.AbstractEventLoop, application: Callable[..., Any], lifespan: Lifespan
+    ) -> _core.Server:
+        descriptor, on_access = -1, None
+        plain = type(self).log_action is Server.log_action
+        native = native_descriptor(self.action_logger) if plain else None
+        if native is not None:
+            descriptor = native
+        elif self.action_logger is not None or not plain:
+            on_access = self.log_action
+        return _core.Server(
+            loop,  # type: ignore[arg-type]
+            application,
+            on_log=_on_log,
+            on_access=on_access,
+            on_exception=_on_exception,
+            access_fd=descriptor,
+            server_header=self.server_name.encode("latin-1") or None,
+            date_header=self.date_header,
+            root_path=self.root_path,
+            state=lifespan.state,
+            context=lifespan.context,
+            proxy_headers=self._proxy_headers(),
+            **self._limits(),
+        )
+
+    def _proxy_headers(self) -> tuple[bytes | None, bytes | None, bytes | None] | None:
+        if not self.proxy_forwarded_address_header:
+            return None
+        names = (
+            self.proxy_forwarded_address_header,
+            self.proxy_forwarded_port_header,
+            self.proxy_forwarded_proto_header,
+        )
+        address, port, proto = (name.lower().encode("latin-1") if name else None for name in names)
+        return address, port, proto
+
+    def _limits(self) -> dict[str, float]:
+        """Our attributes in the extension's terms: no None, no negative time."""
+        limits = {}
+        for name, default in LIMITS.items():
+            value = getattr(self, name, default)
+            if name in TIMES:
+                value = max(0, value or 0)
+            limits[name] = default if value is None else value
+        # daphne has two names, and two timers, for the time an application may take to accept.
+        connects = [
+            limits["websocket_connect_timeout"],
+            max(0, self.websocket_handshake_timeout or 0),
+        ]
+        limits["websocket_connect_timeout"] = min(filter(None, connects), default=0)
+        return limits
+
+    def _listen(self, core: _core.Server, listener: Listener) -> None:
+        address = listener.address()
+        core.listen(listener.detach())
+        if address is not None:
+            self.listening_addresses.append(address)
+            logger.info("Listening on TCP address %s:%s", *address)
+
+    # ---- the end ----
+
+    def _abort(self, reason: str) -> None:
+        logger.critical("%s", reason)
+        self.abort_start = True
+
+    def _first_signal(self, number: signal.Signals) -> None:
+        logger.info("Received %s: shutting down", number.name)
+        if self._stopping is not None:
+            self._stopping.set()
+
+    def _second_signal(self, number: signal.Signals) -> None:
+        running = 0 if self._core is None else self._core.streams
+        logger.warning(
+            "Received %s again: exiting at once, %d requests are cut", number.name, running
+        )
+        for listener in self.listeners:
+            listener.unlink()
+        logging.shutdown()
+
+    async def _drain(self, core: _core.Server) -> None:
+        """Lets what runs come to its end, for graceful_timeout; then cancels it."""
+        core.drain()
+        for listener in self.listeners:
+            listener.unlink()
+        if core.streams:
+            logger.info("Waiting up to %g s for %d requests", self.graceful_timeout, core.streams)
+        if await _until(lambda: not core.streams and not core.connections, self.graceful_timeout):
+            return
+        running = core.tasks
+        core.cancel()
+        if not await _until(lambda: not core.tasks, CANCEL_SECONDS):
+            logger.warning("%d applications swallowed their cancellation", core.tasks)
+        if running:
+            logger.info("Killed %d pending application instances", running)
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> bool:
+    """Waits for the condition, seconds at most; its last value."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        await asyncio.sleep(DRAIN_STEP)
+    return True
+
+
+async def _end_tasks() -> None:
+    """Cancels the tasks that applications left behind."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        _, stuck = await asyncio.wait(left, timeout=CANCEL_SECONDS)
+        for task in stuck:
+            logger.warning("Task %s swallowed its cancellation", task.get_name())
+
+
+def _on_log(level: int, line: str) -> None:
+    logger.log(level, "%s", line)
+
+
+def _on_exception(error: BaseException) -> None:
+    logger.error("Exception inside application: %s", error, exc_info=error)

@@ -1,0 +1,68 @@
+"""SIGTERM and SIGINT: the first one begins the graceful shutdown, a second one ends the process at once.
+
+Only in the main thread, and SIGINT only where Python's own handler stands: what an embedding program
+or a shell's `nohup` chose stays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class ShutdownSignals:
+    """Context manager: while it is open, signals call `first` in the loop, then `second` in the main thread.
+
+    second runs as a Python signal handler, so it also works while the application blocks the loop; when it
+    returns the process exits with 128 plus the signal's number.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        first: Callable[[signal.Signals], None],
+        second: Callable[[signal.Signals], None],
+        enabled: bool = True,
+    ) -> None:
+        self._enabled = enabled
+        self._loop = loop
+        self._first = first
+        self._second = second
+        self._previous: dict[signal.Signals, Any] = {}
+        self._seen = 0
+
+    def __enter__(self) -> None:
+        if not self._enabled or threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            previous = signal.getsignal(number)
+            if number == signal.SIGINT and previous is not signal.default_int_handler:
+                continue
+            self._previous[number] = previous
+            self._loop.add_signal_handler(number, self._first, number)
+            # In place of asyncio's empty handler; the descriptor that wakes the loop stays asyncio's.
+            signal.signal(number, self._arrived)
+            signal.siginterrupt(number, False)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, previous in self._previous.items():
+            self._loop.remove_signal_handler(number)
+            if previous is not None:  # None: set by C code that Python cannot put back
+                signal.signal(number, previous)
+        self._previous.clear()
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        self._seen += 1
+        if self._seen > 1:
+            self._second(signal.Signals(number))
+            os._exit(128 + number)
