@@ -164,6 +164,8 @@ void cd_stream_detach(cd_stream *s, bool client_gone)
 {
     if (s->conn == NULL)
         return;
+    if (s->head.kind == CD_WEBSOCKET)
+        cd_stream_access(s, CD_DISCONNECTED); /* also of one that was never accepted, as daphne */
     if (!s->finished || s->access_due)
         keep_addresses(s);
     s->head.cache = NULL;

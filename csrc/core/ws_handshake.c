@@ -27,6 +27,11 @@ static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /* ---- the check ---- */
 
+static bool same(cd_str a, cd_str b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
 /* Does any header of that name list the token? */
 static bool lists(const cd_head *head, const char *name, const char *token)
 {
@@ -85,11 +90,6 @@ static bool each_subprotocol(const cd_head *head, bool (*call)(void *arg, cd_str
     return true;
 }
 
-static bool same(cd_str a, cd_str b)
-{
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
 typedef struct {
     cd_str name;
     size_t seen;
@@ -124,7 +124,7 @@ int cd_ws_check(const cd_head *head)
 {
     if (!lists(head, "upgrade", "websocket"))
         return 0;
-    if (!cd_str_is(head->method, "GET"))
+    if (!same(head->method, (cd_str){"GET", 3})) /* a method's case counts */
         return 405;
     if (head->http_major != 1 || head->http_minor < 1 || has_body(head))
         return 400;
