@@ -1,0 +1,697 @@
+/*
+ * http1.c - the connection and request side of HTTP/1: parser, body, pipelining, timers.
+ *
+ * llhttp, with every lenient flag off, finds the borders of fields, chunks and messages; its callbacks only note offsets and count. When a head is
+ * complete http1_head.c makes a stream's head of it and on_open is posted, before the body has come: bodies are streamed. One
+ * request is under way at a time. The parser stops at the end of a message and goes on when the response is complete, so
+ * responses are in order by themselves, and pipelined requests wait unparsed in the connection's input, up to read_ahead_size.
+ *
+ * Reading stays armed while an application computes, because that is how its client's leaving is noticed, and stops only while unread body
+ * stands above body_high_water. A client that shuts down its sending side counts as gone.
+ *
+ * Everything a peer can make us hold is bounded: the head by bytes and fields, the target, a body by the high-water mark, chunk
+ * lines and trailers by their own limits, the rest of an unread body by discard_size. And everything it can make us wait for has a deadline: the
+ * head, a body's minimum rate, the pause between two requests.
+ *
+ * A fault of the peer is answered with a constant page and the end of the connection; nothing behind it is parsed any more.
+ */
+#include "http1.h"
+
+#include "header.h"
+#include "mem.h"
+#include "server.h"
+#include "ws.h"
+
+#include <string.h>
+
+enum { FIELDS_KEPT = 32 }; /* room for header offsets that a connection keeps between requests */
+
+static const llhttp_settings_t settings;
+static const cd_stream_ops http1_stream_ops;
+
+/* ---- life of a message ---- */
+
+static void reset_message(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    llhttp_init(&h->parser, HTTP_REQUEST, &settings);
+    h->parser.data = c;
+    h->field_count = 0;
+    h->target_size = 0;
+    h->fault = 0;
+    h->content_length = h->body_size = h->received = 0;
+    h->framing = 0;
+    h->trailer_size = h->discarded = 0;
+    h->phase = CD_HTTP1_IDLE;
+    h->field_open = h->complete = 0;
+}
+
+void cd_http1_open(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    memset(h, 0, sizeof *h);
+    cd_buf_init(&h->head);
+    h->fresh = 1;
+    reset_message(c);
+    cd_conn_deadline(c, c->server->limits.head_timeout);
+}
+
+void cd_http1_dispose(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    cd_buf_dispose(&h->head);
+    cd_free(h->fields);
+    h->fields = NULL;
+    h->field_size = 0;
+}
+
+/* The connection is free for the next request: pipelined ones at once, but not for ever. */
+static void next_request(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    h->stream = NULL;
+    reset_message(c);
+    if (h->field_size > FIELDS_KEPT) {
+        cd_free(h->fields);
+        h->fields = NULL;
+        h->field_size = 0;
+    }
+    if (cd_buf_length(&c->in) == 0) {
+        h->served = 0;
+        cd_conn_deadline(c, c->server->limits.keep_alive_timeout);
+        return;
+    }
+    cd_conn_deadline(c, 0);
+    if (cd_conn_pressure(c) == CD_AGAIN)
+        return; /* on_drained goes on */
+    if (++h->served < c->server->limits.pipeline_depth) {
+        cd_conn_resume(c);
+    } else {
+        h->served = 0;
+        cd_conn_resume_later(c);
+    }
+}
+
+static uint64_t unread_body(const cd_http1 *h)
+{
+    return h->content_length == UINT64_MAX ? 0 : h->content_length - h->body_size;
+}
+
+static void start_window(cd_conn *c)
+{
+    c->u.http1.received = 0;
+    cd_conn_deadline(c, c->server->limits.body_timeout);
+}
+
+void cd_http1_responded(cd_stream *s)
+{
+    cd_conn *c = s->conn;
+    cd_http1 *h = &c->u.http1;
+    if (s->head.kind == CD_HTTP)
+        cd_stream_access(s, CD_COMPLETE);
+    h->stream = NULL;
+    cd_stream_detach(s, false);
+    if (s->close_after || c->server->draining) {
+        cd_conn_close(c, true);
+    } else if (h->phase == CD_HTTP1_WAIT) {
+        next_request(c);
+    } else if (unread_body(h) > c->server->limits.discard_size) {
+        cd_conn_close(c, true);
+    } else {
+        h->phase = CD_HTTP1_DISCARD;
+        cd_conn_want_read(c, true);
+        start_window(c);
+    }
+}
+
+/* ---- faults ---- */
+
+static int fault(cd_http1 *h, int status, const char *why)
+{
+    h->fault = status;
+    h->why = why;
+    return -1;
+}
+
+static void log_fault(cd_conn *c, int status)
+{
+    const char *host = c->client.host[0] != '\0' ? c->client.host : "a unix socket";
+    cd_conn_log(c, CD_INFO, "Request of %s refused with %d: %s", host, status, c->u.http1.why);
+}
+
+/* The request cannot go on: the right answer if there is still room for one, else the end. */
+static void fail(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    int status = h->fault;
+    if (status == CD_NOMEM) {
+        cd_conn_abort(c);
+        return;
+    }
+    log_fault(c, status);
+    if (h->phase == CD_HTTP1_DISCARD)
+        cd_conn_close(c, true);
+    else if (h->stream == NULL)
+        cd_http1_refuse(c, status);
+    else if (!h->stream->head_sent)
+        cd_http1_page(h->stream, status);
+    else
+        cd_http1_cut(h->stream, true);
+}
+
+static bool is_token_byte(const char *p)
+{
+    return cd_is_token((cd_str){p, 1});
+}
+
+/* What llhttp found, as a status. The reasons are its own constant texts. */
+static void note_parse_error(cd_http1 *h, enum llhttp_errno code)
+{
+    const char *reason = llhttp_get_error_reason(&h->parser);
+    int status = 400;
+    if (h->fault != 0)
+        return;
+    if (code == HPE_PAUSED_H2_UPGRADE)
+        status = 505;
+    else if (code == HPE_INVALID_VERSION && strcmp(reason, "Invalid HTTP version") == 0)
+        status = 505;
+    else if (code == HPE_INVALID_METHOD && is_token_byte(llhttp_get_error_pos(&h->parser)))
+        status = 501; /* a token, but no method that we know (RFC 9110, 15.6.2) */
+    fault(h, status, reason);
+}
+
+/* ---- the parser's callbacks: head ---- */
+
+static cd_conn *conn_of(llhttp_t *parser)
+{
+    return parser->data;
+}
+
+static uint32_t offset_of(const cd_http1 *h, const char *at)
+{
+    return (uint32_t)(cd_buf_length(&h->head) + (size_t)((const uint8_t *)at - h->slice));
+}
+
+/* A span may come in pieces; they adjoin, because folded lines are refused. */
+static bool extend(const cd_http1 *h, uint32_t *start, uint32_t *size, const char *at, size_t n)
+{
+    uint32_t offset = offset_of(h, at);
+    if (*size == 0)
+        *start = offset;
+    if (offset != *start + *size)
+        return false;
+    *size += (uint32_t)n;
+    return true;
+}
+
+static int on_url(llhttp_t *parser, const char *at, size_t n)
+{
+    cd_conn *c = conn_of(parser);
+    cd_http1 *h = &c->u.http1;
+    if (!extend(h, &h->target, &h->target_size, at, n))
+        return fault(h, 400, "malformed target");
+    if (h->target_size > c->server->limits.max_target_size)
+        return fault(h, 414, "target longer than max_target_size");
+    return 0;
+}
+
+static int count_trailer(cd_conn *c, size_t n)
+{
+    cd_http1 *h = &c->u.http1;
+    h->trailer_size += n;
+    if (h->trailer_size > c->server->limits.max_trailer_size)
+        return fault(h, 400, "trailer section longer than max_trailer_size");
+    return 0;
+}
+
+static int grow_fields(cd_http1 *h)
+{
+    uint32_t size = h->field_size ? 2 * h->field_size : FIELDS_KEPT;
+    cd_http1_field *fields = cd_realloc(h->fields, size * sizeof *fields);
+    if (fields == NULL)
+        return fault(h, CD_NOMEM, "out of memory");
+    h->fields = fields;
+    h->field_size = size;
+    return 0;
+}
+
+static int open_field(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    if (h->field_count >= c->server->limits.max_header_count)
+        return fault(h, 431, "more headers than max_header_count");
+    if (h->field_count == h->field_size && grow_fields(h) < 0)
+        return -1;
+    h->fields[h->field_count] = (cd_http1_field){0};
+    h->field_open = 1;
+    return 0;
+}
+
+static bool in_trailer(const cd_http1 *h)
+{
+    return h->phase == CD_HTTP1_BODY || h->phase == CD_HTTP1_DISCARD;
+}
+
+static int on_header_field(llhttp_t *parser, const char *at, size_t n)
+{
+    cd_conn *c = conn_of(parser);
+    cd_http1 *h = &c->u.http1;
+    if (in_trailer(h))
+        return count_trailer(c, n);
+    if (!h->field_open && open_field(c) < 0)
+        return -1;
+    cd_http1_field *field = &h->fields[h->field_count];
+    return extend(h, &field->name, &field->name_size, at, n) ? 0 : fault(h, 400, "malformed header");
+}
+
+static int on_header_value(llhttp_t *parser, const char *at, size_t n)
+{
+    cd_conn *c = conn_of(parser);
+    cd_http1 *h = &c->u.http1;
+    if (in_trailer(h))
+        return count_trailer(c, n);
+    cd_http1_field *field = &h->fields[h->field_count];
+    return extend(h, &field->value, &field->value_size, at, n) ? 0 : fault(h, 400, "folded header");
+}
+
+static int on_header_value_complete(llhttp_t *parser)
+{
+    cd_conn *c = conn_of(parser);
+    cd_http1 *h = &c->u.http1;
+    if (in_trailer(h))
+        return count_trailer(c, sizeof ": \r\n" - 1);
+    if (!h->field_open)
+        return fault(h, 400, "malformed header");
+    h->field_open = 0;
+    h->field_count++;
+    return 0;
+}
+
+/* 0: an ordinary request, or a WebSocket handshake which made the stream one. Else the status to refuse it with. */
+static int check_upgrade(cd_http1 *h, cd_stream *s)
+{
+    int status = cd_ws_check(&s->head);
+    h->why = "malformed WebSocket handshake";
+    if (status != 101)
+        return status;
+    return cd_ws_prepare(s) < 0 ? CD_NOMEM : 0;
+}
+
+static int check_head(cd_conn *c, cd_stream *s, bool upgrade)
+{
+    cd_http1 *h = &c->u.http1;
+    size_t most = c->server->limits.max_body_size;
+    int status = cd_http1_read_head(h, s);
+    if (status != 0)
+        return status;
+    if (most > 0 && h->content_length != UINT64_MAX && h->content_length > most) {
+        h->why = "Content-Length above max_body_size";
+        return 413;
+    }
+    return upgrade ? check_upgrade(h, s) : 0;
+}
+
+/* A stream that nobody has heard of yet. */
+static void drop_stream(cd_stream *s)
+{
+    s->finished = 1;
+    cd_stream_detach(s, false);
+}
+
+static int open_stream(cd_conn *c, bool upgrade)
+{
+    cd_http1 *h = &c->u.http1;
+    cd_stream *s = cd_stream_new(c, &http1_stream_ops);
+    int status = s == NULL ? CD_NOMEM : check_head(c, s, upgrade);
+    if (status != 0) {
+        if (s != NULL)
+            drop_stream(s);
+        return fault(h, status, h->why);
+    }
+    if (s->head.kind == CD_HTTP && c->server->limits.http_timeout > 0)
+        cd_timer_set(&s->timer, c->server->limits.http_timeout);
+    h->stream = s;
+    h->phase = CD_HTTP1_BODY;
+    cd_stream_post(s, CD_POST_OPEN);
+    return 0;
+}
+
+static int on_headers_complete(llhttp_t *parser)
+{
+    cd_conn *c = conn_of(parser);
+    cd_http1 *h = &c->u.http1;
+    bool upgrade = parser->flags & F_UPGRADE;
+    parser->upgrade = 0; /* llhttp would stop at CONNECT and at any Upgrade, h2c too; which to follow is ours to say */
+    h->keep_alive = llhttp_should_keep_alive(parser) & 1;
+    h->content_length = parser->flags & F_CHUNKED ? UINT64_MAX : parser->content_length;
+    if (open_stream(c, upgrade) < 0)
+        return -1;
+    /* Pausing tells where the head ends: from there on chunk framing is counted. Without a body the message ends here, too. */
+    return h->content_length > 0 ? HPE_PAUSED : 0;
+}
+
+/* ---- the parser's callbacks: body ---- */
+
+static bool too_much_framing(const cd_conn *c, int64_t framing)
+{
+    const cd_http1 *h = &c->u.http1;
+    uint64_t most = c->server->limits.max_chunk_extension_size + (uint64_t)h->trailer_size;
+    return framing > 0 && (uint64_t)framing > most;
+}
+
+static int take_body(cd_conn *c, const char *at, size_t n)
+{
+    cd_http1 *h = &c->u.http1;
+    if (h->stream == NULL) {
+        h->discarded += n;
+        if (h->discarded > c->server->limits.discard_size)
+            return fault(h, 413, "rest of an unread body above discard_size");
+        return 0;
+    }
+    if (cd_buf_append(&h->stream->in, at, n) < 0)
+        return fault(h, CD_NOMEM, "out of memory");
+    return 0;
+}
+
+static int on_body(llhttp_t *parser, const char *at, size_t n)
+{
+    cd_conn *c = conn_of(parser);
+    cd_http1 *h = &c->u.http1;
+    size_t most = c->server->limits.max_body_size;
+    size_t lines = (size_t)((const uint8_t *)at - h->slice) - h->slice_body;
+    if (too_much_framing(c, h->framing + (int64_t)lines))
+        return fault(h, 400, "chunk extensions longer than max_chunk_extension_size");
+    h->body_size += n;
+    h->slice_body += n;
+    h->received += n;
+    if (most > 0 && h->body_size > most)
+        return fault(h, 413, "body above max_body_size");
+    return take_body(c, at, n);
+}
+
+/* The least that frames a chunk: its size without leading zeros, and two line ends. */
+static int on_chunk_header(llhttp_t *parser)
+{
+    cd_http1 *h = &conn_of(parser)->u.http1;
+    h->framing -= (int)sizeof "0\r\n\r\n" - 1;
+    for (uint64_t left = parser->content_length >> 4; left > 0; left >>= 4)
+        h->framing--;
+    return 0;
+}
+
+static int on_message_complete(llhttp_t *parser)
+{
+    conn_of(parser)->u.http1.complete = 1;
+    return HPE_PAUSED;
+}
+
+static const llhttp_settings_t settings = {
+    .on_url = on_url,
+    .on_header_field = on_header_field,
+    .on_header_value = on_header_value,
+    .on_header_value_complete = on_header_value_complete,
+    .on_headers_complete = on_headers_complete,
+    .on_body = on_body,
+    .on_chunk_header = on_chunk_header,
+    .on_message_complete = on_message_complete,
+};
+
+/* ---- input ---- */
+
+/* How much of n bytes the parser may see: a head no longer than max_head_size. */
+static size_t head_room(const cd_conn *c, size_t n)
+{
+    size_t room = c->server->limits.max_head_size;
+    size_t before = cd_buf_length(&c->u.http1.head);
+    room = room > before ? room - before : 0;
+    return n < room ? n : room;
+}
+
+static void keep_head(cd_conn *c, const uint8_t *p, size_t n)
+{
+    cd_http1 *h = &c->u.http1;
+    bool first = cd_buf_length(&h->head) == 0;
+    if (cd_buf_append(&h->head, p, n) < 0) {
+        cd_conn_abort(c);
+        return;
+    }
+    if (first && !h->fresh) /* a fresh connection has its deadline from the accept on */
+        cd_conn_deadline(c, c->server->limits.head_timeout);
+}
+
+/* The head is complete; the body, if there is one, begins behind it. */
+static void begin_body(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    cd_buf_dispose(&h->head);
+    h->fresh = 0;
+    if (h->complete || h->stream->expect_continue)
+        cd_conn_deadline(c, 0);
+    else
+        start_window(c);
+}
+
+static void end_message(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    cd_stream *s = h->stream;
+    if (h->phase == CD_HTTP1_DISCARD) {
+        next_request(c);
+        return;
+    }
+    h->phase = CD_HTTP1_WAIT;
+    cd_conn_deadline(c, 0);
+    cd_conn_want_read(c, true);
+    s->body_complete = 1;
+    if (s->head.kind == CD_HTTP)
+        cd_stream_wake(s);
+}
+
+static void end_body_slice(cd_conn *c, size_t n)
+{
+    cd_http1 *h = &c->u.http1;
+    cd_stream *s = h->stream;
+    h->framing += (int64_t)(n - h->slice_body);
+    if (too_much_framing(c, h->framing)) {
+        fault(h, 400, "chunk extensions longer than max_chunk_extension_size");
+        fail(c);
+        return;
+    }
+    if (s == NULL || h->complete || h->slice_body == 0)
+        return;
+    cd_stream_wake(s);
+    if (cd_buf_length(&s->in) >= c->server->limits.body_high_water) {
+        cd_conn_want_read(c, false);
+        cd_conn_deadline(c, 0);
+    }
+}
+
+/* Gives the parser bytes of one message; returns how many belong to it. */
+static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
+{
+    cd_http1 *h = &c->u.http1;
+    bool in_head = h->phase <= CD_HTTP1_HEAD;
+    if (in_head) {
+        h->phase = CD_HTTP1_HEAD;
+        n = head_room(c, n);
+    }
+    if (n == 0) {
+        fault(h, 431, "head longer than max_head_size");
+        fail(c);
+        return 0;
+    }
+    h->slice = p;
+    h->slice_body = 0;
+    enum llhttp_errno code = llhttp_execute(&h->parser, (const char *)p, n);
+    if (code == HPE_PAUSED) {
+        n = (size_t)((const uint8_t *)llhttp_get_error_pos(&h->parser) - p);
+        llhttp_resume(&h->parser);
+    } else if (code != HPE_OK) {
+        note_parse_error(h, code);
+        fail(c);
+        return n;
+    }
+    if (h->phase == CD_HTTP1_HEAD)
+        keep_head(c, p, n);
+    else if (in_head)
+        begin_body(c);
+    else
+        end_body_slice(c, n);
+    if (h->complete && c->state == CD_CONN_OPEN)
+        end_message(c);
+    return n;
+}
+
+/* What follows a last request is nobody's. Behind a handshake the first frames may wait. */
+static bool is_last_request(const cd_http1 *h)
+{
+    return !h->keep_alive && h->stream->head.kind == CD_HTTP;
+}
+
+static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
+{
+    cd_http1 *h = &c->u.http1;
+    size_t used = 0;
+    while (used < n && c->state == CD_CONN_OPEN) {
+        if (h->phase == CD_HTTP1_WAIT)
+            return is_last_request(h) ? n : used;
+        if (h->phase == CD_HTTP1_IDLE && cd_conn_pressure(c) == CD_AGAIN)
+            return used;
+        used += parse(c, p + used, n - used);
+    }
+    return used;
+}
+
+/* ---- other events of the connection ---- */
+
+static void client_gone(cd_conn *c)
+{
+    cd_stream *s = c->u.http1.stream;
+    c->u.http1.stream = NULL;
+    if (s == NULL)
+        return;
+    cd_stream_access(s, s->head.kind == CD_HTTP ? CD_COMPLETE : CD_DISCONNECTED);
+    cd_stream_detach(s, true);
+}
+
+static void on_eof(cd_conn *c, bool reset)
+{
+    cd_http1 *h = &c->u.http1;
+    bool cut = h->stream != NULL && h->stream->head_sent;
+    client_gone(c);
+    if (reset || cut)
+        cd_conn_abort(c); /* a response that breaks off must not look like one that ended */
+    else
+        cd_conn_close(c, false);
+}
+
+static void on_flushed(cd_conn *c)
+{
+    (void)c;
+}
+
+static void on_drained(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    if (h->stream != NULL && h->stream->blocked) {
+        h->stream->blocked = 0;
+        cd_stream_post(h->stream, CD_POST_DRAIN);
+    }
+    if (h->phase == CD_HTTP1_IDLE)
+        cd_conn_resume(c);
+}
+
+static bool body_is_slow(cd_conn *c)
+{
+    cd_limits *limits = &c->server->limits;
+    if ((double)c->u.http1.received < limits->body_timeout * (double)limits->body_min_rate)
+        return true;
+    start_window(c);
+    return false;
+}
+
+static void on_timeout(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    switch ((enum cd_http1_phase)h->phase) {
+    case CD_HTTP1_IDLE:
+        if (c->out_size > 0) /* not idle: it still reads the last response, and write_timeout watches that */
+            cd_conn_deadline(c, c->server->limits.keep_alive_timeout);
+        else
+            cd_conn_close(c, false);
+        break;
+    case CD_HTTP1_HEAD:
+        fault(h, 408, "head not complete within head_timeout");
+        fail(c);
+        break;
+    case CD_HTTP1_BODY:
+    case CD_HTTP1_DISCARD:
+        if (!body_is_slow(c))
+            break;
+        fault(h, 408, "body slower than body_min_rate");
+        fail(c);
+        break;
+    case CD_HTTP1_WAIT:
+        break;
+    }
+}
+
+static void on_drain(cd_conn *c)
+{
+    cd_http1 *h = &c->u.http1;
+    if (h->phase == CD_HTTP1_IDLE)
+        cd_conn_close(c, false);
+    else if (h->phase == CD_HTTP1_DISCARD)
+        cd_conn_close(c, true);
+}
+
+static void on_close(cd_conn *c)
+{
+    client_gone(c);
+    cd_http1_dispose(c);
+}
+
+const cd_protocol_ops cd_http1_protocol = {
+    .input = on_input,
+    .eof = on_eof,
+    .flushed = on_flushed,
+    .drained = on_drained,
+    .timeout = on_timeout,
+    .drain = on_drain,
+    .close = on_close,
+};
+
+/* ---- what the application asks of the request ---- */
+
+static void send_continue(cd_stream *s)
+{
+    static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    s->expect_continue = 0;
+    if (s->conn->u.http1.body_size > 0)
+        return; /* it is sending already (RFC 9110, 10.1.1) */
+    if (cd_conn_put(s->conn, line, sizeof line - 1) < 0)
+        cd_conn_abort(s->conn);
+    else
+        start_window(s->conn);
+}
+
+static void on_pulled(cd_stream *s)
+{
+    cd_conn *c = s->conn;
+    if (c->u.http1.phase != CD_HTTP1_BODY || c->state != CD_CONN_OPEN)
+        return;
+    if (s->expect_continue && !s->head_sent)
+        send_continue(s);
+    else if (!c->want_read &&
+             cd_buf_length(&s->in) - s->taken < c->server->limits.body_high_water) {
+        cd_conn_want_read(c, true);
+        start_window(c);
+    }
+}
+
+static void on_abort(cd_stream *s)
+{
+    cd_http1_cut(s, false);
+}
+
+/* http_timeout: the application has not answered in time. */
+static void on_stream_timeout(cd_stream *s)
+{
+    cd_conn_log(s->conn, CD_WARNING, "Application timed out %s: %.*s %.*s (--http-timeout)",
+                s->head_sent ? "while sending its response" : "before its response",
+                (int)s->head.method.n, s->head.method.p,
+                (int)(s->head.target.n < 200 ? s->head.target.n : 200), s->head.target.p);
+    if (s->head_sent)
+        cd_http1_cut(s, true);
+    else
+        cd_http1_page(s, 503);
+}
+
+static const cd_stream_ops http1_stream_ops = {
+    .start = cd_http1_start,
+    .write = cd_http1_write,
+    .pulled = on_pulled,
+    .abort = on_abort,
+    .finish = cd_http1_finish,
+    .timeout = on_stream_timeout,
+};

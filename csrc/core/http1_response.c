@@ -1,0 +1,491 @@
+/*
+ * http1_response.c - the response side of HTTP/1: heads, framing, constant pages.
+ *
+ * A response is held from its start to its first write, because only then is it known how the body will be framed: by the application's
+ * Content-Length; by one of ours if the first write is the last; else by chunks, or for HTTP/1.0 by the end of the connection. Head and
+ * first piece then leave in one write. Names and values of the application go out as they are; they have passed
+ * cd_header_check. What concerns the connection is ours: its Transfer-Encoding and Keep-Alive are dropped, of its Connection only
+ * "close" is heard.
+ *
+ * A body that does not fit its Content-Length, and a response that breaks off, end with a reset: the client must never take half an
+ * answer for a whole one.
+ *
+ * Heads are assembled with memcpy in the place they are sent from. No snprintf: it alone would cost a tenth of a small request.
+ */
+#include "header.h"
+#include "http1.h"
+#include "server.h"
+
+#include <string.h>
+
+/* Room for what is written around a piece of body besides the application's headers. */
+enum {
+    NUMBER_ROOM = 20,
+    FIELDS_ROOM = sizeof "content-length: \r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n" + NUMBER_ROOM,
+    DATE_ROOM = 37,
+    CHUNK_ROOM = NUMBER_ROOM + sizeof "\r\n\r\n0\r\n\r\n",
+};
+
+const char *cd_http1_reason(int status)
+{
+    /* The IANA registry of status codes. */
+    static const char *const reasons[] = {
+        [200] = "OK",
+        [201] = "Created",
+        [202] = "Accepted",
+        [203] = "Non-Authoritative Information",
+        [204] = "No Content",
+        [205] = "Reset Content",
+        [206] = "Partial Content",
+        [207] = "Multi-Status",
+        [208] = "Already Reported",
+        [226] = "IM Used",
+        [300] = "Multiple Choices",
+        [301] = "Moved Permanently",
+        [302] = "Found",
+        [303] = "See Other",
+        [304] = "Not Modified",
+        [305] = "Use Proxy",
+        [307] = "Temporary Redirect",
+        [308] = "Permanent Redirect",
+        [400] = "Bad Request",
+        [401] = "Unauthorized",
+        [402] = "Payment Required",
+        [403] = "Forbidden",
+        [404] = "Not Found",
+        [405] = "Method Not Allowed",
+        [406] = "Not Acceptable",
+        [407] = "Proxy Authentication Required",
+        [408] = "Request Timeout",
+        [409] = "Conflict",
+        [410] = "Gone",
+        [411] = "Length Required",
+        [412] = "Precondition Failed",
+        [413] = "Content Too Large",
+        [414] = "Request-URI Too Long",
+        [415] = "Unsupported Media Type",
+        [416] = "Requested Range Not Satisfiable",
+        [417] = "Expectation Failed",
+        [418] = "I'm a Teapot",
+        [421] = "Misdirected Request",
+        [422] = "Unprocessable Content",
+        [423] = "Locked",
+        [424] = "Failed Dependency",
+        [425] = "Too Early",
+        [426] = "Upgrade Required",
+        [428] = "Precondition Required",
+        [429] = "Too Many Requests",
+        [431] = "Request Header Fields Too Large",
+        [451] = "Unavailable For Legal Reasons",
+        [500] = "Internal Server Error",
+        [501] = "Not Implemented",
+        [502] = "Bad Gateway",
+        [503] = "Service Unavailable",
+        [504] = "Gateway Timeout",
+        [505] = "HTTP Version Not Supported",
+        [506] = "Variant Also Negotiates",
+        [507] = "Insufficient Storage",
+        [508] = "Loop Detected",
+        [510] = "Not Extended",
+        [511] = "Network Authentication Required",
+    };
+    size_t count = sizeof reasons / sizeof *reasons;
+    const char *reason = status >= 0 && (size_t)status < count ? reasons[status] : NULL;
+    return reason != NULL ? reason : "";
+}
+
+/* ---- assembling ---- */
+
+static uint8_t *put(uint8_t *to, const void *p, size_t n)
+{
+    if (n > 0)
+        memcpy(to, p, n);
+    return to + n;
+}
+
+#define PUT(to, literal) put(to, literal, sizeof literal - 1)
+
+static uint8_t *put_number(uint8_t *to, uint64_t number)
+{
+    uint8_t digits[NUMBER_ROOM], *p = digits + sizeof digits;
+    do {
+        *--p = (uint8_t)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    return put(to, p, (size_t)(digits + sizeof digits - p));
+}
+
+static uint8_t *put_hex(uint8_t *to, uint64_t number)
+{
+    uint8_t digits[NUMBER_ROOM], *p = digits + sizeof digits;
+    do {
+        *--p = (uint8_t)"0123456789abcdef"[number & 15];
+        number >>= 4;
+    } while (number > 0);
+    return put(to, p, (size_t)(digits + sizeof digits - p));
+}
+
+static uint8_t *put_status_line(uint8_t *to, int status, const char *reason)
+{
+    to = PUT(to, "HTTP/1.1 ");
+    to = put_number(to, (uint64_t)status);
+    *to++ = ' ';
+    to = put(to, reason, strlen(reason));
+    return PUT(to, "\r\n");
+}
+
+static uint8_t *put_date_and_server(uint8_t *to, cd_server *server, bool date, bool name)
+{
+    if (date)
+        to = put(to, cd_server_date(server), DATE_ROOM);
+    return name ? put(to, server->server_header, server->server_header_length) : to;
+}
+
+/* ---- start ---- */
+
+enum field { PLAIN, DROPPED, LENGTH, CONNECTION, DATE, SERVER };
+
+static enum field field_of(cd_str name)
+{
+    switch (name.n) {
+    case sizeof "date" - 1:
+        return cd_str_is(name, "date") ? DATE : PLAIN;
+    case sizeof "server" - 1:
+        return cd_str_is(name, "server") ? SERVER : PLAIN;
+    case sizeof "connection" - 1:
+        if (cd_str_is(name, "connection"))
+            return CONNECTION;
+        return cd_str_is(name, "keep-alive") ? DROPPED : PLAIN;
+    case sizeof "content-length" - 1:
+        return cd_str_is(name, "content-length") ? LENGTH : PLAIN;
+    case sizeof "transfer-encoding" - 1:
+        return cd_str_is(name, "transfer-encoding") ? DROPPED : PLAIN;
+    default:
+        return PLAIN;
+    }
+}
+
+/* What the application's headers say about the response, and how much room those that go out need. */
+typedef struct {
+    size_t size;
+    uint64_t length;
+    bool has_length, has_date, has_server, close;
+} survey;
+
+static int note_length(survey *v, const cd_header *header)
+{
+    uint64_t length = 0;
+    if (cd_str_number(cd_str_trim(header->value), &length) < 0)
+        return CD_FRAMING;
+    if (v->has_length && v->length != length)
+        return CD_FRAMING;
+    v->has_length = true;
+    v->length = length;
+    return CD_OK;
+}
+
+static int look_at(survey *v, const cd_header *header)
+{
+    switch (field_of(header->name)) {
+    case DROPPED:
+        return CD_OK;
+    case LENGTH:
+        return note_length(v, header);
+    case CONNECTION:
+        v->close = v->close || cd_str_has_token(header->value, "close");
+        return CD_OK;
+    case DATE:
+        v->has_date = true;
+        break;
+    case SERVER:
+        v->has_server = true;
+        break;
+    case PLAIN:
+        break;
+    }
+    v->size += header->name.n + header->value.n + sizeof ": \r\n" - 1;
+    return CD_OK;
+}
+
+static uint8_t *put_headers(uint8_t *to, const cd_header *headers, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        enum field field = field_of(headers[i].name);
+        if (field == DROPPED || field == LENGTH || field == CONNECTION)
+            continue;
+        to = put(to, headers[i].name.p, headers[i].name.n);
+        to = PUT(to, ": ");
+        to = put(to, headers[i].value.p, headers[i].value.n);
+        to = PUT(to, "\r\n");
+    }
+    return to;
+}
+
+int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t count)
+{
+    const char *reason = cd_http1_reason(status);
+    survey v = {.size = sizeof "HTTP/1.1 000 \r\n" - 1 + strlen(reason)};
+    if (s->started)
+        return CD_ORDER;
+    if (status < 200 || status > 999)
+        return CD_STATUS;
+    for (size_t i = 0; i < count; i++)
+        if (look_at(&v, &headers[i]) < 0)
+            return CD_FRAMING;
+    uint8_t *head = cd_arena_alloc(&s->arena, v.size);
+    if (head == NULL) {
+        cd_http1_cut(s, false);
+        return CD_NOMEM;
+    }
+    uint8_t *end = put_headers(put_status_line(head, status, reason), headers, count);
+    s->response_head = (cd_str){(const char *)head, (size_t)(end - head)};
+    s->started = 1;
+    s->status = status;
+    s->bodyless = status == 204 || status == 304 || cd_str_is(s->head.method, "head");
+    s->has_length = v.has_length && status != 204; /* RFC 9110, 8.6 */
+    s->length = v.length;
+    s->has_date = v.has_date;
+    s->has_server = v.has_server;
+    s->close_after = v.close;
+    return CD_OK;
+}
+
+/* ---- the first write ---- */
+
+static uint64_t unread_body(const cd_http1 *h)
+{
+    return h->content_length == UINT64_MAX ? 0 : h->content_length - h->body_size;
+}
+
+/* Will there be another request on this connection? Decided once, when the head goes out. */
+static bool must_close(cd_stream *s, bool more)
+{
+    cd_conn *c = s->conn;
+    cd_http1 *h = &c->u.http1;
+    if (s->close_after || !h->keep_alive || c->server->draining || s->head.kind != CD_HTTP)
+        return true;
+    if (h->phase != CD_HTTP1_BODY)
+        return false;
+    /* A client that was not told to continue may send its body or not: nobody could tell the body from the next request. */
+    return s->expect_continue || (!more && unread_body(h) > c->server->limits.discard_size);
+}
+
+static void choose_framing(cd_stream *s, size_t n, bool more)
+{
+    bool is_old = s->head.http_minor == 0;
+    s->close_after = must_close(s, more);
+    /* The length of nothing is not told for HEAD: the application may well have left out the body. */
+    bool is_told = s->bodyless ? n > 0 && s->status != 204 && s->status != 304 : true;
+    if (!s->has_length && !more && is_told) {
+        s->has_length = 1;
+        s->length = n;
+    }
+    if (s->has_length || s->bodyless)
+        return;
+    s->chunked = !is_old;
+    s->close_after |= is_old;
+}
+
+static size_t head_room(const cd_stream *s)
+{
+    if (s->head_sent)
+        return CHUNK_ROOM;
+    return s->response_head.n + FIELDS_ROOM + DATE_ROOM + s->server->server_header_length + CHUNK_ROOM;
+}
+
+static uint8_t *put_head(uint8_t *to, cd_stream *s)
+{
+    cd_server *server = s->server;
+    to = put(to, s->response_head.p, s->response_head.n);
+    if (s->has_length) {
+        to = PUT(to, "content-length: ");
+        to = put_number(to, s->length);
+        to = PUT(to, "\r\n");
+    } else if (s->chunked) {
+        to = PUT(to, "transfer-encoding: chunked\r\n");
+    }
+    to = put_date_and_server(to, server, server->date_header && !s->has_date,
+                             server->server_header != NULL && !s->has_server);
+    if (s->close_after)
+        to = PUT(to, "connection: close\r\n");
+    else if (s->head.http_minor == 0)
+        to = PUT(to, "connection: keep-alive\r\n");
+    s->head_sent = 1;
+    return PUT(to, "\r\n");
+}
+
+/* ---- writing ---- */
+
+static bool has_wrong_length(const cd_stream *s, size_t n, bool more)
+{
+    if (!s->has_length || s->bodyless)
+        return false;
+    uint64_t left = s->length - s->sent;
+    return n > left || (!more && n < left);
+}
+
+static int refuse_length(cd_stream *s, size_t n, bool more)
+{
+    cd_conn_log(s->conn, CD_ERROR, "Response body %s than its Content-Length of %llu: %.*s %.*s, status %d",
+                more || n > s->length - s->sent ? "longer" : "shorter", (unsigned long long)s->length,
+                (int)s->head.method.n, s->head.method.p,
+                (int)(s->head.target.n < 200 ? s->head.target.n : 200), s->head.target.p, s->status);
+    cd_http1_cut(s, false);
+    return CD_LENGTH;
+}
+
+/* A piece whose bytes are not sent from where they are has its token given back at once. */
+static int accept_token(cd_server *server, void *token)
+{
+    if (token == NULL)
+        return CD_OK;
+    if (cd_server_expect_release(server) < 0)
+        return CD_NOMEM;
+    cd_server_release(server, token);
+    return CD_OK;
+}
+
+/* Queues head, chunk line, body and line end in one go. All room is made first, so that a pinned chunk is taken last of all or not. */
+static int queue(cd_stream *s, cd_chunk chunk, bool more)
+{
+    cd_conn *c = s->conn;
+    bool pinned = chunk.token != NULL && chunk.n > 0;
+    uint8_t *room = cd_conn_reserve(c, head_room(s) + (pinned ? 0 : chunk.n));
+    if (room == NULL)
+        return CD_NOMEM;
+    uint8_t *p = s->head_sent ? room : put_head(room, s);
+    if (s->chunked && chunk.n > 0)
+        p = PUT(put_hex(p, chunk.n), "\r\n");
+    if (!pinned)
+        p = put(p, chunk.p, chunk.n);
+    cd_conn_commit(c, (size_t)(p - room));
+    if (pinned && cd_conn_put_chunk(c, chunk) < 0)
+        return CD_NOMEM;
+    if (!s->chunked)
+        return CD_OK;
+    static const char tail[] = "\r\n0\r\n\r\n"; /* the line end of the data, then the last chunk */
+    size_t from = chunk.n > 0 ? 0 : 2, to = more ? 2 : sizeof tail - 1;
+    return from < to ? cd_conn_put(c, tail + from, to - from) : CD_OK;
+}
+
+int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
+{
+    cd_conn *c = s->conn;
+    size_t n = chunk.n;
+    if (!s->started || s->complete)
+        return CD_ORDER;
+    if (!s->head_sent)
+        choose_framing(s, n, more);
+    if (has_wrong_length(s, n, more))
+        return refuse_length(s, n, more);
+    bool unused = chunk.token != NULL && (n == 0 || s->bodyless);
+    if (unused && accept_token(s->server, chunk.token) < 0)
+        goto fail;
+    if (unused || s->bodyless)
+        chunk = (cd_chunk){NULL, 0, NULL};
+    if (queue(s, chunk, more) < 0)
+        goto fail;
+    s->sent += chunk.n;
+    if (more)
+        return cd_conn_pressure(c);
+    s->complete = 1;
+    cd_http1_responded(s);
+    return CD_OK; /* also above the high-water mark: there is nothing more to wait for */
+
+fail:
+    cd_http1_cut(s, false);
+    return CD_NOMEM;
+}
+
+/* ---- ends that are not the application's ---- */
+
+static size_t page_size(const char *reason)
+{
+    return sizeof "000 \n" - 1 + strlen(reason);
+}
+
+static uint8_t *put_page_fields(uint8_t *to, int status)
+{
+    if (status == 405)
+        to = PUT(to, "allow: GET\r\n"); /* only WebSocket handshakes are refused with it */
+    if (status == 426)
+        to = PUT(to, "upgrade: websocket\r\nsec-websocket-version: 13\r\nconnection: upgrade, close\r\n\r\n");
+    else
+        to = PUT(to, "connection: close\r\n\r\n");
+    return to;
+}
+
+/* A whole response of constant text, and nothing of the request in it. */
+static int queue_page(cd_conn *c, int status, bool bodyless)
+{
+    enum { ROOM = 256 };
+    const char *reason = cd_http1_reason(status);
+    cd_server *server = c->server;
+    size_t size = page_size(reason);
+    uint8_t *room = cd_conn_reserve(c, ROOM + DATE_ROOM + server->server_header_length + 2 * size);
+    if (room == NULL)
+        return CD_NOMEM;
+    uint8_t *p = put_status_line(room, status, reason);
+    p = put_date_and_server(p, server, server->date_header, server->server_header != NULL);
+    p = PUT(p, "content-type: text/plain; charset=utf-8\r\ncontent-length: ");
+    p = PUT(put_number(p, size), "\r\n");
+    p = put_page_fields(p, status);
+    if (!bodyless) {
+        p = put_number(p, (uint64_t)status);
+        *p++ = ' ';
+        p = put(p, reason, strlen(reason));
+        *p++ = '\n';
+    }
+    cd_conn_commit(c, (size_t)(p - room));
+    return CD_OK;
+}
+
+void cd_http1_refuse(cd_conn *c, int status)
+{
+    if (queue_page(c, status, c->u.http1.parser.method == HTTP_HEAD) < 0)
+        cd_conn_abort(c);
+    else
+        cd_conn_close(c, true);
+}
+
+static void end_exchange(cd_stream *s, bool client_gone)
+{
+    s->conn->u.http1.stream = NULL;
+    if (s->head.kind == CD_HTTP)
+        cd_stream_access(s, CD_COMPLETE);
+    cd_stream_detach(s, client_gone);
+}
+
+void cd_http1_page(cd_stream *s, int status)
+{
+    cd_conn *c = s->conn;
+    bool bodyless = cd_str_is(s->head.method, "head");
+    if (queue_page(c, status, bodyless) < 0) {
+        cd_http1_cut(s, true);
+        return;
+    }
+    s->status = status;
+    s->sent = bodyless ? 0 : page_size(cd_http1_reason(status));
+    end_exchange(s, true);
+    cd_conn_close(c, true);
+}
+
+void cd_http1_cut(cd_stream *s, bool client_gone)
+{
+    cd_conn *c = s->conn;
+    end_exchange(s, client_gone);
+    cd_conn_abort(c);
+}
+
+void cd_http1_finish(cd_stream *s, bool failed)
+{
+    if (!failed)
+        cd_conn_log(s->conn, CD_ERROR, "Application ended without %s: %.*s %.*s",
+                    s->head_sent ? "completing its response" : "a response", (int)s->head.method.n,
+                    s->head.method.p, (int)(s->head.target.n < 200 ? s->head.target.n : 200),
+                    s->head.target.p);
+    if (s->head_sent)
+        cd_http1_cut(s, false);
+    else
+        cd_http1_page(s, 500);
+}
