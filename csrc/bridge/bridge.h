@@ -23,12 +23,22 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#if PY_VERSION_HEX >= 0x030C0000
+#define CDPY_T_PYSSIZET Py_T_PYSSIZET
+#define CDPY_READONLY Py_READONLY
+#else
+#include <structmember.h>
+#define CDPY_T_PYSSIZET T_PYSSIZET
+#define CDPY_READONLY READONLY
+#endif
+
 #include "cdaphne.h"
 
 typedef struct cdpy_loop cdpy_loop;
 typedef struct cdpy_server cdpy_server;
 typedef struct cdpy_stream cdpy_stream;
 typedef struct cdpy_waiter cdpy_waiter;
+typedef struct cdpy_call cdpy_call;
 
 /* ---- module.c: the module and its state ---------------------------------------------------------------------------- */
 
@@ -49,18 +59,21 @@ typedef struct cdpy_waiter cdpy_waiter;
     X(task_type)           /* asyncio.Task */                                                                         \
     X(cancelled_error)     /* asyncio.CancelledError */                                                               \
     X(invalid_state_error) /* asyncio.InvalidStateError */                                                            \
-    X(coroutine_mark)      /* what makes iscoroutinefunction(send) true; its name in coroutine_mark_name */           \
-    X(coroutine_mark_name)                                                                                          \
-    X(await_on)            /* pyasgi.loop.await_on, an async def; NULL until cdpy_wrap_awaitable needs it */        \
+    X(await_on)            /* pyasgi._awaiting.await_on and call_on; NULL until they are needed */                  \
+    X(call_on)                                                                                                      \
     X(http_template)       /* scopes with every key, copied for each request */                                       \
     X(websocket_template)                                                                                           \
-    X(http_asgi)           /* the "asgi" dict of each, copied too */                                                  \
-    X(websocket_asgi)                                                                                               \
+    X(asgi_template)       /* their "asgi" dict, copied too */                                                        \
     X(task_kwnames)        /* keyword names of the Task call */                                                       \
-    X(loop_call_soon)      /* loop.c: BaseEventLoop.call_soon, unbound */                                             \
-    X(loop_create_task)    /* loop.c: BaseEventLoop.create_task, unbound */                                           \
-    X(loop_selector_key)   /* loop.c: selectors.SelectorKey */                                                        \
-    X(loop_spare_0)        /* loop.c may rename and add more of its own */
+    X(loop_call_soon) /* loop.c: SelectorEventLoop.call_soon, unbound; so the next five */                          \
+    X(loop_call_soon_threadsafe)                                                                                    \
+    X(loop_create_task)                                                                                             \
+    X(loop_run_forever)                                                                                             \
+    X(loop_set_debug)                                                                                               \
+    X(loop_close)                                                                                                   \
+    X(loop_context_names) /* ("context",), keyword names of a call_soon */                                          \
+    X(loop_selector_key) /* selectors.SelectorKey */                                                                \
+    X(loop_map_type) /* PollerMap, what Poller.get_map() returns */
 
 typedef struct {
 #define S(name) PyObject *s_##name;
@@ -74,7 +87,7 @@ typedef struct {
     PyObject *header_names[256]; /* scope.c: bytes of the common header names by hash */
     cdpy_waiter *waiter_free;    /* awaitable.c: freelist and its length */
     Py_ssize_t waiter_free_count;
-    PyObject *call_free; /* stream.c: freelist of receive and send objects */
+    cdpy_call *call_free; /* stream.c: receive and send objects share one */
     Py_ssize_t call_free_count;
     cdpy_stream *stream_free;
     Py_ssize_t stream_free_count;
@@ -85,14 +98,23 @@ typedef struct {
 
 extern struct PyModuleDef cdpy_module;
 
-/* The state of the module that made the type of `self`; for our exact types, whose slots know what they are. */
+/*
+ * The state of the module that made the type of `self`, for the types that cannot be subclassed. NULL only while the
+ * collector takes the module down, so only in a dealloc.
+ */
 static inline cdpy_state *cdpy_state_of(PyObject *self)
 {
-    return PyType_GetModuleState(Py_TYPE(self));
+    PyObject *module = ((PyHeapTypeObject *)Py_TYPE(self))->ht_module;
+
+    return module ? PyModule_GetState(module) : NULL;
 }
 
 /* Makes a type of `spec` and keeps it in *slot; added to the module under its name when `name` is not NULL. 0 or -1. */
 int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const char *name);
+
+/* Empty the freelists, for good. */
+void cdpy_awaitable_free(cdpy_state *state);
+void cdpy_stream_free(cdpy_state *state);
 
 /* Called by module.c's exec slot: each makes the types (and caches) of its file. 0 or -1 with an exception. */
 int cdpy_loop_init(PyObject *module, cdpy_state *state);
@@ -136,6 +158,7 @@ struct cdpy_loop {
     bool armed;              /* the next call_soon is captured */
     bool debug;              /* asyncio's debug mode */
     bool dispatching;        /* inside cd_loop_dispatch */
+    bool polled;             /* has had its Poller: there can be one */
 };
 
 /* NULL with a TypeError when `loop` is no LoopBase, with a RuntimeError when it is closed. Borrowed. */
@@ -143,6 +166,18 @@ cdpy_loop *cdpy_loop_check(cdpy_state *state, PyObject *loop);
 
 /* The core's loop; NULL after close(). */
 cd_loop *cdpy_loop_core(PyObject *loop);
+
+/* A loop that is no asyncio loop, for a Poller of its own: a new reference, or NULL with an exception. */
+cdpy_loop *cdpy_loop_bare(cdpy_state *state);
+
+/* 0, or -1 with a RuntimeError: servers are still open on it. */
+int cdpy_loop_check_servers(const cdpy_loop *loop);
+
+/* What close() does in the end: every server is closed, every watch freed. */
+void cdpy_loop_free_core(cdpy_loop *loop);
+
+/* poller.c: Poller. Called by cdpy_loop_init. */
+int cdpy_poller_init(PyObject *module, cdpy_state *state);
 
 static inline bool cdpy_loop_in_dispatch(const cdpy_loop *loop)
 {
@@ -201,6 +236,7 @@ struct cdpy_waiter {
     PyObject *value;
     PyObject *callback, *context; /* the first callback: nearly always the only one */
     PyObject *more;               /* list of (callback, context), or NULL */
+    PyObject *weakrefs;
     unsigned char kind, phase;
     bool linked;   /* on a list */
     bool held;     /* the list has a strong reference */
@@ -217,8 +253,14 @@ static inline bool cdpy_waiter_check(const cdpy_state *state, PyObject *object)
     return Py_IS_TYPE(object, (PyTypeObject *)state->waiter_type);
 }
 
-/* The coroutine pyasgi.loop.await_on(awaitable): for create_task(receive()), and for applications that return no coroutine. */
+/* The coroutine pyasgi._awaiting.await_on(awaitable): for create_task(receive()), and for applications that return no coroutine. */
 PyObject *cdpy_wrap_awaitable(cdpy_state *state, PyObject *awaitable);
+
+/*
+ * The coroutine pyasgi._awaiting.call_on(callable, event): what receive() and send() give a thread that does not run the loop,
+ * so that asyncio.run_coroutine_threadsafe(send(event), loop) does what it does with an async def. event may be NULL.
+ */
+PyObject *cdpy_call_later(cdpy_state *state, PyObject *callable, PyObject *event);
 
 /* The stream may have something for its first receive waiter. `direct`: called by the core, callbacks may be stepped. */
 void cdpy_receive_ready(cdpy_stream *stream, bool direct);
@@ -241,7 +283,7 @@ struct cdpy_stream {
     PyObject *task;            /* strong while it runs */
     cdpy_stream *prev, *next;  /* the server's list, while it runs; `next` links the freelist too */
     cdpy_waiters receiving, sending;
-    PyObject *peer;            /* strong: who it is, for repr and log lines */
+    const cd_head *head;       /* as long as core is not NULL */
     enum cd_kind kind;
     bool started;      /* http: response started. websocket: accepted, or denied by http.response.start */
     bool denied;       /* websocket: denial response started */
@@ -251,11 +293,13 @@ struct cdpy_stream {
 };
 
 /* receive and send: callables that hold their stream. */
-typedef struct {
+struct cdpy_call {
     PyObject_HEAD
     vectorcallfunc vectorcall;
-    cdpy_stream *stream; /* strong; in the freelist: the next one */
-} cdpy_call;
+    cdpy_stream *stream; /* strong */
+    cdpy_call *next;     /* in the freelist */
+    PyObject *weakrefs;
+};
 
 cdpy_stream *cdpy_stream_new(cdpy_server *server, cd_stream *core, const cd_head *head);
 PyObject *cdpy_receive_new(cdpy_stream *stream);
@@ -264,6 +308,8 @@ PyObject *cdpy_send_new(cdpy_stream *stream);
 /* Pulls the next event: 1 and a new dict, 0 and NULL for nothing, -1 with an exception. http.c and websocket.c make it. */
 int cdpy_stream_pull(cdpy_stream *stream, PyObject **event);
 bool cdpy_stream_readable(const cdpy_stream *stream);
+/* Somebody waits and nothing is there: the core reads on, answers Expect: 100-continue, and will call on_ready. */
+void cdpy_stream_ask(cdpy_stream *stream);
 
 /* ---- server.c: Server and the core's callbacks ------------------------------------------------------------------------- */
 
@@ -288,10 +334,15 @@ void cdpy_server_ended(cdpy_stream *stream, bool failed);
 /* Looks at a task that is done: logs its exception, then ends the stream. */
 void cdpy_server_task_done(cdpy_stream *stream, PyObject *task);
 
+/* ---- config.c: Server's keyword arguments --------------------------------------------------------------------------- */
+
+/* Fills server and config from kwargs (may be NULL). *owner keeps strings of config alive. 0 or -1 with an exception. */
+int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner);
+
 /* ---- scope.c: cd_head -> scope dict ---------------------------------------------------------------------------------------- */
 
 /* A connection's cache, in head->cache: its two addresses as str and int, and the headers of its last request. */
-PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head, PyObject **peer);
+PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head);
 /* "host:port", or None for the peer of a unix socket. */
 PyObject *cdpy_client_text(const cd_head *head);
 
@@ -314,6 +365,15 @@ PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event);
 /* 1: *value is a new reference; 0: the dict has no such key; -1: exception. */
 int cdpy_get(PyObject *dict, PyObject *key, PyObject **value);
 
+/* Stores value and takes its reference, also when it fails; a NULL value is a failure of the caller's expression. 0 or -1. */
+int cdpy_put(PyObject *dict, PyObject *key, PyObject *value);
+
+/* Is the str `text` the interned `name`? */
+static inline bool cdpy_is(PyObject *text, PyObject *name)
+{
+    return text == name || PyUnicode_Compare(text, name) == 0;
+}
+
 /* Headers of an event as the core wants them. Zero it before use, dispose in any case. */
 typedef struct {
     cd_header *list;
@@ -334,11 +394,12 @@ int cdpy_payload_text(cdpy_payload *payload, PyObject *value, size_t pin_size);
 /* After the core's answer: gives the pin to it (CD_OK, CD_AGAIN with a token) or drops it. */
 void cdpy_payload_settle(cdpy_payload *payload, int code);
 
+/* Takes the exception that is set, with its traceback: a new reference, or NULL when none is. */
+PyObject *cdpy_error_take(void);
+/* Sets it again (and lets the reference go); nothing for NULL. */
+void cdpy_error_put(PyObject *error);
+
 /* Sets the exception of a CD_* code; `what` begins the sentence. Always NULL. */
 PyObject *cdpy_raise(cdpy_state *state, int code, const char *what);
-
-#if PY_VERSION_HEX < 0x030D0000
-int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **result);
-#endif
 
 #endif

@@ -1,0 +1,157 @@
+/*
+ * http.c - the events of HTTP: what receive() gives and what send() takes.
+ *
+ * The checks of an event's fields are here, because only here can an exception say what the application sent; what is legal on the wire
+ * (header names, Content-Length, order against timeouts) is the core's to know. The order of start and body is tracked
+ * here as well, for the sake of daphne's messages. Nothing of a refused event is sent, so the application may try again.
+ *
+ * The denial response of a WebSocket (websocket.http.response.*) is the same two events under other names.
+ */
+#include "bridge.h"
+
+/* ---- receive ---- */
+
+static int fill_request(cdpy_state *s, PyObject *dict, const cd_event *event)
+{
+    PyObject *body = PyBytes_FromStringAndSize(event->data.p, (Py_ssize_t)event->data.n);
+
+    if (cdpy_put(dict, s->s_body, body) < 0 ||
+        PyDict_SetItem(dict, s->s_type, s->s_http_request) < 0)
+        return -1;
+    return PyDict_SetItem(dict, s->s_more_body, event->more ? Py_True : Py_False);
+}
+
+PyObject *cdpy_http_event(cdpy_state *state, const cd_event *event)
+{
+    PyObject *dict = PyDict_New();
+    int failed;
+
+    if (dict == NULL)
+        return NULL;
+    if (event->kind == CD_EVENT_REQUEST)
+        failed = fill_request(state, dict, event);
+    else
+        failed = PyDict_SetItem(dict, state->s_type, state->s_http_disconnect);
+    if (failed)
+        Py_CLEAR(dict);
+    return dict;
+}
+
+/* ---- send ---- */
+
+/* -1 with an exception, else the status. */
+static int status_of(cdpy_state *state, PyObject *event)
+{
+    PyObject *given;
+    int found = cdpy_get(event, state->s_status, &given);
+
+    if (found < 0)
+        return -1;
+    if (found == 0 || given == Py_None) {
+        Py_XDECREF(given);
+        PyErr_SetString(PyExc_ValueError, "Specifying a status code is required for a Response message.");
+        return -1;
+    }
+    int overflow = 0;
+    long status = -1;
+    if (PyLong_Check(given))
+        status = PyLong_AsLongAndOverflow(given, &overflow);
+    if (!PyLong_Check(given))
+        PyErr_Format(PyExc_TypeError, "status must be int, not %.200s", Py_TYPE(given)->tp_name);
+    else if (status < 200 || status > 999)
+        PyErr_Format(PyExc_ValueError, "status must be from 200 to 999, not %S", given);
+    Py_DECREF(given);
+    return PyErr_Occurred() ? -1 : (int)status;
+}
+
+PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event)
+{
+    cdpy_state *state = stream->server->state;
+    cdpy_headers headers;
+    int status = status_of(state, event);
+    int code = CD_OK;
+
+    if (status < 0)
+        return NULL;
+    if (cdpy_headers_init(&headers, event, state->s_headers) < 0) {
+        cdpy_headers_dispose(&headers);
+        return NULL;
+    }
+    /* Reading the headers may have run code of the application: it may be over by now. */
+    if (stream->core == NULL)
+        code = CD_GONE;
+    else
+        code = cd_stream_start(stream->core, status, headers.list, headers.count);
+    cdpy_headers_dispose(&headers);
+    if (code != CD_OK && code != CD_AGAIN)
+        return cdpy_raise(state, code, "http.response.start");
+    stream->started = true;
+    return Py_NewRef(stream->server->finished);
+}
+
+static int more_of(cdpy_state *state, PyObject *event)
+{
+    PyObject *given;
+    int more = cdpy_get(event, state->s_more_body, &given);
+
+    if (more == 1) {
+        more = PyObject_IsTrue(given);
+        Py_DECREF(given);
+    }
+    return more;
+}
+
+static int body_of(cdpy_stream *stream, PyObject *event, cdpy_payload *payload)
+{
+    PyObject *given;
+    int found = cdpy_get(event, stream->server->state->s_body, &given);
+
+    if (found == 0)
+        given = PyBytes_FromStringAndSize(NULL, 0);
+    if (given == NULL)
+        return -1;
+    int result = cdpy_payload_bytes(payload, given, "body", stream->server->pin_size);
+    Py_DECREF(given);
+    return result;
+}
+
+PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event)
+{
+    cdpy_state *state = stream->server->state;
+    cdpy_payload payload;
+    int more = more_of(state, event);
+    int code = CD_GONE;
+
+    if (more < 0 || body_of(stream, event, &payload) < 0)
+        return NULL;
+    if (stream->core)
+        code = cd_stream_write(stream->core, payload.chunk, more);
+    cdpy_payload_settle(&payload, code);
+    if (code != CD_OK && code != CD_AGAIN)
+        return cdpy_raise(state, code, "http.response.body");
+    if (!more)
+        stream->complete = true;
+    /* After the last piece there is nothing to hold back, and the application need not wait for a slow client. */
+    if (code == CD_AGAIN && more)
+        return cdpy_waiter_new(stream, CDPY_SEND);
+    return Py_NewRef(stream->server->finished);
+}
+
+PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type)
+{
+    cdpy_state *state = stream->server->state;
+    bool start = cdpy_is(type, state->s_http_response_start);
+
+    if (!start && !cdpy_is(type, state->s_http_response_body))
+        return PyErr_Format(PyExc_ValueError, "Cannot handle message type %U!", type);
+    if (stream->core == NULL)
+        return cdpy_raise(state, CD_GONE, "send()");
+    if (stream->complete)
+        return PyErr_Format(PyExc_RuntimeError, "HTTP response is complete, but got %U", type);
+    if (start && stream->started)
+        return PyErr_Format(PyExc_ValueError, "HTTP response has already been started");
+    if (!start && !stream->started)
+        return PyErr_Format(PyExc_ValueError,
+                            "HTTP response has not yet been started but got %U", type);
+    return start ? cdpy_response_start(stream, event) : cdpy_response_body(stream, event);
+}

@@ -1,0 +1,204 @@
+/*
+ * module.c - the module pyasgi._core: its state, its functions, and the order in which the files set up their types.
+ *
+ * Multi-phase initialisation, all state in the module, no static types: so the extension works in subinterpreters, and a module that
+ * is dropped takes everything of it along. The freelists belong to the state; they are closed when the collector clears the module, and objects
+ * that die later free themselves.
+ */
+#include "bridge.h"
+
+#include <stddef.h>
+#include <string.h>
+
+#ifdef CD_DEBUG
+cdpy_live cdpy_live_counts;
+#endif
+
+int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const char *name)
+{
+    *slot = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (*slot == NULL)
+        return -1;
+    return name ? PyModule_AddObjectRef(module, name, *slot) : 0;
+}
+
+/* ---- functions ---- */
+
+static PyObject *limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    cd_limits defaults;
+
+    cd_limits_init(&defaults);
+    static const struct {
+        const char *name, *kind, *unit, *doc;
+        size_t offset;
+    } rows[] = {
+#define CD_TIME(name, value, doc) {#name, "time", "seconds", doc, offsetof(cd_limits, name)},
+#define CD_SIZE(name, value, unit, doc) {#name, "size", unit, doc, offsetof(cd_limits, name)},
+#include "limits.def"
+#undef CD_TIME
+#undef CD_SIZE
+    };
+    size_t count = sizeof(rows) / sizeof(rows[0]);
+    PyObject *result = PyTuple_New((Py_ssize_t)count);
+    for (size_t i = 0; result && i < count; i++) {
+        const char *at = (const char *)&defaults + rows[i].offset;
+        PyObject *value = strcmp(rows[i].kind, "time") == 0
+                              ? PyFloat_FromDouble(*(const double *)at)
+                              : PyLong_FromSize_t(*(const size_t *)at);
+        PyObject *row = Py_BuildValue("(ssNss)", rows[i].name, rows[i].kind, value, rows[i].unit,
+                                      rows[i].doc);
+
+        PyTuple_SET_ITEM(result, (Py_ssize_t)i, row);
+        if (row == NULL)
+            Py_CLEAR(result);
+    }
+    return result;
+}
+
+static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return Py_BuildValue("{ssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version());
+}
+
+#ifdef CD_DEBUG
+static PyObject *debug_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    const cd_live *core = &cd_live_counts;
+    const cdpy_live *bridge = &cdpy_live_counts;
+
+    return Py_BuildValue("{slslslslslslslslslslslsl}", "loops", core->loops, "servers", core->servers,
+                         "connections", core->connections, "streams", core->streams, "chunks",
+                         core->chunks, "watches", core->watches, "buffers", core->buffers,
+                         "stream objects", bridge->streams, "receive and send", bridge->calls,
+                         "waiters", bridge->waiters, "peers", bridge->peers, "pins", bridge->pins);
+}
+#endif
+
+static PyMethodDef functions[] = {
+    {"limits", limits, METH_NOARGS, "Every row of limits.def: (name, kind, default, unit, doc)."},
+    {"versions", versions, METH_NOARGS, "Versions of the libraries inside."},
+#ifdef CD_DEBUG
+    {"debug_live", debug_live, METH_NOARGS, "Live objects by kind."},
+#endif
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- state ---- */
+
+static int intern_strings(cdpy_state *state)
+{
+#define S(name) T(name, #name)
+#define T(name, text)                                                                              \
+    if ((state->s_##name = PyUnicode_InternFromString(text)) == NULL)                              \
+        return -1;
+#include "strings.def"
+#undef S
+#undef T
+    return 0;
+}
+
+static PyObject *imported(const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *object = module ? PyObject_GetAttrString(module, name) : NULL;
+
+    Py_XDECREF(module);
+    return object;
+}
+
+static int import_asyncio(cdpy_state *state)
+{
+    state->task_type = imported("asyncio", "Task");
+    state->cancelled_error = imported("asyncio", "CancelledError");
+    state->invalid_state_error = imported("asyncio", "InvalidStateError");
+    return state->task_type && state->cancelled_error && state->invalid_state_error ? 0 : -1;
+}
+
+static int make_exception(PyObject *module, cdpy_state *state)
+{
+    state->client_disconnected = PyErr_NewExceptionWithDoc(
+        "pyasgi._core.ClientDisconnected", "Raised by send() when the client has gone.",
+        PyExc_OSError, NULL);
+    if (state->client_disconnected == NULL)
+        return -1;
+    return PyModule_AddObjectRef(module, "ClientDisconnected", state->client_disconnected);
+}
+
+static int module_exec(PyObject *module)
+{
+    cdpy_state *state = PyModule_GetState(module);
+
+    if (intern_strings(state) < 0 || import_asyncio(state) < 0 || make_exception(module, state) < 0)
+        return -1;
+    if (cdpy_loop_init(module, state) < 0 || cdpy_awaitable_init(module, state) < 0 ||
+        cdpy_stream_init(module, state) < 0 || cdpy_scope_init(module, state) < 0 ||
+        cdpy_server_init(module, state) < 0)
+        return -1;
+    return PyModule_AddStringConstant(module, "version", CD_VERSION);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    cdpy_state *state = PyModule_GetState(module);
+
+    if (state == NULL)
+        return 0;
+#define X(name) Py_VISIT(state->name);
+    CDPY_OBJECTS(X)
+#undef X
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    cdpy_state *state = PyModule_GetState(module);
+
+    if (state == NULL)
+        return 0;
+    cdpy_awaitable_free(state);
+    cdpy_stream_free(state);
+#define X(name) Py_CLEAR(state->name);
+    CDPY_OBJECTS(X)
+#undef X
+#define S(name) Py_CLEAR(state->s_##name);
+#define T(name, text) Py_CLEAR(state->s_##name);
+#include "strings.def"
+#undef S
+#undef T
+    for (size_t i = 0; i < sizeof(state->header_names) / sizeof(state->header_names[0]); i++)
+        Py_CLEAR(state->header_names[i]);
+    return 0;
+}
+
+static void module_free(void *module)
+{
+    (void)module_clear(module);
+}
+
+static PyModuleDef_Slot slots[] = {
+    {Py_mod_exec, module_exec},
+#if PY_VERSION_HEX >= 0x030C0000
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef cdpy_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "pyasgi._core",
+    .m_doc = "asyncio's event loop on libev, and the ASGI server on it.",
+    .m_size = sizeof(cdpy_state),
+    .m_methods = functions,
+    .m_slots = slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void);
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&cdpy_module);
+}

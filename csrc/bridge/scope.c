@@ -1,0 +1,513 @@
+/*
+ * scope.c - builds the scope dict of a request from its cd_head.
+ *
+ * A scope is a copy of a template that has every key already, so its table never grows while it is filled. Everything mutable in it
+ * is fresh (the dict, its lists, the dicts of asgi and extensions); what is shared between scopes cannot be changed: str, bytes,
+ * int and tuples of them.
+ *
+ * That allows a cache per connection (Peer, in head->cache): the two addresses as Python objects, and path and header tuples of the
+ * last request, because the next request of a kept connection mostly repeats them. A tuple is reused when name and value are the same
+ * bytes at the same place. Long heads are not kept: an idle connection should cost little.
+ *
+ * Names with "_" are dropped: CGI-style environments cannot tell X_Real_IP from X-Real-IP, so a client could slip one past a proxy that
+ * sets the other. Daphne-Root-Path is believed only from this machine.
+ */
+#include "bridge.h"
+
+#include <string.h>
+
+enum {
+    CACHED_HEADERS = 24, /* header tuples kept per connection */
+    CACHED_BYTES = 512,  /* longest value kept */
+};
+
+/* Names worth one bytes object for all. */
+static const char *const common_names[] = {
+    "accept", "accept-charset", "accept-encoding", "accept-language", "access-control-request-headers",
+    "access-control-request-method", "authorization", "cache-control", "connection", "content-encoding",
+    "content-length", "content-type", "cookie", "date", "dnt", "expect", "forwarded", "from", "host",
+    "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "origin",
+    "pragma", "priority", "range", "referer", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",
+    "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "sec-websocket-extensions",
+    "sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version", "te", "traceparent",
+    "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "via", "x-csrftoken",
+    "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
+    "x-request-id", "x-requested-with",
+};
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *client_host, *client_port, *server_host, *server_port;
+    PyObject *path, *raw_path; /* of the last request */
+    Py_ssize_t count;
+    PyObject *headers[CACHED_HEADERS]; /* tuples; NULL where the header was long */
+} peer;
+
+/* ---- small conversions ---- */
+
+static PyObject *bytes_of(cd_str text)
+{
+    return PyBytes_FromStringAndSize(text.p, (Py_ssize_t)text.n);
+}
+
+static bool same_bytes(PyObject *bytes, cd_str text)
+{
+    return (size_t)PyBytes_GET_SIZE(bytes) == text.n &&
+           memcmp(PyBytes_AS_STRING(bytes), text.p ? text.p : "", text.n) == 0;
+}
+
+static bool equal(cd_str text, const char *other)
+{
+    return text.n == strlen(other) && memcmp(text.p, other, text.n) == 0;
+}
+
+static int name_hash(const char *p, size_t n)
+{
+    const unsigned char *u = (const unsigned char *)p;
+
+    return (int)((n * 31 + u[0] * 7 + u[n / 2] * 3 + u[n - 1] * 13) & 255);
+}
+
+static int intern_names(cdpy_state *state)
+{
+    for (size_t i = 0; i < sizeof(common_names) / sizeof(common_names[0]); i++) {
+        const char *name = common_names[i];
+        PyObject **slot = &state->header_names[name_hash(name, strlen(name))];
+
+        if (*slot == NULL && (*slot = PyBytes_FromString(name)) == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+static PyObject *name_of(cdpy_state *state, cd_str name)
+{
+    PyObject *known = name.n ? state->header_names[name_hash(name.p, name.n)] : NULL;
+
+    return known && same_bytes(known, name) ? Py_NewRef(known) : bytes_of(name);
+}
+
+static PyObject *method_of(cdpy_state *state, cd_str method)
+{
+#define KNOWN(word)                                                                                \
+    if (equal(method, #word))                                                                      \
+        return Py_NewRef(state->s_##word)
+    KNOWN(GET);
+    KNOWN(POST);
+    KNOWN(HEAD);
+    KNOWN(PUT);
+    KNOWN(PATCH);
+    KNOWN(DELETE);
+    KNOWN(OPTIONS);
+#undef KNOWN
+    return PyUnicode_DecodeLatin1(method.p, (Py_ssize_t)method.n, NULL);
+}
+
+static PyObject *version_of(cdpy_state *state, const cd_head *head)
+{
+    if (head->http_major >= 2)
+        return Py_NewRef(state->s_two);
+    return Py_NewRef(head->http_minor ? state->s_one_one : state->s_one_zero);
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Percent-decoded, then UTF-8; broken sequences become U+FFFD, broken escapes stay. */
+static PyObject *unquoted(cd_str text)
+{
+    char *decoded = PyMem_Malloc(text.n + 1);
+    size_t n = 0;
+
+    if (decoded == NULL)
+        return PyErr_NoMemory();
+    for (size_t i = 0; i < text.n; i++) {
+        int high = text.p[i] == '%' && i + 2 < text.n ? hex_digit(text.p[i + 1]) : -1;
+        int low = high >= 0 ? hex_digit(text.p[i + 2]) : -1;
+
+        decoded[n++] = low >= 0 ? (char)(high << 4 | low) : text.p[i];
+        i += low >= 0 ? 2 : 0;
+    }
+    PyObject *result = PyUnicode_DecodeUTF8(decoded, (Py_ssize_t)n, "replace");
+    PyMem_Free(decoded);
+    return result;
+}
+
+/* ---- the connection's cache ---- */
+
+static void peer_dealloc(PyObject *op)
+{
+    peer *self = (peer *)op;
+    PyTypeObject *type = Py_TYPE(op);
+
+    Py_XDECREF(self->client_host);
+    Py_XDECREF(self->client_port);
+    Py_XDECREF(self->server_host);
+    Py_XDECREF(self->server_port);
+    Py_XDECREF(self->path);
+    Py_XDECREF(self->raw_path);
+    for (Py_ssize_t i = 0; i < self->count; i++)
+        Py_XDECREF(self->headers[i]);
+    CDPY_LIVE(peers, -1);
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+static PyType_Slot peer_slots[] = {
+    {Py_tp_doc, "What scopes of one connection share."},
+    {Py_tp_dealloc, peer_dealloc},
+    {0, NULL},
+};
+
+/* It refers to nothing that could refer back, so the collector need not know it. */
+static PyType_Spec peer_spec = {
+    .name = "pyasgi._core.Peer",
+    .basicsize = sizeof(peer),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = peer_slots,
+};
+
+static PyObject *host_text(const cd_addr *addr)
+{
+    return PyUnicode_DecodeFSDefault(addr->host);
+}
+
+static PyObject *port_number(const cd_addr *addr)
+{
+    return addr->port < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(addr->port);
+}
+
+static peer *peer_new(cdpy_state *state, const cd_head *head)
+{
+    PyTypeObject *type = (PyTypeObject *)state->peer_type;
+    peer *self = (peer *)type->tp_alloc(type, 0);
+
+    if (self == NULL)
+        return NULL;
+    CDPY_LIVE(peers, 1);
+    self->client_host = host_text(head->client);
+    self->client_port = port_number(head->client);
+    self->server_host = host_text(head->server);
+    self->server_port = port_number(head->server);
+    if (self->client_host && self->client_port && self->server_host && self->server_port)
+        return self;
+    Py_DECREF(self);
+    return NULL;
+}
+
+/* A new reference. Without a cache slot (the connection has gone already) one for this request alone. */
+static peer *peer_of(cdpy_state *state, const cd_head *head)
+{
+    if (head->cache == NULL)
+        return peer_new(state, head);
+    if (*head->cache == NULL)
+        *head->cache = peer_new(state, head); /* the core's reference: ops.release */
+    return (peer *)Py_XNewRef((PyObject *)*head->cache);
+}
+
+/* ---- headers ---- */
+
+static PyObject *header_tuple(cdpy_state *state, const cd_header *header)
+{
+    PyObject *tuple = PyTuple_New(2);
+
+    if (tuple == NULL)
+        return NULL;
+    PyObject *name = name_of(state, header->name), *value = bytes_of(header->value);
+    PyTuple_SET_ITEM(tuple, 0, name);
+    PyTuple_SET_ITEM(tuple, 1, value);
+    if (name == NULL || value == NULL)
+        Py_CLEAR(tuple);
+    else
+        PyObject_GC_UnTrack(tuple); /* two bytes can be in no cycle; the collector would find out only later */
+    return tuple;
+}
+
+/* The tuple of the index-th header: last request's when it is the same. */
+static PyObject *cached_tuple(cdpy_state *state, peer *cache, Py_ssize_t index, const cd_header *header)
+{
+    if (index >= CACHED_HEADERS || header->name.n + header->value.n > CACHED_BYTES)
+        return header_tuple(state, header);
+    if (index < cache->count) {
+        PyObject *last = cache->headers[index];
+
+        if (last && same_bytes(PyTuple_GET_ITEM(last, 0), header->name) &&
+            same_bytes(PyTuple_GET_ITEM(last, 1), header->value))
+            return Py_NewRef(last);
+    }
+    PyObject *tuple = header_tuple(state, header);
+    if (tuple == NULL)
+        return NULL;
+    while (cache->count <= index)
+        cache->headers[cache->count++] = NULL;
+    PyObject *old = cache->headers[index];
+    cache->headers[index] = Py_NewRef(tuple); /* peer_dealloc */
+    Py_XDECREF(old);
+    return tuple;
+}
+
+/* What the server itself reads from the headers. */
+typedef struct {
+    cd_str root_path, address, port, proto;
+} special;
+
+static bool named(PyObject *wanted, cd_str name)
+{
+    return wanted && same_bytes(wanted, name);
+}
+
+/* Remembers the first of each forwarding header. */
+static void note_forwarded(const cdpy_server *server, special *found, const cd_header *header)
+{
+    if (named(server->forwarded_for, header->name) && found->address.p == NULL)
+        found->address = header->value;
+    else if (named(server->forwarded_port, header->name) && found->port.p == NULL)
+        found->port = header->value;
+    else if (named(server->forwarded_proto, header->name) && found->proto.p == NULL)
+        found->proto = header->value;
+}
+
+static PyObject *headers_of(cdpy_server *server, const cd_head *head, peer *cache, special *found)
+{
+    PyObject *list = PyList_New((Py_ssize_t)head->header_count);
+    Py_ssize_t kept = 0;
+
+    for (size_t i = 0; list && i < head->header_count; i++) {
+        const cd_header *header = &head->headers[i];
+
+        if (memchr(header->name.p, '_', header->name.n))
+            continue;
+        if (equal(header->name, "daphne-root-path")) {
+            found->root_path = header->value;
+            continue;
+        }
+        if (server->forwarded_for)
+            note_forwarded(server, found, header);
+        PyObject *tuple = cached_tuple(server->state, cache, (Py_ssize_t)i, header);
+        if (tuple == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, kept++, tuple);
+    }
+    if (list && kept < PyList_GET_SIZE(list) &&
+        PyList_SetSlice(list, kept, PyList_GET_SIZE(list), NULL) < 0)
+        Py_CLEAR(list);
+    return list;
+}
+
+/* ---- addresses ---- */
+
+static PyObject *address_list(PyObject *host, PyObject *port)
+{
+    PyObject *list = host && port ? PyList_New(2) : NULL;
+
+    if (list == NULL)
+        return NULL;
+    PyList_SET_ITEM(list, 0, Py_NewRef(host));
+    PyList_SET_ITEM(list, 1, Py_NewRef(port));
+    return list;
+}
+
+static cd_str trimmed(const char *p, size_t n)
+{
+    while (n && (*p == ' ' || *p == '\t'))
+        p++, n--;
+    while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
+        n--;
+    return (cd_str){p, n};
+}
+
+/* The port header as a number; what is none counts as 0, as in daphne. */
+static PyObject *forwarded_port(cd_str text)
+{
+    long port = 0;
+
+    for (size_t i = 0; i < text.n; i++) {
+        if (text.p[i] < '0' || text.p[i] > '9' || port > 65535)
+            return PyLong_FromLong(0);
+        port = port * 10 + (text.p[i] - '0');
+    }
+    return PyLong_FromLong(port <= 65535 ? port : 0);
+}
+
+/* The leftmost address is the client, the others are proxies on the way. */
+static PyObject *forwarded_client(const special *found)
+{
+    const char *comma = memchr(found->address.p, ',', found->address.n);
+    cd_str first = trimmed(found->address.p,
+                           comma ? (size_t)(comma - found->address.p) : found->address.n);
+    PyObject *host = PyUnicode_DecodeUTF8(first.p, (Py_ssize_t)first.n, "replace");
+    PyObject *port = forwarded_port(found->port);
+    PyObject *list = address_list(host, port);
+
+    Py_XDECREF(host);
+    Py_XDECREF(port);
+    return list;
+}
+
+static PyObject *client_of(const cd_head *head, const peer *cache, const special *found)
+{
+    if (found->address.p)
+        return forwarded_client(found);
+    if (head->client->host[0] == '\0')
+        return Py_NewRef(Py_None);
+    return address_list(cache->client_host, cache->client_port);
+}
+
+/* The proto header says "https" for a WebSocket too. */
+static PyObject *scheme_of(cdpy_state *state, const cd_head *head, const special *found)
+{
+    bool websocket = head->kind == CD_WEBSOCKET;
+    cd_str proto = found->address.p ? found->proto : (cd_str){NULL, 0};
+
+    if (websocket && (equal(proto, "https") || equal(proto, "wss")))
+        return Py_NewRef(state->s_wss);
+    if (websocket && proto.p)
+        return Py_NewRef(state->s_ws);
+    if (proto.p)
+        return PyUnicode_DecodeUTF8(proto.p, (Py_ssize_t)proto.n, "replace");
+    if (websocket)
+        return Py_NewRef(head->tls ? state->s_wss : state->s_ws);
+    return Py_NewRef(head->tls ? state->s_https : state->s_http);
+}
+
+static bool is_local(const cd_head *head)
+{
+    const char *host = head->client->host;
+
+    return head->server->port < 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
+           strncmp(host, "::ffff:127.", 11) == 0;
+}
+
+static PyObject *root_path_of(cdpy_server *server, const cd_head *head, const special *found)
+{
+    if (found->root_path.p && is_local(head))
+        return unquoted(found->root_path);
+    return Py_NewRef(server->root_path);
+}
+
+/* ---- the scope ---- */
+
+static int put_path(cdpy_state *state, PyObject *scope, const cd_head *head, peer *cache)
+{
+    if (cache->raw_path == NULL || !same_bytes(cache->raw_path, head->raw_path)) {
+        PyObject *raw = bytes_of(head->raw_path);
+        PyObject *path = PyUnicode_DecodeUTF8(head->path.p, (Py_ssize_t)head->path.n, "replace");
+
+        if (raw == NULL || path == NULL) {
+            Py_XDECREF(raw);
+            Py_XDECREF(path);
+            return -1;
+        }
+        Py_XSETREF(cache->raw_path, raw);
+        Py_XSETREF(cache->path, path);
+    }
+    if (PyDict_SetItem(scope, state->s_path, cache->path) < 0)
+        return -1;
+    return PyDict_SetItem(scope, state->s_raw_path, cache->raw_path);
+}
+
+static PyObject *subprotocols_of(const cd_head *head)
+{
+    PyObject *list = PyList_New((Py_ssize_t)head->subprotocol_count);
+
+    for (size_t i = 0; list && i < head->subprotocol_count; i++) {
+        cd_str name = head->subprotocols[i];
+        PyObject *text = PyUnicode_DecodeLatin1(name.p, (Py_ssize_t)name.n, NULL);
+
+        PyList_SET_ITEM(list, (Py_ssize_t)i, text);
+        if (text == NULL)
+            Py_CLEAR(list);
+    }
+    return list;
+}
+
+static int put_extensions(cdpy_state *state, PyObject *scope, enum cd_kind kind)
+{
+    PyObject *extensions = PyDict_New();
+
+    if (extensions && kind == CD_WEBSOCKET &&
+        cdpy_put(extensions, state->s_websocket_http_response, PyDict_New()) < 0)
+        Py_CLEAR(extensions);
+    return cdpy_put(scope, state->s_extensions, extensions);
+}
+
+static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer *cache)
+{
+    cdpy_state *s = server->state;
+    special found = {{NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+
+    if (cdpy_put(scope, s->s_headers, headers_of(server, head, cache, &found)) < 0 ||
+        cdpy_put(scope, s->s_asgi, PyDict_Copy(s->asgi_template)) < 0 ||
+        cdpy_put(scope, s->s_http_version, version_of(s, head)) < 0 ||
+        cdpy_put(scope, s->s_scheme, scheme_of(s, head, &found)) < 0 ||
+        cdpy_put(scope, s->s_query_string, bytes_of(head->query)) < 0 ||
+        cdpy_put(scope, s->s_root_path, root_path_of(server, head, &found)) < 0 ||
+        cdpy_put(scope, s->s_client, client_of(head, cache, &found)) < 0 ||
+        cdpy_put(scope, s->s_server, address_list(cache->server_host, cache->server_port)) < 0 ||
+        put_path(s, scope, head, cache) < 0 || put_extensions(s, scope, head->kind) < 0)
+        return -1;
+    if (head->kind == CD_HTTP && cdpy_put(scope, s->s_method, method_of(s, head->method)) < 0)
+        return -1;
+    if (head->kind == CD_WEBSOCKET && cdpy_put(scope, s->s_subprotocols, subprotocols_of(head)) < 0)
+        return -1;
+    return server->lifespan_state ? cdpy_put(scope, s->s_state, PyDict_Copy(server->lifespan_state)) : 0;
+}
+
+PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head)
+{
+    cdpy_state *state = server->state;
+    peer *cache = peer_of(state, head);
+    PyObject *template = head->kind == CD_HTTP ? state->http_template : state->websocket_template;
+    PyObject *scope = cache ? PyDict_Copy(template) : NULL;
+
+    if (scope && fill(server, scope, head, cache) < 0)
+        Py_CLEAR(scope);
+    Py_XDECREF(cache);
+    return scope;
+}
+
+PyObject *cdpy_client_text(const cd_head *head)
+{
+    if (head->client->host[0] == '\0')
+        return Py_NewRef(Py_None);
+    return PyUnicode_FromFormat("%s:%d", head->client->host, head->client->port);
+}
+
+/* ---- templates ---- */
+
+static PyObject *template_of(PyObject *const *keys, size_t count, PyObject *key, PyObject *value)
+{
+    PyObject *template = PyDict_New();
+
+    for (size_t i = 0; template && i < count; i++) {
+        if (PyDict_SetItem(template, keys[i], Py_None) < 0)
+            Py_CLEAR(template);
+    }
+    if (template && PyDict_SetItem(template, key, value) < 0)
+        Py_CLEAR(template);
+    return template;
+}
+
+int cdpy_scope_init(PyObject *module, cdpy_state *s)
+{
+    PyObject *const http[] = {s->s_type, s->s_asgi, s->s_http_version, s->s_method, s->s_scheme, s->s_path,
+                              s->s_raw_path, s->s_query_string, s->s_root_path, s->s_headers,
+                              s->s_client, s->s_server, s->s_extensions};
+    PyObject *const websocket[] = {s->s_type, s->s_asgi, s->s_http_version, s->s_scheme, s->s_path,
+                                   s->s_raw_path, s->s_query_string, s->s_root_path, s->s_headers,
+                                   s->s_client, s->s_server, s->s_subprotocols, s->s_extensions};
+
+    s->asgi_template = Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.5");
+    s->http_template = template_of(http, sizeof(http) / sizeof(http[0]), s->s_type, s->s_http);
+    s->websocket_template = template_of(websocket, sizeof(websocket) / sizeof(websocket[0]), s->s_type,
+                                        s->s_websocket);
+    if (s->asgi_template == NULL || s->http_template == NULL || s->websocket_template == NULL)
+        return -1;
+    return intern_names(s) < 0 ? -1 : cdpy_add_type(module, &peer_spec, &s->peer_type, NULL);
+}

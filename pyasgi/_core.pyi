@@ -1,0 +1,107 @@
+"""The C extension: libev's event loop for asyncio, and the ASGI server on it."""
+
+import selectors
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import Context
+from typing import Any, Literal
+
+version: str
+"""Version of cdaphne."""
+
+def limits() -> tuple[tuple[str, Literal["time", "size"], float | int, str, str], ...]:
+    """Every row of csrc/limits.def: (name, "time" or "size", default, unit, doc).
+
+    The unit of a time is "seconds", and 0 switches a timer off. The name is the keyword argument of Server.
+    """
+
+def debug_live() -> dict[str, int]:
+    """Live objects by kind, of the core and of the bridge. Only in a build with CD_DEBUG."""
+
+class ClientDisconnected(OSError):
+    """Raised by send() when the client has gone (ASGI 2.4 and newer)."""
+
+class Poller:
+    """A selectors.BaseSelector on libev. `select` is where the server does its work."""
+
+    def __init__(self, loop: LoopBase) -> None: ...
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey: ...
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey: ...
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey: ...
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]: ...
+    def get_map(self) -> Mapping[Any, selectors.SelectorKey]: ...
+    def get_key(self, fileobj: Any) -> selectors.SelectorKey: ...
+    def close(self) -> None: ...
+    def wake(self) -> None:
+        """Make select() return. From any thread."""
+
+class LoopBase:
+    """The C half of pyasgi.loop.EventLoop."""
+
+class Server:
+    """Runs one ASGI 3 application on a loop: an application task for each HTTP request and WebSocket.
+
+    All methods are for the thread that runs the loop.
+    """
+
+    def __init__(
+        self,
+        loop: LoopBase,
+        app: Callable[..., Awaitable[None]],
+        *,
+        on_log: Callable[[int, str], object] | None = None,
+        on_access: Callable[[str, str, dict[str, Any]], object] | None = None,
+        on_exception: Callable[[BaseException], object] | None = None,
+        access_fd: int = -1,
+        server_header: bytes | None = None,
+        date_header: bool = True,
+        root_path: str = "",
+        state: dict[str, Any] | None = None,
+        context: Context | None = None,
+        proxy_headers: tuple[bytes | None, bytes | None, bytes | None] | None = None,
+        **limits: float,
+    ) -> None:
+        """Create a server that listens nowhere yet.
+
+        on_log(level, line): a line for the log, with a level of `logging`. None: lines are dropped.
+        on_access(protocol, action, details): as daphne's action_logger; it replaces the built-in access log.
+            protocol is "http" or "websocket"; action "complete" (http), "connecting", "connected", "rejected" or
+            "disconnected" (websocket). details has path and client ("host:port" or None); of http also method, status,
+            time_taken (seconds) and size (bytes).
+        on_exception(exc): an application ended with this exception. None: loop.call_exception_handler.
+        access_fd: descriptor for the built-in access log in daphne's format, -1 for none. Stays the caller's.
+        server_header: value of the Server header, None or empty for none.
+        root_path: the scope's root_path.
+        state: lifespan state, copied shallowly into each scope; None: scopes have no state.
+        context: copied for each application run; None: the current context of this call.
+        proxy_headers: names of the headers that carry client address, port and scheme; None: peers are not asked.
+        limits: any name of limits(). Seconds for times, whole numbers for sizes.
+
+        TypeError or ValueError name the argument that is wrong.
+        """
+
+    def listen(self, fd: int) -> None:
+        """Accept on this bound, listening, non-blocking stream socket, and own it. OSError."""
+
+    def drain(self) -> None:
+        """Stop accepting, close idle connections and WebSockets (1001), let running requests finish."""
+
+    def cancel(self) -> None:
+        """Cancel every running application."""
+
+    def close(self) -> None:
+        """Cut what is left. Applications that still run are cancelled and lose their client. May be repeated."""
+
+    def set_access_fd(self, fd: int) -> None:
+        """Write the access log to this descriptor from now on (-1: nowhere)."""
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+
+    @property
+    def streams(self) -> int:
+        """Requests and WebSockets that are not over yet, on the wire or in the application."""
+
+    @property
+    def tasks(self) -> int:
+        """Applications that are running."""
