@@ -1,17 +1,20 @@
 /*
  * awaitable.c - Waiter, the one type of what receive() and send() return.
  *
- * It counts as a future (asyncio.isfuture), so asyncio.wait, gather, shield, wait_for and ensure_future take it as it is, without
- * a Task around it; and `await` drives it through am_send without a StopIteration. It is no coroutine for
- * asyncio.iscoroutine, because asyncio.wait refuses those; LoopBase.create_task wraps it for whoever wants a task.
+ * It counts as a future (asyncio.isfuture), so asyncio.wait, gather, shield, wait_for and
+ * ensure_future take it as it is, without a Task around it; and `await` drives it through am_send
+ * without a StopIteration. It is no coroutine for asyncio.iscoroutine, because asyncio.wait refuses
+ * those; LoopBase.create_task wraps it for whoever wants a task.
  *
- * A receive waiter does not carry its event: it is READY when the stream has one, and pulls it only when result() is called or
- * the awaiter goes on. Whatever ends it before that (cancel, a task thrown away, the last reference gone) leaves the event
- * in the stream for the next receive(). It joins the stream's queue when somebody first asks it anything: until then it is like
- * a coroutine that nobody awaits, and holds nobody up.
+ * A receive waiter does not carry its event: it is READY when the stream has one, and pulls it only
+ * when result() is called or the awaiter goes on. Whatever ends it before that (cancel, a task
+ * thrown away, the last reference gone) leaves the event in the stream for the next receive(). It
+ * joins the stream's queue when somebody first asks it anything: until then it is like a coroutine
+ * that nobody awaits, and holds nobody up.
  *
- * The list owns a waiter only while it has callbacks, which is while somebody waits; without them it is forgotten with its last
- * reference. Callbacks are taken off one by one before they are called, so what they do to the list is harmless.
+ * The list owns a waiter only while it has callbacks, which is while somebody waits; without them
+ * it is forgotten with its last reference. Callbacks are taken off one by one before they are
+ * called, so what they do to the list is harmless.
  *
  * It does not know what an event is (stream.c) nor when a stream can be written again (the core).
  */
@@ -115,7 +118,8 @@ static void wake(cdpy_waiter *self, bool direct)
         if (direct)
             cdpy_step(self->loop, callback, (PyObject *)self, context);
         else if (cdpy_call_soon(self->loop, callback, (PyObject *)self, context) < 0)
-            cdpy_loop_report(self->loop, "A callback of receive() or send() could not be scheduled");
+            cdpy_loop_report(self->loop,
+                             "A callback of receive() or send() could not be scheduled");
         Py_DECREF(callback);
         Py_DECREF(context);
     }
@@ -162,7 +166,8 @@ static void leave(cdpy_waiter *self)
     Py_DECREF(stream);
 }
 
-/* READY -> DONE. 0, also when there is nothing after all and it is PENDING again; -1 with an exception. */
+/* READY -> DONE. 0, also when there is nothing after all and it is PENDING again; -1 with an
+ * exception. */
 static int take_event(cdpy_waiter *self)
 {
     PyObject *event;
@@ -181,8 +186,9 @@ static int take_event(cdpy_waiter *self)
 }
 
 /*
- * IDLE -> PENDING or READY. A first waiter that was told and still has not taken its event has been dropped in all but name (its
- * owner knows and went on to another receive()); it takes it now, as a future that holds its result would have.
+ * IDLE -> PENDING or READY. A first waiter that was told and still has not taken its event has been
+ * dropped in all but name (its owner knows and went on to another receive()); it takes it now, as a
+ * future that holds its result would have.
  */
 static int join(cdpy_waiter *self)
 {
@@ -271,7 +277,8 @@ static cdpy_waiter *allocate(cdpy_state *state)
         if (self == NULL)
             return NULL;
     }
-    memset((char *)self + offsetof(cdpy_waiter, loop), 0, sizeof(*self) - offsetof(cdpy_waiter, loop));
+    memset((char *)self + offsetof(cdpy_waiter, loop), 0,
+           sizeof(*self) - offsetof(cdpy_waiter, loop));
     CDPY_LIVE(waiters, 1);
     return self;
 }
@@ -408,7 +415,8 @@ static PyObject *waiter_next(PyObject *op)
     return result;
 }
 
-/* The awaiting coroutine is thrown into. What we stand for is untouched: the event stays in the stream. */
+/* The awaiting coroutine is thrown into. What we stand for is untouched: the event stays in the
+ * stream. */
 static PyObject *waiter_throw(PyObject *Py_UNUSED(op), PyObject *const *args, Py_ssize_t count)
 {
     if (count < 1 || count > 3)
@@ -508,7 +516,8 @@ static PyObject *waiter_add_done_callback(PyObject *op, PyObject *const *args, P
     else if (names && PyTuple_GET_SIZE(names) > 0)
         return PyErr_Format(PyExc_TypeError, "add_done_callback() takes only the keyword context");
     if (count != 1)
-        return PyErr_Format(PyExc_TypeError, "add_done_callback() takes one callback, got %zd", count);
+        return PyErr_Format(PyExc_TypeError, "add_done_callback() takes one callback, got %zd",
+                            count);
     PyObject *callback = args[0];
     if (ask(self) < 0)
         return NULL;
@@ -638,7 +647,8 @@ static int set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *waiter_repr(PyObject *op)
 {
     static const char *const kinds[] = {"receive", "send", "send"};
-    static const char *const phases[] = {"not awaited", "pending", "ready", "done", "failed", "cancelled"};
+    static const char *const phases[] = {"not awaited", "pending", "ready",
+                                         "done",        "failed",  "cancelled"};
     cdpy_waiter *self = (cdpy_waiter *)op;
 
     return PyUnicode_FromFormat("<%s() %s>", kinds[self->kind], phases[self->phase]);
@@ -647,8 +657,10 @@ static PyObject *waiter_repr(PyObject *op)
 static PyMethodDef waiter_methods[] = {
     {"throw", (PyCFunction)(void (*)(void))waiter_throw, METH_FASTCALL, NULL},
     {"close", waiter_close, METH_NOARGS, NULL},
-    {"done", waiter_done, METH_NOARGS, "Is there a result? That of a receive() is not taken from the stream by asking."},
-    {"result", waiter_result, METH_NOARGS, "The event of a receive(), taken now; None of a send()."},
+    {"done", waiter_done, METH_NOARGS,
+     "Is there a result? That of a receive() is not taken from the stream by asking."},
+    {"result", waiter_result, METH_NOARGS,
+     "The event of a receive(), taken now; None of a send()."},
     {"exception", waiter_exception, METH_NOARGS, "ClientDisconnected, or None."},
     {"cancelled", waiter_cancelled, METH_NOARGS, NULL},
     {"cancel", (PyCFunction)(void (*)(void))waiter_cancel, METH_VARARGS | METH_KEYWORDS,

@@ -1,8 +1,10 @@
 /*
- * bridge.h - what the files of csrc/bridge share: the module state, the object structs, one section per file.
+ * bridge.h - what the files of csrc/bridge share: the module state, the object structs, one section
+ * per file.
  *
- * The bridge is the only C that includes Python.h. Every object here lives on the thread that runs its loop and is touched
- * with the GIL held; a call from another thread is refused or handed over to the loop (see cdpy_loop_mine).
+ * The bridge is the only C that includes Python.h. Every object here lives on the thread that runs
+ * its loop and is touched with the GIL held; a call from another thread is refused or handed over
+ * to the loop (see cdpy_loop_mine).
  *
  * Who owns what:
  *
@@ -40,40 +42,42 @@ typedef struct cdpy_stream cdpy_stream;
 typedef struct cdpy_waiter cdpy_waiter;
 typedef struct cdpy_call cdpy_call;
 
-/* ---- module.c: the module and its state ---------------------------------------------------------------------------- */
+/* ---- module.c: the module and its state
+ * ---------------------------------------------------------------------------- */
 
 /*
- * Objects of other modules and our own types, each a strong reference of the module state. An object's type keeps the
- * module alive, so a cdpy_state pointer kept in an object is valid as long as the object is.
+ * Objects of other modules and our own types, each a strong reference of the module state. An
+ * object's type keeps the module alive, so a cdpy_state pointer kept in an object is valid as long
+ * as the object is.
  */
-#define CDPY_OBJECTS(X)                                                                                             \
-    X(loop_base_type)     /* LoopBase */                                                                               \
-    X(poller_type)        /* Poller */                                                                                 \
-    X(server_type)        /* Server */                                                                                 \
-    X(stream_type)                                                                                                  \
-    X(receive_type)                                                                                                 \
-    X(send_type)                                                                                                    \
-    X(waiter_type)                                                                                                  \
-    X(peer_type)                                                                                                    \
-    X(client_disconnected) /* ClientDisconnected(OSError) */                                                          \
-    X(task_type)           /* asyncio.Task */                                                                         \
-    X(cancelled_error)     /* asyncio.CancelledError */                                                               \
-    X(invalid_state_error) /* asyncio.InvalidStateError */                                                            \
-    X(await_on)            /* pyasgi._awaiting.await_on and call_on; NULL until they are needed */                  \
-    X(call_on)                                                                                                      \
-    X(http_template)       /* scopes with every key, copied for each request */                                       \
-    X(websocket_template)                                                                                           \
-    X(asgi_template)       /* their "asgi" dict, copied too */                                                        \
-    X(task_kwnames)        /* keyword names of the Task call */                                                       \
-    X(loop_call_soon) /* loop.c: SelectorEventLoop.call_soon, unbound; so the next five */                          \
-    X(loop_call_soon_threadsafe)                                                                                    \
-    X(loop_create_task)                                                                                             \
-    X(loop_run_forever)                                                                                             \
-    X(loop_set_debug)                                                                                               \
-    X(loop_close)                                                                                                   \
-    X(loop_context_names) /* ("context",), keyword names of a call_soon */                                          \
-    X(loop_selector_key) /* selectors.SelectorKey */                                                                \
-    X(loop_map_type) /* PollerMap, what Poller.get_map() returns */
+#define CDPY_OBJECTS(X)                                                                            \
+    X(loop_base_type) /* LoopBase */                                                               \
+    X(poller_type)    /* Poller */                                                                 \
+    X(server_type)    /* Server */                                                                 \
+    X(stream_type)                                                                                 \
+    X(receive_type)                                                                                \
+    X(send_type)                                                                                   \
+    X(waiter_type)                                                                                 \
+    X(peer_type)                                                                                   \
+    X(client_disconnected) /* ClientDisconnected(OSError) */                                       \
+    X(task_type)           /* asyncio.Task */                                                      \
+    X(cancelled_error)     /* asyncio.CancelledError */                                            \
+    X(invalid_state_error) /* asyncio.InvalidStateError */                                         \
+    X(await_on)            /* pyasgi._awaiting.await_on and call_on; NULL until they are needed */ \
+    X(call_on)                                                                                     \
+    X(http_template) /* scopes with every key, copied for each request */                          \
+    X(websocket_template)                                                                          \
+    X(asgi_template)  /* their "asgi" dict, copied too */                                          \
+    X(task_kwnames)   /* keyword names of the Task call */                                         \
+    X(loop_call_soon) /* loop.c: SelectorEventLoop.call_soon, unbound; so the next five */         \
+    X(loop_call_soon_threadsafe)                                                                   \
+    X(loop_create_task)                                                                            \
+    X(loop_run_forever)                                                                            \
+    X(loop_set_debug)                                                                              \
+    X(loop_close)                                                                                  \
+    X(loop_context_names) /* ("context",), keyword names of a call_soon */                         \
+    X(loop_selector_key)  /* selectors.SelectorKey */                                              \
+    X(loop_map_type)      /* PollerMap, what Poller.get_map() returns */
 
 typedef struct {
 #define S(name) PyObject *s_##name;
@@ -99,8 +103,8 @@ typedef struct {
 extern struct PyModuleDef cdpy_module;
 
 /*
- * The state of the module that made the type of `self`, for the types that cannot be subclassed. NULL only while the
- * collector takes the module down, so only in a dealloc.
+ * The state of the module that made the type of `self`, for the types that cannot be subclassed.
+ * NULL only while the collector takes the module down, so only in a dealloc.
  */
 static inline cdpy_state *cdpy_state_of(PyObject *self)
 {
@@ -109,28 +113,31 @@ static inline cdpy_state *cdpy_state_of(PyObject *self)
     return module ? PyModule_GetState(module) : NULL;
 }
 
-/* Makes a type of `spec` and keeps it in *slot; added to the module under its name when `name` is not NULL. 0 or -1. */
+/* Makes a type of `spec` and keeps it in *slot; added to the module under its name when `name` is
+ * not NULL. 0 or -1. */
 int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const char *name);
 
 /* Empty the freelists, for good. */
 void cdpy_awaitable_free(cdpy_state *state);
 void cdpy_stream_free(cdpy_state *state);
 
-/* Called by module.c's exec slot: each makes the types (and caches) of its file. 0 or -1 with an exception. */
+/* Called by module.c's exec slot: each makes the types (and caches) of its file. 0 or -1 with an
+ * exception. */
 int cdpy_loop_init(PyObject *module, cdpy_state *state);
 int cdpy_awaitable_init(PyObject *module, cdpy_state *state);
 int cdpy_stream_init(PyObject *module, cdpy_state *state);
 int cdpy_scope_init(PyObject *module, cdpy_state *state);
 int cdpy_server_init(PyObject *module, cdpy_state *state);
 
-/* The only way an object of ours dies: untrack, clear, free, let the type go. `clear` is the type's tp_clear. */
-#define CDPY_DEALLOC(self, clear)                                                                                      \
-    do {                                                                                                               \
-        PyTypeObject *type_ = Py_TYPE(self);                                                                           \
-        PyObject_GC_UnTrack(self);                                                                                     \
-        (void)(clear)((PyObject *)(self));                                                                             \
-        type_->tp_free(self);                                                                                          \
-        Py_DECREF(type_);                                                                                              \
+/* The only way an object of ours dies: untrack, clear, free, let the type go. `clear` is the type's
+ * tp_clear. */
+#define CDPY_DEALLOC(self, clear)            \
+    do {                                     \
+        PyTypeObject *type_ = Py_TYPE(self); \
+        PyObject_GC_UnTrack(self);           \
+        (void)(clear)((PyObject *)(self));   \
+        type_->tp_free(self);                \
+        Py_DECREF(type_);                    \
     } while (0)
 
 #ifdef CD_DEBUG
@@ -144,30 +151,35 @@ extern cdpy_live cdpy_live_counts;
 #define CDPY_LIVE(kind, step) ((void)0)
 #endif
 
-/* ---- loop.c: LoopBase, Poller ---------------------------------------------------------------------------------------- */
+/* ---- loop.c: LoopBase, Poller
+ * ---------------------------------------------------------------------------------------- */
 
 struct cdpy_loop {
     PyObject_HEAD
-    cdpy_state *state;       /* set by tp_new: subclasses make PyType_GetModuleState useless */
-    cd_loop *core;           /* NULL after close() */
-    PyObject *captured;      /* callback and context of the one call_soon that was captured */
+    cdpy_state *state;  /* set by tp_new: subclasses make PyType_GetModuleState useless */
+    cd_loop *core;      /* NULL after close() */
+    PyObject *captured; /* callback and context of the one call_soon that was captured */
     PyObject *captured_context;
-    PyObject *fatal;         /* KeyboardInterrupt or SystemExit out of a dispatch: Poller.select raises it after it */
-    unsigned long thread;    /* PyThread_get_thread_ident() of the thread inside run_forever; 0: not running */
-    size_t servers;          /* servers on this loop: server.c counts, close() refuses while it is not 0 */
-    bool armed;              /* the next call_soon is captured */
-    bool debug;              /* asyncio's debug mode */
-    bool dispatching;        /* inside cd_loop_dispatch */
-    bool polled;             /* has had its Poller: there can be one */
+    PyObject *fatal; /* KeyboardInterrupt or SystemExit out of a dispatch: Poller.select raises it
+                        after it */
+    unsigned long
+        thread; /* PyThread_get_thread_ident() of the thread inside run_forever; 0: not running */
+    size_t servers;   /* servers on this loop: server.c counts, close() refuses while it is not 0 */
+    bool armed;       /* the next call_soon is captured */
+    bool debug;       /* asyncio's debug mode */
+    bool dispatching; /* inside cd_loop_dispatch */
+    bool polled;      /* has had its Poller: there can be one */
 };
 
-/* NULL with a TypeError when `loop` is no LoopBase, with a RuntimeError when it is closed. Borrowed. */
+/* NULL with a TypeError when `loop` is no LoopBase, with a RuntimeError when it is closed.
+ * Borrowed. */
 cdpy_loop *cdpy_loop_check(cdpy_state *state, PyObject *loop);
 
 /* The core's loop; NULL after close(). */
 cd_loop *cdpy_loop_core(PyObject *loop);
 
-/* A loop that is no asyncio loop, for a Poller of its own: a new reference, or NULL with an exception. */
+/* A loop that is no asyncio loop, for a Poller of its own: a new reference, or NULL with an
+ * exception. */
 cdpy_loop *cdpy_loop_bare(cdpy_state *state);
 
 /* 0, or -1 with a RuntimeError: servers are still open on it. */
@@ -190,49 +202,55 @@ static inline bool cdpy_loop_mine(const cdpy_loop *loop)
     return loop->thread == 0 || loop->thread == PyThread_get_thread_ident();
 }
 
-/* From now to take(): the next loop.call_soon(callback, context=context) without arguments is set aside instead of queued. */
+/* From now to take(): the next loop.call_soon(callback, context=context) without arguments is set
+ * aside instead of queued. */
 void cdpy_loop_arm_capture(cdpy_loop *loop);
 
-/* Disarms. 1: *callback and *context are new references (*context may be NULL); 0: nothing was captured, both NULL. */
+/* Disarms. 1: *callback and *context are new references (*context may be NULL); 0: nothing was
+ * captured, both NULL. */
 int cdpy_loop_take_capture(cdpy_loop *loop, PyObject **callback, PyObject **context);
 
 /*
- * loop.call_soon(callback, arg, context=context); context NULL: the current one. From a thread that does not run the loop:
- * call_soon_threadsafe. 0, or -1 with an exception (loop closed, no memory).
+ * loop.call_soon(callback, arg, context=context); context NULL: the current one. From a thread that
+ * does not run the loop: call_soon_threadsafe. 0, or -1 with an exception (loop closed, no memory).
  */
 int cdpy_call_soon(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject *context);
 
 /*
- * callback(arg) in context, now: what the loop would do with a handle. Only from a callback of the core, where no task is
- * running. Falls back to cdpy_call_soon in debug mode and when the context is entered already. An exception goes to
- * cdpy_loop_report, so none is set on return.
+ * callback(arg) in context, now: what the loop would do with a handle. Only from a callback of the
+ * core, where no task is running. Falls back to cdpy_call_soon in debug mode and when the context
+ * is entered already. An exception goes to cdpy_loop_report, so none is set on return.
  */
 void cdpy_step(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject *context);
 
 /*
- * Takes the exception that is set and has nowhere to go: KeyboardInterrupt and SystemExit become loop->fatal, anything else
- * goes to loop.call_exception_handler({"message": message, "exception": ...}). None is set on return.
+ * Takes the exception that is set and has nowhere to go: KeyboardInterrupt and SystemExit become
+ * loop->fatal, anything else goes to loop.call_exception_handler({"message": message, "exception":
+ * ...}). None is set on return.
  */
 void cdpy_loop_report(cdpy_loop *loop, const char *message);
 
-/* ---- awaitable.c: Waiter, what receive() and send() return ------------------------------------------------------------- */
+/* ---- awaitable.c: Waiter, what receive() and send() return
+ * ------------------------------------------------------------- */
 
 enum cdpy_waiter_kind { CDPY_RECEIVE, CDPY_SEND, CDPY_FINISHED };
 
 enum cdpy_waiter_phase {
-    CDPY_IDLE,      /* receive only: nobody has asked yet, so it is on no list; like a coroutine not started */
-    CDPY_PENDING,   /* on the stream's list */
-    CDPY_READY,     /* receive only: head of the list and the stream is readable; pulls when asked */
-    CDPY_DONE,      /* `value` is the result */
-    CDPY_FAILED,    /* `value` is the exception */
+    CDPY_IDLE,    /* receive only: nobody has asked yet, so it is on no list; like a coroutine not
+                     started */
+    CDPY_PENDING, /* on the stream's list */
+    CDPY_READY,   /* receive only: head of the list and the stream is readable; pulls when asked */
+    CDPY_DONE,    /* `value` is the result */
+    CDPY_FAILED,  /* `value` is the exception */
     CDPY_CANCELLED, /* `value` is the message or NULL */
 };
 
 struct cdpy_waiter {
     PyObject_HEAD
-    cdpy_loop *loop;          /* strong */
-    cdpy_stream *stream;      /* strong; NULL: on no stream any more, an unfinished one pends for ever */
-    cdpy_waiter *prev, *next; /* the stream's list, while PENDING or READY; `next` links the freelist too */
+    cdpy_loop *loop;     /* strong */
+    cdpy_stream *stream; /* strong; NULL: on no stream any more, an unfinished one pends for ever */
+    cdpy_waiter *prev,
+        *next; /* the stream's list, while PENDING or READY; `next` links the freelist too */
     PyObject *value;
     PyObject *callback, *context; /* the first callback: nearly always the only one */
     PyObject *more;               /* list of (callback, context), or NULL */
@@ -246,30 +264,35 @@ struct cdpy_waiter {
 
 /* New references, or NULL with an exception. */
 PyObject *cdpy_waiter_new(cdpy_stream *stream, enum cdpy_waiter_kind kind);
-PyObject *cdpy_waiter_finished(cdpy_state *state, cdpy_loop *loop); /* shared by a server for every send that fits */
+PyObject *cdpy_waiter_finished(cdpy_state *state,
+                               cdpy_loop *loop); /* shared by a server for every send that fits */
 
 static inline bool cdpy_waiter_check(const cdpy_state *state, PyObject *object)
 {
     return Py_IS_TYPE(object, (PyTypeObject *)state->waiter_type);
 }
 
-/* The coroutine pyasgi._awaiting.await_on(awaitable): for create_task(receive()), and for applications that return no coroutine. */
+/* The coroutine pyasgi._awaiting.await_on(awaitable): for create_task(receive()), and for
+ * applications that return no coroutine. */
 PyObject *cdpy_wrap_awaitable(cdpy_state *state, PyObject *awaitable);
 
 /*
- * The coroutine pyasgi._awaiting.call_on(callable, event): what receive() and send() give a thread that does not run the loop,
- * so that asyncio.run_coroutine_threadsafe(send(event), loop) does what it does with an async def. event may be NULL.
+ * The coroutine pyasgi._awaiting.call_on(callable, event): what receive() and send() give a thread
+ * that does not run the loop, so that asyncio.run_coroutine_threadsafe(send(event), loop) does what
+ * it does with an async def. event may be NULL.
  */
 PyObject *cdpy_call_later(cdpy_state *state, PyObject *callable, PyObject *event);
 
-/* The stream may have something for its first receive waiter. `direct`: called by the core, callbacks may be stepped. */
+/* The stream may have something for its first receive waiter. `direct`: called by the core,
+ * callbacks may be stepped. */
 void cdpy_receive_ready(cdpy_stream *stream, bool direct);
 /* Every send waiter of the stream is done; with ClientDisconnected when `gone`. */
 void cdpy_send_ready(cdpy_stream *stream, bool gone, bool direct);
 /* Takes every waiter off; the receiving ones pend for ever, the sending ones fail. */
 void cdpy_waiters_detach(cdpy_stream *stream);
 
-/* ---- stream.c: the Python side of a stream, its receive and send objects ----------------------------------------------- */
+/* ---- stream.c: the Python side of a stream, its receive and send objects
+ * ----------------------------------------------- */
 
 typedef struct {
     cdpy_waiter *first, *last;
@@ -283,10 +306,11 @@ struct cdpy_stream {
     PyObject *task;            /* strong while it runs */
     cdpy_stream *prev, *next;  /* the server's list, while it runs; `next` links the freelist too */
     cdpy_waiters receiving, sending;
-    const cd_head *head;       /* as long as core is not NULL */
+    const cd_head *head; /* as long as core is not NULL */
     enum cd_kind kind;
-    bool started;      /* http: response started. websocket: accepted, or denied by http.response.start */
-    bool denied;       /* websocket: denial response started */
+    bool
+        started; /* http: response started. websocket: accepted, or denied by http.response.start */
+    bool denied; /* websocket: denial response started */
     bool complete;     /* response complete; websocket closed */
     bool disconnected; /* the one disconnect event was handed out */
     bool cancelled;    /* on_cancel has spoken */
@@ -305,13 +329,16 @@ cdpy_stream *cdpy_stream_new(cdpy_server *server, cd_stream *core, const cd_head
 PyObject *cdpy_receive_new(cdpy_stream *stream);
 PyObject *cdpy_send_new(cdpy_stream *stream);
 
-/* Pulls the next event: 1 and a new dict, 0 and NULL for nothing, -1 with an exception. http.c and websocket.c make it. */
+/* Pulls the next event: 1 and a new dict, 0 and NULL for nothing, -1 with an exception. http.c and
+ * websocket.c make it. */
 int cdpy_stream_pull(cdpy_stream *stream, PyObject **event);
 bool cdpy_stream_readable(const cdpy_stream *stream);
-/* Somebody waits and nothing is there: the core reads on, answers Expect: 100-continue, and will call on_ready. */
+/* Somebody waits and nothing is there: the core reads on, answers Expect: 100-continue, and will
+ * call on_ready. */
 void cdpy_stream_ask(cdpy_stream *stream);
 
-/* ---- server.c: Server and the core's callbacks ------------------------------------------------------------------------- */
+/* ---- server.c: Server and the core's callbacks
+ * ------------------------------------------------------------------------- */
 
 struct cdpy_server {
     PyObject_HEAD
@@ -319,34 +346,40 @@ struct cdpy_server {
     cd_server *core; /* NULL: closed */
     cdpy_loop *loop; /* strong */
     PyObject *app, *on_log, *on_access, *on_exception;
-    PyObject *lifespan_state; /* dict or NULL */
-    PyObject *context;        /* contextvars.Context */
-    PyObject *root_path;      /* str */
+    PyObject *lifespan_state;                                   /* dict or NULL */
+    PyObject *context;                                          /* contextvars.Context */
+    PyObject *root_path;                                        /* str */
     PyObject *forwarded_for, *forwarded_port, *forwarded_proto; /* bytes or NULL */
-    PyObject *finished;       /* the shared awaitable */
-    cdpy_stream *streams;     /* those whose application runs */
+    PyObject *finished;                                         /* the shared awaitable */
+    cdpy_stream *streams;                                       /* those whose application runs */
     size_t tasks;
     size_t pin_size;
 };
 
-/* The application of the stream has ended: the stream is finished towards the core and its task let go. */
+/* The application of the stream has ended: the stream is finished towards the core and its task let
+ * go. */
 void cdpy_server_ended(cdpy_stream *stream, bool failed);
 /* Looks at a task that is done: logs its exception, then ends the stream. */
 void cdpy_server_task_done(cdpy_stream *stream, PyObject *task);
 
-/* ---- config.c: Server's keyword arguments --------------------------------------------------------------------------- */
+/* ---- config.c: Server's keyword arguments
+ * --------------------------------------------------------------------------- */
 
-/* Fills server and config from kwargs (may be NULL). *owner keeps strings of config alive. 0 or -1 with an exception. */
+/* Fills server and config from kwargs (may be NULL). *owner keeps strings of config alive. 0 or -1
+ * with an exception. */
 int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner);
 
-/* ---- scope.c: cd_head -> scope dict ---------------------------------------------------------------------------------------- */
+/* ---- scope.c: cd_head -> scope dict
+ * ---------------------------------------------------------------------------------------- */
 
-/* A connection's cache, in head->cache: its two addresses as str and int, and the headers of its last request. */
+/* A connection's cache, in head->cache: its two addresses as str and int, and the headers of its
+ * last request. */
 PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head);
 /* "host:port", or None for the peer of a unix socket. */
 PyObject *cdpy_client_text(const cd_head *head);
 
-/* ---- http.c, websocket.c: events of each protocol ---------------------------------------------------------------------------- */
+/* ---- http.c, websocket.c: events of each protocol
+ * ---------------------------------------------------------------------------- */
 
 /* A send(event): a new awaitable, or NULL with an exception. `type` is event["type"], a str. */
 PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type);
@@ -360,12 +393,14 @@ PyObject *cdpy_websocket_event(cdpy_state *state, const cd_event *event);
 PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event);
 PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event);
 
-/* ---- convert.c: between Python values and the core's ----------------------------------------------------------------------- */
+/* ---- convert.c: between Python values and the core's
+ * ----------------------------------------------------------------------- */
 
 /* 1: *value is a new reference; 0: the dict has no such key; -1: exception. */
 int cdpy_get(PyObject *dict, PyObject *key, PyObject **value);
 
-/* Stores value and takes its reference, also when it fails; a NULL value is a failure of the caller's expression. 0 or -1. */
+/* Stores value and takes its reference, also when it fails; a NULL value is a failure of the
+ * caller's expression. 0 or -1. */
 int cdpy_put(PyObject *dict, PyObject *key, PyObject *value);
 
 /* Is the str `text` the interned `name`? */
@@ -384,7 +419,8 @@ typedef struct {
 int cdpy_headers_init(cdpy_headers *headers, PyObject *event, PyObject *key);
 void cdpy_headers_dispose(cdpy_headers *headers);
 
-/* A body or message as a chunk of the core. `pin` is what must outlive it and becomes the token when it is large. */
+/* A body or message as a chunk of the core. `pin` is what must outlive it and becomes the token
+ * when it is large. */
 typedef struct {
     cd_chunk chunk;
     PyObject *pin;

@@ -1,8 +1,10 @@
 /*
- * config.c - the keyword arguments of Server: limits of limits.def by their names, and the few options beside them.
+ * config.c - the keyword arguments of Server: limits of limits.def by their names, and the few
+ * options beside them.
  *
- * Every refusal names the argument and what it may be, because its words reach an operator who typed a flag. Sizes may be any Python int:
- * what does not fit a size_t is as good as the largest that does. Sizes that would stop all traffic at 0 must be at least 1.
+ * Every refusal names the argument and what it may be, because its words reach an operator who
+ * typed a flag. Sizes may be any Python int: what does not fit a size_t is as good as the largest
+ * that does. Sizes that would stop all traffic at 0 must be at least 1.
  */
 #include "bridge.h"
 
@@ -38,8 +40,8 @@ static int parse_time(double *field, const char *name, PyObject *value)
     if (seconds == -1.0 && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_OverflowError))
         return -1;
     if (PyErr_Occurred() || !isfinite(seconds) || seconds < 0) {
-        PyErr_Format(PyExc_ValueError, "%s must be a finite number of seconds, 0 for no limit, not %R",
-                     name, value);
+        PyErr_Format(PyExc_ValueError,
+                     "%s must be a finite number of seconds, 0 for no limit, not %R", name, value);
         return -1;
     }
     *field = seconds;
@@ -71,11 +73,11 @@ static int parse_size(size_t *field, const char *name, PyObject *value)
 /* 1: it was a limit; 0: it is none; -1: exception. */
 static int parse_limit(cd_limits *limits, const char *key, PyObject *value)
 {
-#define CD_TIME(name, number, doc)                                                                 \
-    if (strcmp(key, #name) == 0)                                                                   \
+#define CD_TIME(name, number, doc) \
+    if (strcmp(key, #name) == 0)   \
         return parse_time(&limits->name, #name, value) < 0 ? -1 : 1;
-#define CD_SIZE(name, number, unit, doc)                                                           \
-    if (strcmp(key, #name) == 0)                                                                   \
+#define CD_SIZE(name, number, unit, doc) \
+    if (strcmp(key, #name) == 0)         \
         return parse_size(&limits->name, #name, value) < 0 ? -1 : 1;
 #include "limits.def"
 #undef CD_TIME
@@ -129,7 +131,8 @@ static int pop(PyObject *kwargs, const char *name, PyObject **value)
 
 static int refuse(const char *name, const char *wanted, PyObject *value)
 {
-    PyErr_Format(PyExc_TypeError, "%s must be %s, not %.200s", name, wanted, Py_TYPE(value)->tp_name);
+    PyErr_Format(PyExc_TypeError, "%s must be %s, not %.200s", name, wanted,
+                 Py_TYPE(value)->tp_name);
     return -1;
 }
 
@@ -250,7 +253,8 @@ static int pop_server_header(PyObject *kwargs, const char **text, PyObject **own
     cd_header header = {{"server", 6},
                         {PyBytes_AS_STRING(*owner), (size_t)PyBytes_GET_SIZE(*owner)}};
     if (cd_header_check(&header) != CD_OK) {
-        PyErr_Format(PyExc_ValueError, "server_header must have no control characters, not %R", *owner);
+        PyErr_Format(PyExc_ValueError, "server_header must have no control characters, not %R",
+                     *owner);
         return -1;
     }
     *text = PyBytes_AS_STRING(*owner);
@@ -269,7 +273,8 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
         pop_callable(rest, "on_exception", &server->on_exception) == 0 &&
         pop_context(rest, &server->context) == 0 && pop_root_path(rest, &server->root_path) == 0 &&
         pop_state(rest, &server->lifespan_state) == 0 && pop_proxy_headers(rest, server) == 0 &&
-        pop_fd(rest, &config->access_fd) == 0 && pop_flag(rest, "date_header", &config->date_header) == 0 &&
+        pop_fd(rest, &config->access_fd) == 0 &&
+        pop_flag(rest, "date_header", &config->date_header) == 0 &&
         pop_server_header(rest, &config->server_header, owner) == 0)
         result = parse_limits(&config->limits, rest);
     Py_DECREF(rest);

@@ -1,12 +1,14 @@
 /*
  * convert.c - between Python values and the core's: event keys, headers, payloads, return codes.
  *
- * Headers and payloads are borrowed, not copied, while the core looks at them: what the slices point into is kept alive by
- * a strong reference in the struct. Headers of the usual form (a list or tuple of lists or tuples) are read in place; anything
- * else that iterates is first turned into that form, which may run Python code, so it happens before the first slice is made.
+ * Headers and payloads are borrowed, not copied, while the core looks at them: what the slices
+ * point into is kept alive by a strong reference in the struct. Headers of the usual form (a list
+ * or tuple of lists or tuples) are read in place; anything else that iterates is first turned into
+ * that form, which may run Python code, so it happens before the first slice is made.
  *
- * A payload is pinned only when nobody can change it: bytes, str, and memoryviews of bytes. A bytearray (or a view of one) is
- * copied, because an application that gets the buffer back from send() fills it again while the kernel still reads it.
+ * A payload is pinned only when nobody can change it: bytes, str, and memoryviews of bytes. A
+ * bytearray (or a view of one) is copied, because an application that gets the buffer back from
+ * send() fills it again while the kernel still reads it.
  *
  * All exceptions that stand for a CD_* code are made here.
  */
@@ -46,7 +48,8 @@ PyObject *cdpy_error_take(void)
 void cdpy_error_put(PyObject *error)
 {
     if (error)
-        PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error, PyException_GetTraceback(error));
+        PyErr_Restore(Py_NewRef((PyObject *)Py_TYPE(error)), error,
+                      PyException_GetTraceback(error));
 }
 #endif
 
@@ -65,12 +68,14 @@ PyObject *cdpy_raise(cdpy_state *state, int code, const char *what)
     case CD_SYSTEM:
         return PyErr_SetFromErrno(PyExc_OSError);
     case CD_ORDER:
-        return PyErr_Format(PyExc_RuntimeError,
-                            "%s: the server has already answered this request in the application's place", what);
+        return PyErr_Format(
+            PyExc_RuntimeError,
+            "%s: the server has already answered this request in the application's place", what);
     case CD_LENGTH:
         return PyErr_Format(PyExc_RuntimeError,
                             "%s: the body is longer or shorter than the response's Content-Length; "
-                            "the connection was cut", what);
+                            "the connection was cut",
+                            what);
     case CD_FRAMING:
         return PyErr_Format(PyExc_ValueError, "%s: Content-Length must be one whole number", what);
     case CD_STATUS:
@@ -78,7 +83,8 @@ PyObject *cdpy_raise(cdpy_state *state, int code, const char *what)
     case CD_NAME:
         return PyErr_Format(PyExc_ValueError, "%s: a header name is not a token", what);
     case CD_VALUE:
-        return PyErr_Format(PyExc_ValueError, "%s: a value has control characters or is too long", what);
+        return PyErr_Format(PyExc_ValueError, "%s: a value has control characters or is too long",
+                            what);
     default:
         return PyErr_Format(PyExc_SystemError, "%s: unknown code %d of the core", what, code);
     }
@@ -228,7 +234,8 @@ void cdpy_headers_dispose(cdpy_headers *headers)
 
 /* ---- payloads ---- */
 
-static void set_payload(cdpy_payload *payload, PyObject *pin, const char *p, Py_ssize_t n, size_t pin_size)
+static void set_payload(cdpy_payload *payload, PyObject *pin, const char *p, Py_ssize_t n,
+                        size_t pin_size)
 {
     payload->pin = Py_NewRef(pin); /* cdpy_payload_settle, or ops.release */
     payload->chunk = (cd_chunk){p, (size_t)n, (size_t)n >= pin_size && n > 0 ? pin : NULL};
@@ -283,7 +290,8 @@ int cdpy_payload_text(cdpy_payload *payload, PyObject *value, size_t pin_size)
         PyErr_Format(PyExc_TypeError, "text must be str, not %.200s", Py_TYPE(value)->tp_name);
         return -1;
     }
-    /* The UTF-8 form lives in the str, for ASCII it is the str: so the str is what must be pinned. */
+    /* The UTF-8 form lives in the str, for ASCII it is the str: so the str is what must be pinned.
+     */
     const char *p = PyUnicode_AsUTF8AndSize(value, &n);
     if (p == NULL)
         return -1;

@@ -1,11 +1,13 @@
 /*
  * http.c - the events of HTTP: what receive() gives and what send() takes.
  *
- * The checks of an event's fields are here, because only here can an exception say what the application sent; what is legal on the wire
- * (header names, Content-Length, order against timeouts) is the core's to know. The order of start and body is tracked
- * here as well, for the sake of daphne's messages. Nothing of a refused event is sent, so the application may try again.
+ * The checks of an event's fields are here, because only here can an exception say what the
+ * application sent; what is legal on the wire (header names, Content-Length, order against
+ * timeouts) is the core's to know. The order of start and body is tracked here as well, for the
+ * sake of daphne's messages. Nothing of a refused event is sent, so the application may try again.
  *
- * The denial response of a WebSocket (websocket.http.response.*) is the same two events under other names.
+ * The denial response of a WebSocket (websocket.http.response.*) is the same two events under other
+ * names.
  */
 #include "bridge.h"
 
@@ -13,10 +15,10 @@
 
 static int fill_request(cdpy_state *s, PyObject *dict, const cd_event *event)
 {
-    PyObject *body = PyBytes_FromStringAndSize(event->data.p, (Py_ssize_t)event->data.n);
+    cd_str data = event->data;
 
-    if (cdpy_put(dict, s->s_body, body) < 0 ||
-        PyDict_SetItem(dict, s->s_type, s->s_http_request) < 0)
+    if (PyDict_SetItem(dict, s->s_type, s->s_http_request) < 0 ||
+        cdpy_put(dict, s->s_body, PyBytes_FromStringAndSize(data.p, (Py_ssize_t)data.n)) < 0)
         return -1;
     return PyDict_SetItem(dict, s->s_more_body, event->more ? Py_True : Py_False);
 }
@@ -49,7 +51,8 @@ static int status_of(cdpy_state *state, PyObject *event)
         return -1;
     if (found == 0 || given == Py_None) {
         Py_XDECREF(given);
-        PyErr_SetString(PyExc_ValueError, "Specifying a status code is required for a Response message.");
+        PyErr_SetString(PyExc_ValueError,
+                        "Specifying a status code is required for a Response message.");
         return -1;
     }
     int overflow = 0;
@@ -131,7 +134,8 @@ PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event)
         return cdpy_raise(state, code, "http.response.body");
     if (!more)
         stream->complete = true;
-    /* After the last piece there is nothing to hold back, and the application need not wait for a slow client. */
+    /* After the last piece there is nothing to hold back, and the application need not wait for a
+     * slow client. */
     if (code == CD_AGAIN && more)
         return cdpy_waiter_new(stream, CDPY_SEND);
     return Py_NewRef(stream->server->finished);
@@ -151,7 +155,7 @@ PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type)
     if (start && stream->started)
         return PyErr_Format(PyExc_ValueError, "HTTP response has already been started");
     if (!start && !stream->started)
-        return PyErr_Format(PyExc_ValueError,
-                            "HTTP response has not yet been started but got %U", type);
+        return PyErr_Format(PyExc_ValueError, "HTTP response has not yet been started but got %U",
+                            type);
     return start ? cdpy_response_start(stream, event) : cdpy_response_body(stream, event);
 }

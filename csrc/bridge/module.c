@@ -1,9 +1,11 @@
 /*
- * module.c - the module pyasgi._core: its state, its functions, and the order in which the files set up their types.
+ * module.c - the module pyasgi._core: its state, its functions, and the order in which the files
+ * set up their types.
  *
- * Multi-phase initialisation, all state in the module, no static types: so the extension works in subinterpreters, and a module that
- * is dropped takes everything of it along. The freelists belong to the state; they are closed when the collector clears the module, and objects
- * that die later free themselves.
+ * Multi-phase initialisation, all state in the module, no static types: so the extension works in
+ * subinterpreters, and a module that is dropped takes everything of it along. The freelists belong
+ * to the state; they are closed when the collector clears the module, and objects that die later
+ * free themselves.
  */
 #include "bridge.h"
 
@@ -46,8 +48,8 @@ static PyObject *limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
         PyObject *value = strcmp(rows[i].kind, "time") == 0
                               ? PyFloat_FromDouble(*(const double *)at)
                               : PyLong_FromSize_t(*(const size_t *)at);
-        PyObject *row = Py_BuildValue("(ssNss)", rows[i].name, rows[i].kind, value, rows[i].unit,
-                                      rows[i].doc);
+        PyObject *row =
+            Py_BuildValue("(ssNss)", rows[i].name, rows[i].kind, value, rows[i].unit, rows[i].doc);
 
         PyTuple_SET_ITEM(result, (Py_ssize_t)i, row);
         if (row == NULL)
@@ -67,9 +69,9 @@ static PyObject *debug_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
     const cd_live *core = &cd_live_counts;
     const cdpy_live *bridge = &cdpy_live_counts;
 
-    return Py_BuildValue("{slslslslslslslslslslslsl}", "loops", core->loops, "servers", core->servers,
-                         "connections", core->connections, "streams", core->streams, "chunks",
-                         core->chunks, "watches", core->watches, "buffers", core->buffers,
+    return Py_BuildValue("{slslslslslslslslslslslsl}", "loops", core->loops, "servers",
+                         core->servers, "connections", core->connections, "streams", core->streams,
+                         "chunks", core->chunks, "watches", core->watches, "buffers", core->buffers,
                          "stream objects", bridge->streams, "receive and send", bridge->calls,
                          "waiters", bridge->waiters, "peers", bridge->peers, "pins", bridge->pins);
 }
@@ -89,8 +91,8 @@ static PyMethodDef functions[] = {
 static int intern_strings(cdpy_state *state)
 {
 #define S(name) T(name, #name)
-#define T(name, text)                                                                              \
-    if ((state->s_##name = PyUnicode_InternFromString(text)) == NULL)                              \
+#define T(name, text)                                                 \
+    if ((state->s_##name = PyUnicode_InternFromString(text)) == NULL) \
         return -1;
 #include "strings.def"
 #undef S

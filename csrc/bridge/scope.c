@@ -1,16 +1,18 @@
 /*
  * scope.c - builds the scope dict of a request from its cd_head.
  *
- * A scope is a copy of a template that has every key already, so its table never grows while it is filled. Everything mutable in it
- * is fresh (the dict, its lists, the dicts of asgi and extensions); what is shared between scopes cannot be changed: str, bytes,
- * int and tuples of them.
+ * A scope is a copy of a template that has every key already, so its table never grows while it is
+ * filled. Everything mutable in it is fresh (the dict, its lists, the dicts of asgi and
+ * extensions); what is shared between scopes cannot be changed: str, bytes, int and tuples of them.
  *
- * That allows a cache per connection (Peer, in head->cache): the two addresses as Python objects, and path and header tuples of the
- * last request, because the next request of a kept connection mostly repeats them. A tuple is reused when name and value are the same
- * bytes at the same place. Long heads are not kept: an idle connection should cost little.
+ * That allows a cache per connection (Peer, in head->cache): the two addresses as Python objects,
+ * and path and header tuples of the last request, because the next request of a kept connection
+ * mostly repeats them. A tuple is reused when name and value are the same bytes at the same place.
+ * Long heads are not kept: an idle connection should cost little.
  *
- * Names with "_" are dropped: CGI-style environments cannot tell X_Real_IP from X-Real-IP, so a client could slip one past a proxy that
- * sets the other. Daphne-Root-Path is believed only from this machine.
+ * Names with "_" are dropped: CGI-style environments cannot tell X_Real_IP from X-Real-IP, so a
+ * client could slip one past a proxy that sets the other. Daphne-Root-Path is believed only from
+ * this machine.
  */
 #include "bridge.h"
 
@@ -23,16 +25,61 @@ enum {
 
 /* Names worth one bytes object for all. */
 static const char *const common_names[] = {
-    "accept", "accept-charset", "accept-encoding", "accept-language", "access-control-request-headers",
-    "access-control-request-method", "authorization", "cache-control", "connection", "content-encoding",
-    "content-length", "content-type", "cookie", "date", "dnt", "expect", "forwarded", "from", "host",
-    "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "origin",
-    "pragma", "priority", "range", "referer", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform",
-    "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "sec-websocket-extensions",
-    "sec-websocket-key", "sec-websocket-protocol", "sec-websocket-version", "te", "traceparent",
-    "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "via", "x-csrftoken",
-    "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-real-ip",
-    "x-request-id", "x-requested-with",
+    "accept",
+    "accept-charset",
+    "accept-encoding",
+    "accept-language",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "dnt",
+    "expect",
+    "forwarded",
+    "from",
+    "host",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "priority",
+    "range",
+    "referer",
+    "sec-ch-ua",
+    "sec-ch-ua-mobile",
+    "sec-ch-ua-platform",
+    "sec-fetch-dest",
+    "sec-fetch-mode",
+    "sec-fetch-site",
+    "sec-fetch-user",
+    "sec-websocket-extensions",
+    "sec-websocket-key",
+    "sec-websocket-protocol",
+    "sec-websocket-version",
+    "te",
+    "traceparent",
+    "transfer-encoding",
+    "upgrade",
+    "upgrade-insecure-requests",
+    "user-agent",
+    "via",
+    "x-csrftoken",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+    "x-requested-with",
 };
 
 typedef struct {
@@ -89,9 +136,9 @@ static PyObject *name_of(cdpy_state *state, cd_str name)
 
 static PyObject *method_of(cdpy_state *state, cd_str method)
 {
-#define KNOWN(word)                                                                                \
-    if (equal(method, #word))                                                                      \
-        return Py_NewRef(state->s_##word)
+#define KNOWN(word)           \
+    if (equal(method, #word)) \
+    return Py_NewRef(state->s_##word)
     KNOWN(GET);
     KNOWN(POST);
     KNOWN(HEAD);
@@ -200,7 +247,8 @@ static peer *peer_new(cdpy_state *state, const cd_head *head)
     return NULL;
 }
 
-/* A new reference. Without a cache slot (the connection has gone already) one for this request alone. */
+/* A new reference. Without a cache slot (the connection has gone already) one for this request
+ * alone. */
 static peer *peer_of(cdpy_state *state, const cd_head *head)
 {
     if (head->cache == NULL)
@@ -224,12 +272,14 @@ static PyObject *header_tuple(cdpy_state *state, const cd_header *header)
     if (name == NULL || value == NULL)
         Py_CLEAR(tuple);
     else
-        PyObject_GC_UnTrack(tuple); /* two bytes can be in no cycle; the collector would find out only later */
+        PyObject_GC_UnTrack(
+            tuple); /* two bytes can be in no cycle; the collector would find out only later */
     return tuple;
 }
 
 /* The tuple of the index-th header: last request's when it is the same. */
-static PyObject *cached_tuple(cdpy_state *state, peer *cache, Py_ssize_t index, const cd_header *header)
+static PyObject *cached_tuple(cdpy_state *state, peer *cache, Py_ssize_t index,
+                              const cd_header *header)
 {
     if (index >= CACHED_HEADERS || header->name.n + header->value.n > CACHED_BYTES)
         return header_tuple(state, header);
@@ -339,8 +389,8 @@ static PyObject *forwarded_port(cd_str text)
 static PyObject *forwarded_client(const special *found)
 {
     const char *comma = memchr(found->address.p, ',', found->address.n);
-    cd_str first = trimmed(found->address.p,
-                           comma ? (size_t)(comma - found->address.p) : found->address.n);
+    cd_str first =
+        trimmed(found->address.p, comma ? (size_t)(comma - found->address.p) : found->address.n);
     PyObject *host = PyUnicode_DecodeUTF8(first.p, (Py_ssize_t)first.n, "replace");
     PyObject *port = forwarded_port(found->port);
     PyObject *list = address_list(host, port);
@@ -456,7 +506,8 @@ static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer 
         return -1;
     if (head->kind == CD_WEBSOCKET && cdpy_put(scope, s->s_subprotocols, subprotocols_of(head)) < 0)
         return -1;
-    return server->lifespan_state ? cdpy_put(scope, s->s_state, PyDict_Copy(server->lifespan_state)) : 0;
+    return server->lifespan_state ? cdpy_put(scope, s->s_state, PyDict_Copy(server->lifespan_state))
+                                  : 0;
 }
 
 PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head)
@@ -496,17 +547,19 @@ static PyObject *template_of(PyObject *const *keys, size_t count, PyObject *key,
 
 int cdpy_scope_init(PyObject *module, cdpy_state *s)
 {
-    PyObject *const http[] = {s->s_type, s->s_asgi, s->s_http_version, s->s_method, s->s_scheme, s->s_path,
-                              s->s_raw_path, s->s_query_string, s->s_root_path, s->s_headers,
-                              s->s_client, s->s_server, s->s_extensions};
-    PyObject *const websocket[] = {s->s_type, s->s_asgi, s->s_http_version, s->s_scheme, s->s_path,
-                                   s->s_raw_path, s->s_query_string, s->s_root_path, s->s_headers,
-                                   s->s_client, s->s_server, s->s_subprotocols, s->s_extensions};
+    PyObject *const http[] = {s->s_type,      s->s_asgi,    s->s_http_version, s->s_method,
+                              s->s_scheme,    s->s_path,    s->s_raw_path,     s->s_query_string,
+                              s->s_root_path, s->s_headers, s->s_client,       s->s_server,
+                              s->s_extensions};
+    PyObject *const websocket[] = {
+        s->s_type,     s->s_asgi,         s->s_http_version, s->s_scheme,  s->s_path,
+        s->s_raw_path, s->s_query_string, s->s_root_path,    s->s_headers, s->s_client,
+        s->s_server,   s->s_subprotocols, s->s_extensions};
 
     s->asgi_template = Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.5");
     s->http_template = template_of(http, sizeof(http) / sizeof(http[0]), s->s_type, s->s_http);
-    s->websocket_template = template_of(websocket, sizeof(websocket) / sizeof(websocket[0]), s->s_type,
-                                        s->s_websocket);
+    s->websocket_template =
+        template_of(websocket, sizeof(websocket) / sizeof(websocket[0]), s->s_type, s->s_websocket);
     if (s->asgi_template == NULL || s->http_template == NULL || s->websocket_template == NULL)
         return -1;
     return intern_names(s) < 0 ? -1 : cdpy_add_type(module, &peer_spec, &s->peer_type, NULL);

@@ -1,16 +1,19 @@
 /*
  * server.c - Server: the core's callbacks, and the life of an application's task.
  *
- * on_open is called in dispatch when a request's head is complete. It makes the scope, receive and send, calls the application in a copy of the
- * server's context and runs the first step of its task at once ("eager start"): an application that answers without waiting costs no
- * turn of the loop. From Python 3.12 on asyncio.Task does that by itself; on 3.11 the step that the Task hands to call_soon is captured
- * by LoopBase and run here.
+ * on_open is called in dispatch when a request's head is complete. It makes the scope, receive and
+ * send, calls the application in a copy of the server's context and runs the first step of its task
+ * at once ("eager start"): an application that answers without waiting costs no turn of the loop.
+ * From Python 3.12 on asyncio.Task does that by itself; on 3.11 the step that the Task hands to
+ * call_soon is captured by LoopBase and run here.
  *
- * A task ends in one of two ways: within on_open, which is seen at once, or later, through its done callback. Either way its exception
- * is logged once, the core is told (cd_stream_finish), and the stream object lets the task go.
+ * A task ends in one of two ways: within on_open, which is seen at once, or later, through its done
+ * callback. Either way its exception is logged once, the core is told (cd_stream_finish), and the
+ * stream object lets the task go.
  *
- * Exceptions have nowhere to go in a callback of the core: those of the application go to on_exception, our own to cdpy_loop_report, and
- * KeyboardInterrupt and SystemExit of the application come out of Poller.select, as out of any asyncio callback.
+ * Exceptions have nowhere to go in a callback of the core: those of the application go to
+ * on_exception, our own to cdpy_loop_report, and KeyboardInterrupt and SystemExit of the
+ * application come out of Poller.select, as out of any asyncio callback.
  */
 #include "bridge.h"
 
@@ -120,7 +123,8 @@ static PyObject *call_application(cdpy_stream *stream, PyObject *const *args, Py
     if (async && async->am_await)
         coroutine = cdpy_wrap_awaitable(server->state, result);
     else
-        PyErr_Format(PyExc_TypeError, "The application returned %.200s, which cannot be awaited: %R",
+        PyErr_Format(PyExc_TypeError,
+                     "The application returned %.200s, which cannot be awaited: %R",
                      Py_TYPE(result)->tp_name, server->app);
     Py_DECREF(result);
     return coroutine;
@@ -140,7 +144,8 @@ static PyObject *task_names(const cdpy_state *state)
     return PyTuple_Pack(3, state->s_loop, state->s_context, state->s_eager_start);
 }
 #else
-/* Runs the first step that the Task gave to call_soon. -1 with KeyboardInterrupt or SystemExit; a task keeps the others. */
+/* Runs the first step that the Task gave to call_soon. -1 with KeyboardInterrupt or SystemExit; a
+ * task keeps the others. */
 static int run_first_step(PyObject *step, PyObject *context)
 {
     if (PyContext_Enter(context) < 0)
@@ -160,9 +165,9 @@ static PyObject *start_task(cdpy_server *server, PyObject *coroutine, PyObject *
     PyObject *step, *step_context;
 
     cdpy_loop_arm_capture(server->loop);
-    PyObject *task = PyObject_Vectorcall(server->state->task_type, args + 1,
-                                         1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                         server->state->task_kwnames);
+    PyObject *task =
+        PyObject_Vectorcall(server->state->task_type, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                            server->state->task_kwnames);
     PyObject *error = task ? NULL : cdpy_error_take();
     int captured = cdpy_loop_take_capture(server->loop, &step, &step_context);
     if (task && captured && run_first_step(step, step_context ? step_context : context) < 0)
@@ -190,8 +195,8 @@ static int follow_task(cdpy_stream *stream, PyObject *task, PyObject *context)
     if (is_done != 0)
         return is_done;
     PyObject *args[] = {task, (PyObject *)stream, context};
-    PyObject *result = PyObject_VectorcallMethod(state->s_add_done_callback, args, 2,
-                                                 state->loop_context_names);
+    PyObject *result =
+        PyObject_VectorcallMethod(state->s_add_done_callback, args, 2, state->loop_context_names);
     Py_XDECREF(result);
     return result ? 0 : -1;
 }
@@ -304,9 +309,10 @@ static void on_log(void *data, enum cd_level level, cd_str text)
 /* The core has a line of its own for those that a shutdown cuts. */
 static void log_outstayed(cdpy_stream *stream)
 {
-    PyObject *line = PyUnicode_FromFormat("Application instance %R for connection %R took too long to "
-                                          "shut down and was killed.",
-                                          stream->task, (PyObject *)stream);
+    PyObject *line =
+        PyUnicode_FromFormat("Application instance %R for connection %R took too long to "
+                             "shut down and was killed.",
+                             stream->task, (PyObject *)stream);
 
     write_log(stream->server, CD_WARNING, line);
     Py_XDECREF(line);
@@ -337,8 +343,9 @@ static void on_gone(cd_stream *Py_UNUSED(core), void *data)
 
     if (stream == NULL)
         return;
-    cdpy_server_ended(stream, true); /* nothing, unless the server is closed under the application */
-    Py_DECREF(stream);               /* on_open */
+    cdpy_server_ended(stream,
+                      true); /* nothing, unless the server is closed under the application */
+    Py_DECREF(stream);       /* on_open */
 }
 
 static void release(void *data, void *token)
@@ -367,7 +374,8 @@ static PyObject *details_of(cdpy_state *s, const cd_access *access)
     bool http = access->action == CD_COMPLETE;
     PyObject *dict = PyDict_New();
 
-    if (dict == NULL || cdpy_put(dict, s->s_path, latin(http ? head->target : head->raw_path)) < 0 ||
+    if (dict == NULL ||
+        cdpy_put(dict, s->s_path, latin(http ? head->target : head->raw_path)) < 0 ||
         cdpy_put(dict, s->s_client, cdpy_client_text(head)) < 0)
         goto fail;
     if (http && (cdpy_put(dict, s->s_method, latin(head->method)) < 0 ||
@@ -408,15 +416,18 @@ static void on_access(void *data, const cd_access *access)
 
 static const cd_ops *ops_for(bool with_access)
 {
-    static const cd_ops plain = {on_open, on_ready, on_drain, on_cancel, on_gone, release, on_log, NULL};
-    static const cd_ops all = {on_open, on_ready, on_drain, on_cancel, on_gone, release, on_log, on_access};
+    static const cd_ops plain = {on_open, on_ready, on_drain, on_cancel,
+                                 on_gone, release,  on_log,   NULL};
+    static const cd_ops all = {on_open, on_ready, on_drain, on_cancel,
+                               on_gone, release,  on_log,   on_access};
 
     return with_access ? &all : &plain;
 }
 
 /* ---- Server ---- */
 
-static PyObject *server_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+static PyObject *server_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
+                            PyObject *Py_UNUSED(kwargs))
 {
     PyObject *module = PyType_GetModuleByDef(type, &cdpy_module);
     cdpy_server *self = module ? (cdpy_server *)type->tp_alloc(type, 0) : NULL;
@@ -473,8 +484,8 @@ static bool usable(const cdpy_server *self)
 {
     if (self->core && cdpy_loop_mine(self->loop))
         return true;
-    PyErr_SetString(PyExc_RuntimeError,
-                    self->core ? "A Server is for the thread that runs its loop" : "Server is closed");
+    PyErr_SetString(PyExc_RuntimeError, self->core ? "A Server is for the thread that runs its loop"
+                                                   : "Server is closed");
     return false;
 }
 
@@ -526,7 +537,8 @@ static PyObject *server_set_access_fd(PyObject *op, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-/* The application is told by its cancellation, and its stream is over now: the core goes before the loop turns again. */
+/* The application is told by its cancellation, and its stream is over now: the core goes before the
+ * loop turns again. */
 static void cut(cdpy_stream *stream)
 {
     cdpy_server *server = stream->server;
@@ -654,10 +666,12 @@ static void server_dealloc(PyObject *op)
 
 static PyMethodDef server_methods[] = {
     {"listen", server_listen, METH_O,
-     "listen($self, fd, /)\n--\n\nAccept on this listening, non-blocking socket, and own it. OSError."},
+     "listen($self, fd, /)\n--\n\nAccept on this listening, non-blocking socket, and own it. "
+     "OSError."},
     {"drain", server_drain, METH_NOARGS, "drain($self, /)\n--\n\nBegin the graceful shutdown."},
     {"cancel", server_cancel, METH_NOARGS, "cancel($self, /)\n--\n\nCancel what still runs."},
-    {"close", server_close, METH_NOARGS, "close($self, /)\n--\n\nCut what is left; may be repeated."},
+    {"close", server_close, METH_NOARGS,
+     "close($self, /)\n--\n\nCut what is left; may be repeated."},
     {"set_access_fd", server_set_access_fd, METH_O,
      "set_access_fd($self, fd, /)\n--\n\nWhere the access log goes from now on, -1 for nowhere."},
     {NULL, NULL, 0, NULL},

@@ -1,14 +1,17 @@
 /*
  * stream.c - the Python side of a stream, and the receive and send callables of its application.
  *
- * A stream object ties four things together: the core's stream, the application's task, the waiters, and the server.
- * It is also the done callback of its task, which saves an object per request. The task and everything it holds go when it ends; the
- * core's stream is let go at that moment too (`core` NULL), while on_gone comes later. So an ended request leaves no cycle behind.
+ * A stream object ties four things together: the core's stream, the application's task, the
+ * waiters, and the server. It is also the done callback of its task, which saves an object per
+ * request. The task and everything it holds go when it ends; the core's stream is let go at that
+ * moment too (`core` NULL), while on_gone comes later. So an ended request leaves no cycle behind.
  *
- * An application may keep receive and send for longer than that. Then send() raises ClientDisconnected, and receive() gives one disconnect
- * event, if none was given yet, and after it waits for ever: a child task that outlives its request ends, instead of spinning.
+ * An application may keep receive and send for longer than that. Then send() raises
+ * ClientDisconnected, and receive() gives one disconnect event, if none was given yet, and after it
+ * waits for ever: a child task that outlives its request ends, instead of spinning.
  *
- * receive and send count as coroutine functions, so asgiref's async_to_sync(send) takes them without complaint.
+ * receive and send count as coroutine functions, so asgiref's async_to_sync(send) takes them
+ * without complaint.
  */
 #include "bridge.h"
 
@@ -105,8 +108,10 @@ static PyObject *stream_repr(PyObject *op)
 
     if (self->core == NULL)
         return PyUnicode_FromFormat("<%s ended>", kind);
-    PyObject *target = PyUnicode_DecodeLatin1(self->head->target.p, (Py_ssize_t)self->head->target.n, NULL);
-    PyObject *method = PyUnicode_DecodeLatin1(self->head->method.p, (Py_ssize_t)self->head->method.n, NULL);
+    PyObject *target =
+        PyUnicode_DecodeLatin1(self->head->target.p, (Py_ssize_t)self->head->target.n, NULL);
+    PyObject *method =
+        PyUnicode_DecodeLatin1(self->head->method.p, (Py_ssize_t)self->head->method.n, NULL);
     PyObject *client = cdpy_client_text(self->head);
     PyObject *text = NULL;
     if (target && method && client)
@@ -167,7 +172,8 @@ static void stream_dealloc(PyObject *op)
 }
 
 static PyMemberDef stream_members[] = {
-    {"__vectorcalloffset__", CDPY_T_PYSSIZET, offsetof(cdpy_stream, vectorcall), CDPY_READONLY, NULL},
+    {"__vectorcalloffset__", CDPY_T_PYSSIZET, offsetof(cdpy_stream, vectorcall), CDPY_READONLY,
+     NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -215,7 +221,8 @@ static PyObject *call_new(cdpy_stream *stream, PyObject *type, vectorcallfunc ve
     return (PyObject *)self;
 }
 
-static PyObject *receive_call(PyObject *op, PyObject *const *Py_UNUSED(args), size_t nargsf, PyObject *names)
+static PyObject *receive_call(PyObject *op, PyObject *const *Py_UNUSED(args), size_t nargsf,
+                              PyObject *names)
 {
     cdpy_stream *stream = ((cdpy_call *)op)->stream;
 
@@ -354,14 +361,16 @@ static PyType_Spec send_spec = {
 };
 
 /*
- * Sets on the type what marks a function as a coroutine function; instances inherit it. From Python 3.12 on inspect has a public
- * function for it; before, asyncio.iscoroutinefunction looks for an attribute that asyncio gives no function for.
+ * Sets on the type what marks a function as a coroutine function; instances inherit it. From
+ * Python 3.12 on inspect has a public function for it; before, asyncio.iscoroutinefunction looks
+ * for an attribute that asyncio gives no function for.
  */
 static int mark_coroutine_function(PyObject *type)
 {
 #if PY_VERSION_HEX >= 0x030C0000
     PyObject *inspect = PyImport_ImportModule("inspect");
-    PyObject *marked = inspect ? PyObject_CallMethod(inspect, "markcoroutinefunction", "O", type) : NULL;
+    PyObject *marked =
+        inspect ? PyObject_CallMethod(inspect, "markcoroutinefunction", "O", type) : NULL;
     Py_XDECREF(inspect);
     Py_XDECREF(marked);
     return marked ? 0 : -1;
@@ -381,7 +390,9 @@ int cdpy_stream_init(PyObject *module, cdpy_state *state)
         cdpy_add_type(module, &receive_spec, &state->receive_type, NULL) < 0 ||
         cdpy_add_type(module, &send_spec, &state->send_type, NULL) < 0)
         return -1;
-    return mark_coroutine_function(state->receive_type) < 0 ? -1 : mark_coroutine_function(state->send_type);
+    return mark_coroutine_function(state->receive_type) < 0
+               ? -1
+               : mark_coroutine_function(state->send_type);
 }
 
 void cdpy_stream_free(cdpy_state *state)

@@ -1,11 +1,13 @@
 /*
  * websocket.c - the events of WebSocket: what receive() gives and what send() takes.
  *
- * As in http.c an event is checked whole before the core hears of it, and a refused one leaves nothing behind. A message has
- * either text or bytes; an empty one is a message too. websocket.receive has only the key that applies, as daphne's has.
+ * As in http.c an event is checked whole before the core hears of it, and a refused one leaves
+ * nothing behind. A message has either text or bytes; an empty one is a message too.
+ * websocket.receive has only the key that applies, as daphne's has.
  *
- * websocket.close to a client that has gone is no error: what was asked for is the case already, and consumers do it in their disconnect
- * handlers. Any other message to such a client raises ClientDisconnected.
+ * websocket.close to a client that has gone is no error: what was asked for is the case already,
+ * and consumers do it in their disconnect handlers. Any other message to such a client raises
+ * ClientDisconnected.
  */
 #include "bridge.h"
 
@@ -178,9 +180,11 @@ static PyObject *close_result(cdpy_stream *stream, int code, int given, PyObject
         return Py_NewRef(stream->server->finished);
     case CD_STATUS:
         return PyErr_Format(PyExc_ValueError,
-                            "code must be 1000, 1001, 1003, 1007 to 1014 or 3000 to 4999, not %d", given);
+                            "code must be 1000, 1001, 1003, 1007 to 1014 or 3000 to 4999, not %d",
+                            given);
     case CD_VALUE:
-        return PyErr_Format(PyExc_ValueError, "reason must be at most 123 bytes of UTF-8, not %R", reason);
+        return PyErr_Format(PyExc_ValueError, "reason must be at most 123 bytes of UTF-8, not %R",
+                            reason);
     default:
         return cdpy_raise(stream->server->state, code, "websocket.close");
     }
@@ -212,8 +216,8 @@ static PyObject *deny(cdpy_stream *stream, PyObject *event, PyObject *type, bool
     if (start && stream->denied)
         return PyErr_Format(PyExc_ValueError, "HTTP response has already been started");
     if (!start && !stream->denied)
-        return PyErr_Format(PyExc_ValueError,
-                            "HTTP response has not yet been started but got %U", type);
+        return PyErr_Format(PyExc_ValueError, "HTTP response has not yet been started but got %U",
+                            type);
     if (!start)
         return cdpy_response_body(stream, event);
     result = cdpy_response_start(stream, event);
@@ -237,7 +241,8 @@ static PyObject *send_in_order(cdpy_stream *stream, PyObject *event, PyObject *t
     if (stream->denied && !cdpy_is(type, s->s_websocket_http_response_start) &&
         !cdpy_is(type, s->s_websocket_http_response_body))
         return PyErr_Format(PyExc_RuntimeError,
-                            "The handshake is being denied by websocket.http.response, but got %U", type);
+                            "The handshake is being denied by websocket.http.response, but got %U",
+                            type);
     if (cdpy_is(type, s->s_websocket_accept)) {
         if (stream->started)
             return PyErr_Format(PyExc_RuntimeError, "WebSocket has already been accepted");
@@ -249,7 +254,8 @@ static PyObject *send_in_order(cdpy_stream *stream, PyObject *event, PyObject *t
 static bool is_known(const cdpy_state *s, PyObject *type)
 {
     return cdpy_is(type, s->s_websocket_send) || cdpy_is(type, s->s_websocket_accept) ||
-           cdpy_is(type, s->s_websocket_close) || cdpy_is(type, s->s_websocket_http_response_start) ||
+           cdpy_is(type, s->s_websocket_close) ||
+           cdpy_is(type, s->s_websocket_http_response_start) ||
            cdpy_is(type, s->s_websocket_http_response_body);
 }
 
