@@ -156,14 +156,14 @@ static bool has_good_escapes(cd_str s)
     return true;
 }
 
-/* Inside of the brackets of an IP-literal: IPv6 addresses in any form, IPvFuture; no zone (RFC 6874 keeps it out of Host). */
-static bool is_ip_literal(cd_str s)
+/* Inside of the brackets: the bytes of an IPv6 address. No zone (RFC 6874 keeps it out of Host), no IPvFuture (there is none). */
+static bool is_ipv6(cd_str s)
 {
     size_t colons = 0;
     for (size_t i = 0; i < s.n; i++) {
         colons += s.p[i] == ':';
         if (s.p[i] != ':' && s.p[i] != '.' && !(classes[(unsigned char)s.p[i]] & HEX))
-            return s.n > 3 && lower((unsigned char)s.p[0]) == 'v' && all((cd_str){s.p + 1, s.n - 1}, TOKEN);
+            return false;
     }
     return colons >= 2;
 }
@@ -179,7 +179,7 @@ bool cd_is_host(cd_str s)
     const char *end;
     if (s.n > 0 && s.p[0] == '[') {
         end = memchr(s.p, ']', s.n);
-        if (end == NULL || !is_ip_literal((cd_str){s.p + 1, (size_t)(end - s.p) - 1}))
+        if (end == NULL || !is_ipv6((cd_str){s.p + 1, (size_t)(end - s.p) - 1}))
             return false;
         end++;
     } else {
