@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import platform
+import re
 import sys
 import threading
 from argparse import ArgumentError, Namespace
@@ -123,6 +124,12 @@ def _before_dashes(words: Sequence[str]) -> Sequence[str]:
     return words[: words.index("--")] if "--" in words else words
 
 
+def _with_flags(doc: str) -> str:
+    """A row's text with the limits that it mentions spelled as flags."""
+    names = "|".join(row[0] for row in _core.limits())
+    return re.sub(rf"\b({names})\b", lambda found: f"--{found[1].replace('_', '-')}", doc)
+
+
 def _rest(words: Sequence[str]) -> list[str]:
     return list(words[len(_before_dashes(words)) :])
 
@@ -195,13 +202,19 @@ class CommandLineInterface:
     def entrypoint(cls) -> None:
         """The console script: runs sys.argv and leaves the process with daphne's exit status."""
         interface = cls()
+        status: Any = 0
         try:
             interface.run(sys.argv[1:])
         except ArgumentError as error:
-            interface.parser.exit(1, f"{interface.parser.prog}: error: {error}\n")
+            status = 1
+            interface.parser.exit(status, f"{interface.parser.prog}: error: {error}\n")
         except KeyboardInterrupt:
             pass  # an application's, which has ended the server
-        leave_soon(0)
+        except SystemExit as error:
+            status = error.code
+            raise
+        finally:
+            leave_soon(status if isinstance(status, int) else 1)
 
     def load_asgi_app(self, asgi_app_path: str) -> Any:
         """The application for MODULE:ATTRIBUTE; frozen programs override this."""
@@ -233,7 +246,6 @@ class CommandLineInterface:
         )
         self.server.run()
         if getattr(self.server, "abort_start", False):
-            leave_soon(1)
             raise SystemExit(1)
 
     # ---- flags ----
@@ -379,7 +391,7 @@ class CommandLineInterface:
             type=number,
             default=None if name == "http_timeout" else default,
             metavar="SECONDS" if kind == "time" else "N",
-            help=f"{doc} (default {shown})".replace("%", "%%"),
+            help=f"{_with_flags(doc)} (default {shown})".replace("%", "%%"),
         )
 
     # ---- what the flags mean ----

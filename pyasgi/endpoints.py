@@ -5,8 +5,7 @@
     systemd:domain=INET|INET6|UNIX:index=N|name=NAME
 
 Fields are separated by ``:``; NAME=VALUE is a keyword, anything else is positional; a backslash
-takes the next character as it is. Sockets are opened listening and non-blocking; who takes one with
-Listener.detach() closes it.
+takes the next character as it is. Sockets are opened listening and non-blocking.
 """
 
 from __future__ import annotations
@@ -195,10 +194,6 @@ class Listener:
             return None
         name = self.sock.getsockname()
         return name[0], name[1]
-
-    def detach(self) -> int:
-        """The descriptor; the caller closes it."""
-        return self.sock.detach()
 
     def close(self) -> None:
         """Closes the socket if it was not detached, and removes the unix socket that we made."""

@@ -8,12 +8,13 @@ fork and run in a thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import difflib
 import logging
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from . import _core
@@ -109,7 +110,9 @@ class Server:
         self.loop = loop
         for name, value in limits.items():
             if name not in LIMITS:
-                raise TypeError(f"Server() has no argument {name!r}")
+                near = difflib.get_close_matches(name, LIMITS, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                raise TypeError(f"Server() has no argument {name!r}{hint}")
             setattr(self, name, value)
         if lifespan not in MODES:
             raise ValueError(f"lifespan is {lifespan!r}; give one of {', '.join(MODES)}")
@@ -136,19 +139,11 @@ class Server:
         leaks = Leaks()
         raise_descriptor_limit()
         try:
-            executor = worker_threads()
-        except ValueError as error:
-            self._abort(str(error))
-            return
-        loop = self.loop or EventLoop()
-        try:
-            self._run(loop, executor)
+            if self.loop is not None:
+                self._run(self.loop)
+            else:
+                self._run_on_own_loop()
         finally:
-            executor.shutdown(wait=False, cancel_futures=True)
-            if self.loop is None:
-                asyncio.set_event_loop(None)
-                loop.close()
-            del loop
             leaks.report()
 
     def stop(self) -> None:
@@ -157,7 +152,8 @@ class Server:
         if loop is None or stopping is None:
             self.abort_start = True
         else:
-            loop.call_soon_threadsafe(stopping.set)
+            with contextlib.suppress(RuntimeError):  # the loop was closed a moment ago
+                loop.call_soon_threadsafe(stopping.set)
 
     @property
     def connections(self) -> int:
@@ -171,9 +167,25 @@ class Server:
 
     # ---- one run ----
 
-    def _run(self, loop: asyncio.AbstractEventLoop, executor: ThreadPoolExecutor) -> None:
-        asyncio.set_event_loop(loop)
-        loop.set_default_executor(executor)
+    def _run_on_own_loop(self) -> None:
+        try:
+            executor = worker_threads()
+        except ValueError as error:
+            self._abort(str(error))
+            return
+        loop = EventLoop()
+        try:
+            loop.set_default_executor(executor)
+            asyncio.set_event_loop(loop)
+            self._run(loop)
+        finally:
+            loop.run_until_complete(_end_tasks())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            executor.shutdown(wait=False, cancel_futures=True)
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.verbosity >= 3:
             loop.set_debug(True)
         self._stopping = asyncio.Event()
@@ -190,8 +202,6 @@ class Server:
             raise
         finally:
             self._running_loop = self._stopping = None
-            loop.run_until_complete(_end_tasks())
-            loop.run_until_complete(loop.shutdown_asyncgens())
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -262,7 +272,11 @@ class Server:
     async def _accept(
         self, loop: asyncio.AbstractEventLoop, application: Callable[..., Any], lifespan: Lifespan
     ) -> None:
-        core = self._core = self._make_core(loop, application, lifespan)
+        try:
+            core = self._core = self._make_core(loop, application, lifespan)
+        except (TypeError, ValueError, OverflowError) as error:
+            self._abort(f"Cannot start: {error}")
+            return
         try:
             for listener in self.listeners:
                 self._listen(core, listener)
@@ -330,7 +344,8 @@ class Server:
 
     def _listen(self, core: _core.Server, listener: Listener) -> None:
         address = listener.address()
-        core.listen(listener.detach())
+        core.listen(listener.sock.fileno())
+        listener.sock.detach()  # it is the core's now
         if address is not None:
             self.listening_addresses.append(address)
             logger.info("Listening on TCP address %s:%s", *address)

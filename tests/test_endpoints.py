@@ -19,7 +19,7 @@ from pyasgi.endpoints import (
     parse,
     split_fields,
 )
-from tests.conftest import ROOT, Servers
+from tests.conftest import ROOT, Servers, needs_ipv6
 
 # ---- strings ----
 
@@ -136,18 +136,6 @@ def accepts(family: int, address: object) -> bool:
     with socket.socket(family) as client:
         client.settimeout(5)
         return client.connect_ex(address) == 0  # type: ignore[arg-type]
-
-
-def has_ipv6() -> bool:
-    try:
-        with socket.socket(socket.AF_INET6) as probe:
-            probe.bind(("::1", 0))
-    except OSError:
-        return False
-    return True
-
-
-needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback")
 
 
 @pytest.mark.parametrize("interface", ["", ":interface=", ":interface=0", ":interface=0.0.0.0"])

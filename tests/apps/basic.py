@@ -29,7 +29,9 @@ def as_json(value: object) -> object:
     return value.decode("latin-1") if isinstance(value, bytes) else repr(value)
 
 
-async def respond(send: Send, body: bytes, status: int = 200, content_type: bytes = b"text/plain") -> None:
+async def respond(
+    send: Send, body: bytes, status: int = 200, content_type: bytes = b"text/plain"
+) -> None:
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
@@ -52,7 +54,9 @@ async def http(scope: Message, receive: Receive, send: Send) -> None:
     if path == "/":
         await respond(send, b"hello")
     elif path == "/scope":
-        await respond(send, json.dumps(scope, default=as_json).encode(), content_type=b"application/json")
+        await respond(
+            send, json.dumps(scope, default=as_json).encode(), content_type=b"application/json"
+        )
     elif path == "/echo":
         await respond(send, await read_body(receive))
     elif path == "/pid":

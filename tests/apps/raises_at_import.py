@@ -1,0 +1,3 @@
+"""A module that cannot be imported through a fault of its own."""
+
+raise ValueError("no settings")

@@ -1,0 +1,259 @@
+"""Under the real supervisord: program and fcgi-program with --fd 0, stop, restart, respawn."""
+
+from __future__ import annotations
+
+import configparser
+import http.client
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, wait_for
+
+APP = "tests.apps.stubborn:app"
+
+
+def tool(name: str) -> str:
+    """A program of Debian's supervisor package."""
+    found = shutil.which(name)
+    if found is None:
+        pytest.fail(f"{name} is not installed: apt-get install supervisor (scripts/packages.txt)")
+    return found
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=20)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(20)
+        self.sock.connect(self._path)
+
+
+class Supervisor:
+    """A supervisord of our own with one program, in the foreground of a subprocess."""
+
+    def __init__(self, folder: Path, section: str, flags: str, **settings: str) -> None:
+        self.folder = folder
+        self.config = folder / "supervisord.conf"
+        # What the tests preload or set for Python is for the server, not for supervisord's own Python.
+        ours = {name: value for name, value in os.environ.items() if name in FOR_THE_SERVER}
+        quoted = ",".join(f'{name}="{value}"' for name, value in ours.items())
+        config = configparser.RawConfigParser()
+        config.read_dict(
+            {
+                "supervisord": {
+                    "nodaemon": "true",
+                    "logfile": f"{folder}/supervisord.log",
+                    "pidfile": f"{folder}/supervisord.pid",
+                    "childlogdir": str(folder),
+                },
+                "unix_http_server": {"file": f"{folder}/ctl"},
+                "supervisorctl": {"serverurl": f"unix://{folder}/ctl"},
+                "rpcinterface:supervisor": {
+                    "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+                },
+                section: {
+                    "command": f"{sys.executable} -m pyasgi {flags} {APP}",
+                    "directory": str(ROOT),
+                    "environment": quoted,
+                    "autorestart": "unexpected",
+                    "startsecs": "0",
+                    "stdout_logfile": f"{folder}/out.log",
+                    "stderr_logfile": f"{folder}/err.log",
+                    **settings,
+                },
+            }
+        )
+        with self.config.open("w") as file:
+            config.write(file)
+        rest = {name: value for name, value in os.environ.items() if name not in FOR_THE_SERVER}
+        self.process = subprocess.Popen(
+            [tool("supervisord"), "-c", str(self.config)], env=rest, stdout=subprocess.DEVNULL
+        )
+        self.environment = rest
+
+    def ctl(self, *words: str) -> str:
+        done = subprocess.run(
+            [tool("supervisorctl"), "-c", str(self.config), *words],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        return done.stdout + done.stderr
+
+    def pids(self) -> list[int]:
+        words = self.ctl("pid", "all").split()
+        return [int(word) for word in words if word.isdigit() and word != "0"]
+
+    def log(self) -> str:
+        return (self.folder / "supervisord.log").read_text()
+
+    def read(self, name: str) -> str:
+        path = self.folder / name
+        return path.read_text() if path.exists() else ""
+
+    def wait_for_start(self, times: int = 1) -> None:
+        wait_for(lambda: self.started() >= times, 60, f"{times} starts; see {self.read('err.log')}")
+
+    def started(self) -> int:
+        """How many times a server said that it listens."""
+        return self.read("err.log").count("Listening on TCP address")
+
+    def close(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+FOR_THE_SERVER = {
+    "LD_PRELOAD",
+    "ASAN_OPTIONS",
+    "UBSAN_OPTIONS",
+    "LSAN_OPTIONS",
+    "PYTHONASYNCIODEBUG",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "VIRTUAL_ENV",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+@pytest.fixture
+def running() -> Iterator[list[Supervisor]]:
+    found: list[Supervisor] = []
+    yield found
+    for supervisor in found:
+        supervisor.close()
+        log = supervisor.read("err.log")
+        assert "Traceback" not in log, log
+        assert "ERROR" not in log, log
+
+
+def get(port: int, path: str = "/") -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", path)
+    try:
+        return connection.getresponse().read()
+    finally:
+        connection.close()
+
+
+def test_program(running: list[Supervisor], folder: Path, free_port: int) -> None:
+    supervisor = Supervisor(folder, "program:web", f"-p {free_port} --access-log -")
+    running.append(supervisor)
+    supervisor.wait_for_start()
+    assert get(free_port) == b"done"
+    (first,) = supervisor.pids()
+
+    answers: list[bytes] = []
+    slow = threading.Thread(target=lambda: answers.append(get(free_port, "/sleep/1")))
+    slow.start()
+    wait_for(lambda: "begins /sleep/1" in supervisor.read("err.log"), what="the slow request")
+    assert "web: started" in supervisor.ctl("restart", "web")
+    slow.join()
+    assert answers == [b"done"], "the restart waited for the running request"
+    assert "stopped: web (exit status 0)" in supervisor.log()
+
+    supervisor.wait_for_start(2)
+    assert get(free_port) == b"done"
+    (second,) = supervisor.pids()
+    assert second != first
+
+    os.kill(second, signal.SIGKILL)
+    supervisor.wait_for_start(3)
+    assert get(free_port) == b"done", "a killed server is started again"
+
+    assert "web: stopped" in supervisor.ctl("stop", "web")
+    assert supervisor.log().count("stopped: web (exit status 0)") == 2
+    assert supervisor.read("out.log").count('"GET /" 200 4') == 3
+
+
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_fcgi_program(running: list[Supervisor], folder: Path, free_port: int, kind: str) -> None:
+    path = f"{folder}/web.sock"
+    address = f"tcp://127.0.0.1:{free_port}" if kind == "tcp" else f"unix://{path}"
+
+    def request() -> bytes:
+        connection = (
+            http.client.HTTPConnection("127.0.0.1", free_port, timeout=20)
+            if kind == "tcp"
+            else UnixConnection(path)
+        )
+        connection.request("GET", "/")
+        try:
+            return connection.getresponse().read()
+        finally:
+            connection.close()
+
+    supervisor = Supervisor(
+        folder,
+        "fcgi-program:web",
+        "--fd 0 -v 2",
+        socket=address,
+        numprocs="2",
+        process_name="%(program_name)s_%(process_num)d",
+    )
+    running.append(supervisor)
+    wait_for(
+        lambda: supervisor.read("err.log").count("Configuring endpoint") == 2, 60, "two starts"
+    )
+    assert request() == b"done"
+    before = supervisor.pids()
+    assert len(before) == 2
+
+    # One after the other: supervisor's socket stays, so no connection is refused.
+    stop = threading.Event()
+    answers: list[bytes] = []
+    failures: list[Exception] = []
+
+    def hammer() -> None:
+        while not stop.is_set():
+            try:
+                answers.append(request())
+            except (OSError, http.client.HTTPException) as error:
+                failures.append(error)
+
+    thread = threading.Thread(target=hammer)
+    thread.start()
+    for name in ("web:web_0", "web:web_1"):
+        assert "started" in supervisor.ctl("restart", name)
+    stop.set()
+    thread.join()
+    assert failures == []
+    assert set(answers) == {b"done"}
+    assert not set(before) & set(supervisor.pids())
+    assert "stopped" in supervisor.ctl("stop", "web:*")
+    assert supervisor.log().count("(exit status 0)") == 4
+
+
+def test_bad_flag_is_told_once_and_not_tried_for_ever(
+    running: list[Supervisor], folder: Path
+) -> None:
+    supervisor = Supervisor(
+        folder, "program:web", "-p 0 --htp-timeout 3", startretries="1", startsecs="1"
+    )
+    running.append(supervisor)
+    wait_for(
+        lambda: "gave up: web entered FATAL state" in supervisor.log(), 30, "supervisor gives up"
+    )
+    assert "unknown flag --htp-timeout; did you mean --http-timeout?" in supervisor.read("err.log")
