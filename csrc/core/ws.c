@@ -35,9 +35,10 @@
 typedef uint64_t record;
 
 enum ws_state {
-    OPEN,    /* messages go both ways */
-    CLOSING, /* our close frame is out, the peer's has not come */
-    CLOSED,  /* nothing goes either way; the connection is ending */
+    OPEN,      /* messages go both ways */
+    ANSWERING, /* the peer closed or failed; our close frame waits for the application */
+    CLOSING,   /* our close frame is out, the peer's has not come */
+    CLOSED,    /* nothing goes either way; the connection is ending */
 };
 
 struct cd_ws {
@@ -53,6 +54,7 @@ struct cd_ws {
     uint8_t header[CD_WS_MAX_CLIENT_HEADER];
     cd_ws_frame frame;
     uint64_t left;
+    int answer;     /* code of the close frame that waits */
     uint64_t size;  /* of the message under way, for its limit */
     unsigned utf8;  /* state of its text */
     cd_buf message; /* record (not filled in yet) and payload so far */
@@ -141,12 +143,44 @@ static int start_close(cd_conn *c, int code, cd_str reason)
     return CD_OK;
 }
 
+/* Our last frame. The stream has its code already. */
+static void answer(cd_conn *c)
+{
+    if (put_close(c, c->u.ws->answer, no_reason) == CD_OK)
+        end(c, CD_WS_ABNORMAL, no_reason);
+}
+
+/*
+ * The peer closed, or broke a rule: nothing more is read from it. What it sent before is still
+ * worth an answer: a client that sends a question and a close frame in one go gets both answered.
+ * So our close frame (`code`) waits, for websocket_close_timeout at most, until the application has
+ * come to the disconnect (5.5.1 allows it), unless the application has nothing from the peer in
+ * hand.
+ */
+static void begin_answer(cd_conn *c, int code, int code_for_app, cd_str reason)
+{
+    struct cd_ws *ws = c->u.ws;
+    cd_stream *s = ws->stream;
+    double patience = c->server->limits.websocket_close_timeout;
+    cd_stream_disconnect(s, code_for_app, reason);
+    cd_buf_dispose(&ws->message);
+    ws->answer = code;
+    if (cd_buf_length(&s->in) == 0 || patience == 0) {
+        answer(c);
+        return;
+    }
+    set_state(ws, ANSWERING);
+    cd_timer_stop(&s->timer);
+    cd_conn_deadline(c, patience);
+}
+
 /* The peer broke a rule. Always false, for its callers to return; c->u.ws may be gone. */
 static bool fail(cd_conn *c, int code)
 {
-    if (c->u.ws->state == OPEN && put_close(c, code, no_reason) < 0)
-        return false;
-    end(c, CD_WS_ABNORMAL, no_reason);
+    if (c->u.ws->state == OPEN)
+        begin_answer(c, code, CD_WS_ABNORMAL, no_reason);
+    else
+        end(c, CD_WS_ABNORMAL, no_reason);
     return false;
 }
 
@@ -305,8 +339,7 @@ static void flush_pong(cd_conn *c)
     cd_buf_dispose(&pong);
 }
 
-/* The peer's close frame: the answer to ours, or the beginning, which we answer with the same code
- * (5.5.1). */
+/* The answer to ours, or the beginning, which is answered with the same code (5.5.1). */
 static bool take_close(cd_conn *c)
 {
     struct cd_ws *ws = c->u.ws;
@@ -317,9 +350,10 @@ static bool take_close(cd_conn *c)
         return fail_text(c);
     if (fault != CD_OK)
         return fail_protocol(c, "malformed close frame");
-    if (ws->state == OPEN && put_close(c, code, no_reason) < 0)
-        return false;
-    end(c, code, reason);
+    if (ws->state == OPEN)
+        begin_answer(c, code, code, reason);
+    else
+        end(c, code, reason);
     return false;
 }
 
@@ -436,6 +470,8 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
     size_t i = 0;
     hear(c);
     while (i < n && c->state == CD_CONN_OPEN && !ws->paused) {
+        if (ws->state == ANSWERING)
+            return n; /* nothing comes after a close frame or a fault */
         if (!ws->in_frame) {
             i += take_header(c, p + i, n - i);
             continue;
@@ -451,6 +487,10 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 
 static void on_eof(cd_conn *c, bool reset)
 {
+    if (c->u.ws->state == ANSWERING && !reset) {
+        answer(c);
+        return;
+    }
     let_go(c->u.ws, CD_WS_ABNORMAL, no_reason);
     if (reset)
         cd_conn_abort(c);
@@ -492,6 +532,8 @@ static void on_timeout(cd_conn *c)
 {
     if (c->u.ws->state == OPEN)
         look_for_life(c);
+    else if (c->u.ws->state == ANSWERING)
+        answer(c);
     else if (c->out_size > 0)
         cd_conn_abort(c); /* it does not even read */
     else
@@ -571,7 +613,10 @@ static bool next_message(cd_stream *s, cd_event *event)
 
 static void on_pulled(cd_stream *s)
 {
-    if (s->conn->u.ws->paused && unread(s) <= s->server->limits.websocket_high_water / 2)
+    struct cd_ws *ws = s->conn->u.ws;
+    if (ws->state == ANSWERING && s->disconnect_taken)
+        answer(s->conn);
+    else if (ws->paused && unread(s) <= s->server->limits.websocket_high_water / 2)
         read_on(s->conn);
 }
 
@@ -588,7 +633,7 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
 {
     cd_conn *c = s->conn;
     bool copied = chunk.token == NULL || chunk.n < c->server->limits.pin_size;
-    if (c->u.ws->state != OPEN)
+    if (c->u.ws->state > ANSWERING)
         return CD_GONE;
     uint8_t *room = cd_conn_reserve(c, CD_WS_MAX_SERVER_HEADER + (copied ? chunk.n : 0));
     if (room == NULL || (copied && chunk.token && cd_server_expect_release(c->server) < 0)) {
@@ -609,7 +654,7 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
 static int close_accepted(cd_stream *s, int code, cd_str reason)
 {
     struct cd_ws *ws = s->conn->u.ws;
-    if (ws->state != OPEN)
+    if (ws->state > ANSWERING)
         return ws->app_closed ? CD_ORDER : CD_GONE;
     if (!cd_ws_code_for_app(code))
         return CD_STATUS;
@@ -617,15 +662,26 @@ static int close_accepted(cd_stream *s, int code, cd_str reason)
         cd_utf8_check(CD_UTF8_START, (const uint8_t *)reason.p, reason.n) != CD_UTF8_START)
         return CD_VALUE;
     ws->app_closed = 1;
-    return start_close(s->conn, code, reason);
+    if (ws->state == OPEN)
+        return start_close(s->conn, code, reason);
+    if (put_close(s->conn, code, reason) < 0)
+        return CD_NOMEM;
+    end(s->conn, CD_WS_ABNORMAL, no_reason); /* the stream has its code already */
+    return CD_OK;
 }
 
 static void finish(cd_stream *s, bool failed)
 {
+    struct cd_ws *ws = s->conn->u.ws;
     cd_buf_dispose(&s->in);
     s->taken = 0;
-    if (s->conn->u.ws->state == OPEN)
+    if (ws->state == OPEN) {
         start_close(s->conn, failed ? CD_WS_INTERNAL_ERROR : CD_WS_NORMAL, no_reason);
+    } else if (ws->state == ANSWERING) {
+        if (failed)
+            ws->answer = CD_WS_INTERNAL_ERROR;
+        answer(s->conn);
+    }
 }
 
 static void on_abort(cd_stream *s)

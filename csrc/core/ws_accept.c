@@ -2,10 +2,10 @@
  * A WebSocket from its request to the application's answer.
  *
  * Until then the connection is still http1's: the answer may be an ordinary response (denial,
- * ASGI's websocket.http.response), and http1 watches whether the client leaves. The constant
- * answers for an application that does not give one are here: 403 when it closes or ends, 500 when
- * it fails, 503 when it takes longer than websocket_connect_timeout. All of them end the
- * connection: a client that asked for a WebSocket has no second request.
+ * ASGI's websocket.http.response), and http1 watches whether the client leaves. For an application
+ * that gives no answer the constant ones of http1 are sent: 403 when it closes or ends, 500 when it
+ * fails, 503 when it takes longer than websocket_connect_timeout. All of them end the connection: a
+ * client that asked for a WebSocket has no second request.
  *
  * Accepting writes the 101 response in daphne's order (Server, Upgrade, Connection, subprotocol,
  * Sec-WebSocket-Accept, then the application's headers) and hands connection and stream over to
@@ -16,15 +16,13 @@
 #include "header.h"
 #include "http1.h"
 #include "server.h"
-#include "ws_frame.h"
 #include "ws_handshake.h"
-
-#include <stdio.h>
 
 #define STR(literal) ((cd_str){"" literal, sizeof literal - 1})
 
 /* ---- no ---- */
 
+/* The application denies with a response of its own. */
 static int start(cd_stream *s, int status, const cd_header *headers, size_t count)
 {
     int code = cd_http1_start(s, status, headers, count);
@@ -35,54 +33,58 @@ static int start(cd_stream *s, int status, const cd_header *headers, size_t coun
     return code;
 }
 
-static int deny(cd_stream *s, int status, cd_str text)
+static void deny(cd_stream *s, int status)
 {
-    char length[24];
-    int n = snprintf(length, sizeof length, "%zu", text.n);
-    cd_header headers[] = {
-        {STR("content-type"), STR("text/plain")},
-        {STR("content-length"), {length, (size_t)n}},
-    };
-    int code = start(s, status, headers, sizeof headers / sizeof *headers);
-    if (code == CD_OK)
-        code = cd_http1_write(s, (cd_chunk){text.p, text.n, NULL}, false);
-    return code == CD_AGAIN ? CD_OK : code;
+    s->status = status;
+    cd_stream_access(s, CD_REJECTED);
+    cd_http1_page(s, status);
 }
 
 static int close_unaccepted(cd_stream *s, int code, cd_str reason)
 {
     (void)code; /* there is no frame to carry them */
     (void)reason;
-    return s->started ? CD_ORDER : deny(s, 403, STR("Access denied"));
+    if (s->started)
+        return CD_ORDER;
+    deny(s, 403);
+    return CD_OK;
+}
+
+static void log_path(cd_stream *s, const char *what)
+{
+    cd_conn_log(s->conn, CD_WARNING, "%s: WebSocket %.*s", what,
+                (int)(s->head.raw_path.n < 200 ? s->head.raw_path.n : 200), s->head.raw_path.p);
 }
 
 static void finish(cd_stream *s, bool failed)
 {
-    if (s->complete)
+    if (s->started) {
+        cd_http1_finish(s, failed);
         return;
-    if (s->started)
-        cd_conn_abort(s->conn); /* a response cut short must not look complete */
-    else if (failed)
-        deny(s, 500, STR("Internal server error"));
-    else
-        deny(s, 403, STR("Access denied"));
+    }
+    if (!failed)
+        log_path(s, "Application ended without accepting or closing");
+    deny(s, failed ? 500 : 403);
 }
 
 static void on_timeout(cd_stream *s)
 {
-    if (s->started) {
-        cd_conn_abort(s->conn);
+    if (!s->started) {
+        log_path(s,
+                 "Application neither accepted nor closed in time (--websocket_connect_timeout)");
+        deny(s, 503);
         return;
     }
-    cd_conn_log(s->conn, CD_INFO,
-                "WebSocket handshake not answered in %g s (--websocket_connect_timeout): 503",
-                s->server->limits.websocket_connect_timeout);
-    deny(s, 503, STR("Service unavailable"));
+    log_path(s, "Application timed out while denying (--http-timeout)");
+    if (s->head_sent)
+        cd_http1_cut(s, true);
+    else
+        cd_http1_page(s, 503);
 }
 
 static void on_abort(cd_stream *s)
 {
-    cd_conn_abort(s->conn);
+    cd_http1_cut(s, false);
 }
 
 static void on_pulled(cd_stream *s)
@@ -167,7 +169,7 @@ static int on_accept(cd_stream *s, cd_str subprotocol, const cd_header *headers,
         return CD_VALUE;
     s->status = 101;
     if (put_head(s, subprotocol, headers, count, own_server) < 0 || cd_ws_open(s) < 0) {
-        cd_conn_abort(s->conn);
+        cd_http1_cut(s, false);
         return CD_NOMEM;
     }
     return CD_OK;

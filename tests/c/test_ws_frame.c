@@ -1,6 +1,7 @@
 /*
- * The WebSocket frame engine and its two helpers (sha1.c, the accept value) against tables and against slow references that say
- * the same in another way: a UTF-8 decoder by code point, an unmasking of one byte at a time.
+ * The WebSocket frame engine and its two helpers (sha1.c, the accept value) against tables and
+ * against slow references that say the same in another way: a UTF-8 decoder by code point, an
+ * unmasking of one byte at a time.
  */
 #include "harness.h"
 #include "sha1.h"
@@ -177,7 +178,11 @@ static void test_unmask(void)
 static size_t decode(const uint8_t *p, size_t n)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t size = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : p[0] >> 3 == 30 ? 4 : 0;
+    size_t size = p[0] < 0x80       ? 1
+                  : p[0] >> 5 == 6  ? 2
+                  : p[0] >> 4 == 14 ? 3
+                  : p[0] >> 3 == 30 ? 4
+                                    : 0;
     if (size == 0 || size > n)
         return 0;
     uint32_t code = size == 1 ? p[0] : p[0] & (0xffu >> (size + 1));
@@ -209,7 +214,8 @@ static void test_utf8_all(void)
         wrong += (cd_utf8_check(CD_UTF8_START, p, 3) == CD_UTF8_START) != is_utf8(p, 3);
     }
     CHECK_INT(wrong, 0);
-    static const uint8_t edge[] = {0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xff};
+    static const uint8_t edge[] = {0x00, 0x41, 0x7f, 0x80, 0x8f, 0x90,
+                                   0x9f, 0xa0, 0xbf, 0xc0, 0xff};
     for (unsigned lead = 0; lead < 256; lead++) {
         for (size_t i = 0; i < sizeof edge * sizeof edge * sizeof edge; i++) {
             uint8_t p[4] = {(uint8_t)lead, edge[i % 11], edge[i / 11 % 11], edge[i / 121]};
@@ -222,9 +228,10 @@ static void test_utf8_all(void)
 /* Text longer than the blocks of the fast path: a fault at every place, a cut at every place. */
 static void test_utf8_long(void)
 {
-    static const char sample[] = "plain text that fills the first block of thirty-two, then "
-                               "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 \xe6\xbc\xa2\xe5\xad\x97 "
-                               "\xf0\x9f\x98\x80 and forty more bytes of plain text to end it all..";
+    static const char sample[] =
+        "plain text that fills the first block of thirty-two, then "
+        "\xd0\x9f\xd1\x80\xd0\xb8\xd0\xb2\xd0\xb5\xd1\x82 \xe6\xbc\xa2\xe5\xad\x97 "
+        "\xf0\x9f\x98\x80 and forty more bytes of plain text to end it all..";
     enum { SIZE = sizeof sample - 1 };
     uint8_t p[SIZE];
     memcpy(p, sample, SIZE);

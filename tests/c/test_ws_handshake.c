@@ -1,6 +1,7 @@
 /*
- * The opening handshake's rules: which head is a WebSocket, which is refused and how, which subprotocols it offers, what the answer
- * proves, and what an application may put beside it. What the connection does with it is test_ws.c's.
+ * The opening handshake's rules: which head is a WebSocket, which is refused and how, which
+ * subprotocols it offers, what the answer proves, and what an application may put beside it. What
+ * the connection does with it is test_ws.c's.
  */
 #include "harness.h"
 #include "ws.h"
@@ -19,11 +20,12 @@ static cd_str str(const char *s)
 /* A head from lines "name: value\n"; the slices point into `lines`. */
 static cd_head parse_head(const char *method, int minor, const char *lines, cd_header *headers)
 {
-    cd_head head = {.method = str(method), .http_major = 1, .http_minor = minor, .headers = headers};
+    cd_head head = {
+        .method = str(method), .http_major = 1, .http_minor = minor, .headers = headers};
     for (const char *p = lines; *p; p = strchr(p, '\n') + 1) {
         const char *colon = strchr(p, ':'), *end = strchr(p, '\n');
-        headers[head.header_count++] = (cd_header){
-            {p, (size_t)(colon - p)}, {colon + 2, (size_t)(end - colon - 2)}};
+        headers[head.header_count++] =
+            (cd_header){{p, (size_t)(colon - p)}, {colon + 2, (size_t)(end - colon - 2)}};
     }
     return head;
 }
@@ -41,25 +43,34 @@ static const check_case checks[] = {
     {"another upgrade", "POST", 1, "upgrade: h2c\nconnection: upgrade\n", 0},
     {"a longer word", "GET", 1, "upgrade: websockets\nconnection: upgrade\n", 0},
     {"one of several", "GET", 1,
-     "upgrade: h2c, WebSocket\nconnection: keep-alive, Upgrade\nsec-websocket-version: 13\n" KEY "\n", 101},
+     "upgrade: h2c, WebSocket\nconnection: keep-alive, Upgrade\nsec-websocket-version: 13\n" KEY
+     "\n",
+     101},
     {"connection in two lines", "GET", 1,
-     "upgrade: websocket\nconnection: keep-alive\nconnection: upgrade\nsec-websocket-version: 13\n" KEY "\n", 101},
+     "upgrade: websocket\nconnection: keep-alive\nconnection: upgrade\nsec-websocket-version: "
+     "13\n" KEY "\n",
+     101},
     {"POST", "POST", 1, GOOD, 405},
     {"HEAD", "HEAD", 1, GOOD, 405},
     {"HTTP/1.0", "GET", 0, GOOD, 400},
     {"no connection", "GET", 1, "upgrade: websocket\nsec-websocket-version: 13\n" KEY "\n", 400},
     {"connection close", "GET", 1,
      "upgrade: websocket\nconnection: close\nsec-websocket-version: 13\n" KEY "\n", 400},
-    {"no key", "GET", 1, "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 13\n", 400},
+    {"no key", "GET", 1, "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 13\n",
+     400},
     {"two keys", "GET", 1, GOOD KEY "\n", 400},
     {"short key", "GET", 1,
-     "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 13\nsec-websocket-key: dGhl\n", 400},
+     "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 13\nsec-websocket-key: "
+     "dGhl\n",
+     400},
     {"key of 17 bytes", "GET", 1,
      "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 13\nsec-websocket-key: "
-     "dGhlIHNhbXBsZSBub25jZXM=\n", 400},
+     "dGhlIHNhbXBsZSBub25jZXM=\n",
+     400},
     {"key that is not base64", "GET", 1,
      "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 13\nsec-websocket-key: "
-     "dGhlIHNhbXBsZSBub25*ZQ==\n", 400},
+     "dGhlIHNhbXBsZSBub25*ZQ==\n",
+     400},
     {"no version", "GET", 1, "upgrade: websocket\nconnection: upgrade\n" KEY "\n", 426},
     {"version 8", "GET", 1,
      "upgrade: websocket\nconnection: upgrade\nsec-websocket-version: 8\n" KEY "\n", 426},
@@ -69,7 +80,8 @@ static const check_case checks[] = {
     {"body", "GET", 1, GOOD "content-length: 5\n", 400},
     {"empty body", "GET", 1, GOOD "content-length: 0\n", 101},
     {"chunked body", "GET", 1, GOOD "transfer-encoding: chunked\n", 400},
-    {"subprotocols", "GET", 1, GOOD "sec-websocket-protocol: a, b\nsec-websocket-protocol: c\n", 101},
+    {"subprotocols", "GET", 1, GOOD "sec-websocket-protocol: a, b\nsec-websocket-protocol: c\n",
+     101},
     {"subprotocol twice", "GET", 1, GOOD "sec-websocket-protocol: a, b, a\n", 400},
     {"subprotocol twice in two lines", "GET", 1,
      GOOD "sec-websocket-protocol: a\nsec-websocket-protocol: a\n", 400},
@@ -109,7 +121,8 @@ static void test_subprotocols(void)
     cd_arena arena;
     cd_arena_init(&arena);
     cd_head head = parse_head(
-        "GET", 1, GOOD "sec-websocket-protocol: chat ,, soap.v1\nsec-websocket-protocol: x\n", headers);
+        "GET", 1, GOOD "sec-websocket-protocol: chat ,, soap.v1\nsec-websocket-protocol: x\n",
+        headers);
     CHECK_INT(cd_ws_list_subprotocols(&head, &arena), CD_OK);
     static const char *const want[] = {"chat", "soap.v1", "x"};
     CHECK_INT(head.subprotocol_count, 3);
@@ -132,8 +145,8 @@ static void test_accept_value(void)
 {
     char value[CD_WS_ACCEPT_SIZE];
     cd_ws_accept_value(str("dGhlIHNhbXBsZSBub25jZQ=="), value);
-    check_bytes(__FILE__, __LINE__, "accept", value, sizeof value, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=",
-                CD_WS_ACCEPT_SIZE);
+    check_bytes(__FILE__, __LINE__, "accept", value, sizeof value,
+                "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", CD_WS_ACCEPT_SIZE);
 }
 
 static void test_app_headers(void)
