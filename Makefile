@@ -9,7 +9,8 @@ SECS ?= 60
 PARTS ?=
 
 # The virtual environments bring their own Python settings.
-unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
+unexport PYTHONHOME VIRTUAL_ENV
+export PYTHONPATH :=
 
 VENV := .venv/bin
 RUN_VENV := .venv-run/bin
@@ -80,9 +81,12 @@ fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 		build/fuzz/corpus/$(T) $(wildcard tests/fuzz/corpus/$(T) tests/fuzz/regression/$(T)) || \
 		{ echo "an input in build/fuzz/found breaks $(T): keep it in tests/fuzz/regression/$(T)"; exit 1; }
 
+# Without this folder on the path: the debug build in place would be found before the release.
 bench: $(RUN_VENV)/ready ## compare with the peers
 	@$(SYSTEM) bench
-	@$(RUN_VENV)/python -m benchmarks
+	$(if $(wildcard benchmarks/requirements.txt),$(RUN_VENV)/pip install --quiet -r benchmarks/requirements.txt)
+	@mkdir -p build/bench && ln -sfn ../../benchmarks build/bench/benchmarks
+	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/bench $(RUN_VENV)/python -m benchmarks
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 
