@@ -108,9 +108,11 @@ static int check_fields(cd_http1 *h, cd_header *headers, findings *f)
     return 0;
 }
 
-static int check_version(cd_http1 *h, const char *bytes)
+static int check_request_line(cd_http1 *h, const char *bytes)
 {
     const char *version = bytes + h->target + h->target_size;
+    if (bytes[h->target - 2] == ' ')
+        return refuse(h, 400, "more than one space in the request line");
     if (memcmp(version, " HTTP/", sizeof " HTTP/" - 1) != 0)
         return refuse(h, 400, "another protocol than HTTP in the request line");
     if (h->parser.method == HTTP_CONNECT)
@@ -265,7 +267,7 @@ int cd_http1_read_head(cd_http1 *h, cd_stream *s)
     head->target = (cd_str){bytes + h->target, h->target_size};
     head->headers = headers;
     head->header_count = h->field_count;
-    int status = check_version(h, bytes);
+    int status = check_request_line(h, bytes);
     if (status == 0)
         status = check_fields(h, headers, &f);
     if (status == 0)

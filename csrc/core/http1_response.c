@@ -62,9 +62,9 @@ const char *cd_http1_reason(int status)
         [411] = "Length Required",
         [412] = "Precondition Failed",
         [413] = "Content Too Large",
-        [414] = "Request-URI Too Long",
+        [414] = "URI Too Long",
         [415] = "Unsupported Media Type",
-        [416] = "Requested Range Not Satisfiable",
+        [416] = "Range Not Satisfiable",
         [417] = "Expectation Failed",
         [418] = "I'm a Teapot",
         [421] = "Misdirected Request",
@@ -334,17 +334,6 @@ static int refuse_length(cd_stream *s, size_t n, bool more)
     return CD_LENGTH;
 }
 
-/* A piece whose bytes are not sent from where they are has its token given back at once. */
-static int accept_token(cd_server *server, void *token)
-{
-    if (token == NULL)
-        return CD_OK;
-    if (cd_server_expect_release(server) < 0)
-        return CD_NOMEM;
-    cd_server_release(server, token);
-    return CD_OK;
-}
-
 /* Queues head, chunk line, body and line end in one go. All room is made first, so that a pinned chunk is taken last of all or not. */
 static int queue(cd_stream *s, cd_chunk chunk, bool more)
 {
@@ -368,6 +357,18 @@ static int queue(cd_stream *s, cd_chunk chunk, bool more)
     return from < to ? cd_conn_put(c, tail + from, to - from) : CD_OK;
 }
 
+/* A piece of which no byte goes out: head or end of the body may, and the token goes back at once. */
+static int queue_nothing(cd_stream *s, void *token, bool more)
+{
+    cd_server *server = s->server;
+    if (token != NULL && cd_server_expect_release(server) < 0)
+        return CD_NOMEM;
+    int code = queue(s, (cd_chunk){NULL, 0, NULL}, more);
+    if (token != NULL)
+        cd_server_release(server, code < 0 ? NULL : token);
+    return code;
+}
+
 int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
 {
     cd_conn *c = s->conn;
@@ -378,14 +379,14 @@ int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
         choose_framing(s, n, more);
     if (has_wrong_length(s, n, more))
         return refuse_length(s, n, more);
-    bool unused = chunk.token != NULL && (n == 0 || s->bodyless);
-    if (unused && accept_token(s->server, chunk.token) < 0)
+    if (n == 0 || s->bodyless) {
+        if (queue_nothing(s, chunk.token, more) < 0)
+            goto fail;
+    } else if (queue(s, chunk, more) < 0) {
         goto fail;
-    if (unused || s->bodyless)
-        chunk = (cd_chunk){NULL, 0, NULL};
-    if (queue(s, chunk, more) < 0)
-        goto fail;
-    s->sent += chunk.n;
+    } else {
+        s->sent += n;
+    }
     if (more)
         return cd_conn_pressure(c);
     s->complete = 1;
