@@ -9,8 +9,7 @@ SECS ?= 60
 PARTS ?=
 
 # The virtual environments bring their own Python settings.
-unexport PYTHONHOME VIRTUAL_ENV
-export PYTHONPATH :=
+unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 
 VENV := .venv/bin
 RUN_VENV := .venv-run/bin
