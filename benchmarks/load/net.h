@@ -1,0 +1,80 @@
+/* What the load clients share: sockets, the run with its phases, latencies and the report. */
+#ifndef BENCH_NET_H
+#define BENCH_NET_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* 256 steps per power of two: a percentile is right within 0.4 %. */
+#define LATENCY_STEPS 256
+#define LATENCY_SLOTS (LATENCY_STEPS * 48)
+
+/* A connection's socket and what it has still to send. The bytes belong to the caller. */
+struct sock {
+    int fd; /* -1 when closed */
+    bool connected;
+    const char *out;
+    size_t out_left;
+};
+
+enum phase {
+    OPENING, /* connections are made; each is ready once it has had a good answer */
+    WARMING, /* full load, nothing counted */
+    RUNNING, /* counted */
+    DONE
+};
+
+struct run {
+    /* set by the program */
+    struct sockaddr_in server;
+    unsigned connections;
+    double seconds;    /* of counted load, unless `limit` is set */
+    double warmup;     /* seconds */
+    uint64_t limit;    /* end after this many; 0 for none */
+    bool wait;         /* when all are ready, say so and wait for a line on stdin */
+    bool spin;         /* poll without sleeping: for exact times of sending */
+    double patience;   /* seconds without any event before the run fails */
+    void (*on_open)(unsigned index);                      /* make this connection */
+    void (*on_event)(struct sock *sock, uint32_t events); /* epoll's events */
+    void (*on_resume)(void);                              /* the wait is over */
+    void (*on_turn)(double now);                          /* after each turn; may be NULL */
+
+    /* kept by net.c; count and bytes by the program */
+    int epoll;
+    enum phase phase;
+    unsigned opened, ready;
+    uint64_t count, bytes;
+    double started, ended, deadline, last_event, cpu_started, cpu;
+    uint64_t latency[LATENCY_SLOTS];
+    uint64_t latencies;
+};
+
+extern struct run run;
+
+double now(void); /* monotonic, seconds */
+
+/* Print {"error": ...} and end with status 1: a wrong answer makes the whole figure void. */
+_Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+void *allocate(size_t size); /* zeroed; fails the run when there is none */
+
+void parse_address(const char *host, const char *port);
+double parse_number(const char *flag, const char *text);
+
+/* Start to connect without waiting. Each index has its own source address of 127/8, so that one
+ * destination does not run out of ports. */
+void sock_open(struct sock *sock, unsigned index);
+void sock_close(struct sock *sock);
+void sock_send(struct sock *sock, const char *data, size_t size); /* data stays until sent */
+bool sock_flush(struct sock *sock);                               /* true when nothing is left */
+/* Bytes read; 0 at the end of the stream; -1 when there is nothing to read now. */
+ptrdiff_t sock_read(struct sock *sock, char *buffer, size_t size);
+bool sock_connected(struct sock *sock, uint32_t events); /* true once, when it becomes so */
+
+void run_ready(void); /* one more connection had its first good answer */
+void run_latency(double seconds);
+void run_all(void); /* run, print the report */
+
+#endif

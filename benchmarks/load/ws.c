@@ -1,0 +1,484 @@
+/*
+ * WebSocket load client. Every message is compared byte by byte; each begins with a stamp (the
+ * connection and a running number), so that an answer for somebody else or for another message is
+ * noticed.
+ *
+ *   ws [options] echo|broadcast|handshake HOST PORT PATH
+ *     echo         each connection sends a message and waits for its echo
+ *     broadcast    the first connection sends, all must receive it; counts what they receive
+ *     handshake    connect, upgrade, close frame both ways, end of the stream; again
+ *     --connections N (64)   --seconds S (3)   --warmup S (0.5)
+ *     --size BYTES           of a message, 32 or more (32)      --text   text frames (binary)
+ *     --requests N           end after N echoes instead
+ *     --wait                 each connection makes one echo, then "ready"; a line on stdin goes on
+ *
+ * The handshake's key is always the same, because nothing here depends on its being random; the
+ * same holds for the mask. Compression is not offered, so no server compresses.
+ */
+#define _GNU_SOURCE
+#include "net.h"
+
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#define READ_SIZE (256 * 1024)
+#define HEAD_MAX 4096
+#define STAMP 16
+#define CONTROL_MAX 125
+
+#define KEY "dGhlIHNhbXBsZSBub25jZQ=="
+#define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+static const unsigned char mask[4] = {0x37, 0xfa, 0x21, 0x3d};
+
+enum opcode { CONTINUATION = 0, TEXT = 1, BINARY = 2, CLOSE = 8, PING = 9, PONG = 10 };
+enum state { SHAKING, OPEN, CLOSING };
+
+struct conn {
+    struct sock sock; /* first: epoll's pointer is both */
+    unsigned index;
+    enum state state;
+    bool ready;
+    double sent;
+    char *message; /* our frame, masked; only who sends has one */
+    /* reading */
+    size_t head_size;
+    bool in_payload;
+    int opcode;      /* of the frame */
+    bool last, open; /* FIN of the frame; a message is under way */
+    uint64_t left, seen;
+    uint32_t number; /* of the message awaited */
+    unsigned char control[CONTROL_MAX + 1];
+    size_t control_size;
+    char pong[CONTROL_MAX + 6];
+    size_t pong_size;
+    char head[HEAD_MAX];
+};
+
+static struct {
+    enum { ECHO, BROADCAST, HANDSHAKE } mode;
+    const char *host, *path;
+    size_t size;
+    bool text;
+} option = {.size = 32};
+
+static struct conn *conns;
+static char *request, *read_buffer, *payload; /* payload: what a message holds after its stamp */
+static size_t request_size, frame_head_size;
+static uint64_t issued;
+static unsigned waiting; /* receivers that a broadcast has not yet reached */
+
+static char close_frame[] = {(char)0x88, (char)0x82, 0x37, (char)0xfa, 0x21, 0x3d, 0, 0};
+
+static size_t put_frame_head(char *frame, int opcode, uint64_t size)
+{
+    size_t n = 2;
+    frame[0] = (char)(0x80 | opcode);
+    if (size < 126) {
+        frame[1] = (char)(0x80 | size);
+    } else {
+        int bytes = size < 65536 ? 2 : 8;
+        frame[1] = (char)(0x80 | (bytes == 2 ? 126 : 127));
+        for (int i = bytes - 1; i >= 0; i--)
+            frame[n++] = (char)(size >> (8 * i));
+    }
+    memcpy(frame + n, mask, 4);
+    return n + 4;
+}
+
+static void put_masked(char *to, const char *from, size_t size, size_t at)
+{
+    for (size_t i = 0; i < size; i++)
+        to[i] = (char)(from[i] ^ mask[(at + i) & 3]);
+}
+
+static void make_stamp(char *stamp, unsigned index, uint32_t number)
+{
+    char text[STAMP + 1];
+    snprintf(text, sizeof(text), "%08x%08x", index, number);
+    memcpy(stamp, text, STAMP);
+}
+
+static void make_message(struct conn *conn)
+{
+    conn->message = allocate(option.size + 14);
+    put_frame_head(conn->message, option.text ? TEXT : BINARY, option.size);
+    put_masked(conn->message + frame_head_size + STAMP, payload + STAMP, option.size - STAMP,
+               STAMP);
+}
+
+static void send_message(struct conn *conn)
+{
+    char stamp[STAMP];
+    if (!conn->message)
+        make_message(conn);
+    make_stamp(stamp, conn->index, conn->number);
+    put_masked(conn->message + frame_head_size, stamp, STAMP, 0);
+    conn->sent = now();
+    sock_send(&conn->sock, conn->message, frame_head_size + option.size);
+}
+
+static void send_broadcast(void)
+{
+    waiting = run.connections;
+    send_message(&conns[0]);
+}
+
+static void next_echo(struct conn *conn)
+{
+    if (run.phase == OPENING && run.wait)
+        return;
+    if (run.phase == RUNNING && run.limit && issued++ >= run.limit)
+        return;
+    send_message(conn);
+}
+
+static void become_ready(struct conn *conn)
+{
+    if (conn->ready)
+        return;
+    conn->ready = true;
+    run_ready();
+}
+
+static void on_broadcast(void)
+{
+    if (run.phase == RUNNING)
+        run.count++, run.bytes += option.size;
+    if (--waiting == 0) {
+        run_latency(now() - conns[0].sent);
+        send_broadcast();
+    }
+}
+
+static void on_message(struct conn *conn)
+{
+    if (conn->seen != option.size)
+        fail("message of %llu bytes, expected %zu", (unsigned long long)conn->seen, option.size);
+    conn->number++;
+    if (option.mode == BROADCAST) {
+        on_broadcast();
+        return;
+    }
+    run_latency(now() - conn->sent);
+    if (run.phase == RUNNING)
+        run.count++, run.bytes += option.size;
+    become_ready(conn);
+    next_echo(conn);
+}
+
+static void check_payload(struct conn *conn, const char *p, size_t n)
+{
+    if (conn->seen + n > option.size)
+        fail("message longer than %zu bytes", option.size);
+    if (conn->seen < STAMP) {
+        char stamp[STAMP];
+        size_t take = STAMP - conn->seen < n ? STAMP - conn->seen : n;
+        make_stamp(stamp, option.mode == BROADCAST ? 0 : conn->index, conn->number);
+        if (memcmp(p, stamp + conn->seen, take) != 0)
+            fail("message for another, or out of order: %.*s", STAMP, p);
+        conn->seen += take;
+        p += take;
+        n -= take;
+    }
+    if (memcmp(p, payload + conn->seen, n) != 0)
+        fail("wrong byte in a message after %llu", (unsigned long long)conn->seen);
+    conn->seen += n;
+}
+
+static void send_pong(struct conn *conn)
+{
+    if (!conn->pong_size || conn->sock.out_left)
+        return;
+    sock_send(&conn->sock, conn->pong, conn->pong_size);
+    conn->pong_size = 0;
+}
+
+static void on_control(struct conn *conn)
+{
+    if (conn->opcode == PING) {
+        size_t n = put_frame_head(conn->pong, PONG, conn->control_size);
+        put_masked(conn->pong + n, (char *)conn->control, conn->control_size, 0);
+        conn->pong_size = n + conn->control_size;
+        send_pong(conn);
+    } else if (conn->opcode == CLOSE && conn->state != CLOSING) {
+        unsigned code = conn->control_size < 2 ? 1005
+                                               : (unsigned)(conn->control[0] << 8 | conn->control[1]);
+        fail("the server closed the WebSocket with code %u", code);
+    }
+}
+
+static void on_frame_end(struct conn *conn)
+{
+    conn->in_payload = false;
+    if (conn->opcode >= CLOSE) {
+        on_control(conn);
+    } else if (conn->last) {
+        conn->open = false;
+        on_message(conn);
+    }
+}
+
+static void on_frame_head(struct conn *conn)
+{
+    int opcode = conn->head[0] & 15, wanted = option.text ? TEXT : BINARY;
+    if (conn->head[0] & 0x70 || conn->head[1] & 0x80)
+        fail("a frame with reserved bits or a mask");
+    conn->opcode = opcode;
+    conn->last = conn->head[0] & 0x80;
+    conn->head_size = 0;
+    conn->in_payload = true;
+    if (opcode >= CLOSE) {
+        conn->control_size = 0;
+        if (conn->left > CONTROL_MAX)
+            fail("control frame of %llu bytes", (unsigned long long)conn->left);
+    } else if (opcode != (conn->open ? CONTINUATION : wanted)) {
+        fail("frame with opcode %d", opcode);
+    } else if (!conn->open) {
+        conn->open = true;
+        conn->seen = 0;
+    }
+    if (!conn->left)
+        on_frame_end(conn);
+}
+
+/* Each of these takes bytes of one kind and returns how many. */
+static size_t take_frame_head(struct conn *conn, const char *p)
+{
+    unsigned length;
+    size_t want;
+    conn->head[conn->head_size++] = *p;
+    if (conn->head_size < 2)
+        return 1;
+    length = conn->head[1] & 0x7f;
+    want = length < 126 ? 2 : length == 126 ? 4 : 10;
+    if (conn->head_size < want)
+        return 1;
+    conn->left = length < 126 ? length : 0;
+    for (size_t i = 2; i < want; i++)
+        conn->left = conn->left << 8 | (unsigned char)conn->head[i];
+    on_frame_head(conn);
+    return 1;
+}
+
+static size_t take_payload(struct conn *conn, const char *p, size_t n)
+{
+    size_t take = n < conn->left ? n : (size_t)conn->left;
+    if (conn->opcode >= CLOSE) {
+        memcpy(conn->control + conn->control_size, p, take);
+        conn->control_size += take;
+    } else {
+        check_payload(conn, p, take);
+    }
+    conn->left -= take;
+    if (!conn->left)
+        on_frame_end(conn);
+    return take;
+}
+
+static void on_upgraded(struct conn *conn)
+{
+    if (strncmp(conn->head, "HTTP/1.1 101", 12) != 0)
+        fail("answer to the handshake: %.30s", conn->head);
+    if (!strcasestr(conn->head, "\r\nsec-websocket-accept: " ACCEPT "\r\n"))
+        fail("wrong Sec-WebSocket-Accept");
+    conn->state = OPEN;
+    if (option.mode == ECHO) {
+        send_message(conn);
+    } else if (option.mode == BROADCAST) {
+        become_ready(conn);
+    } else {
+        conn->state = CLOSING;
+        sock_send(&conn->sock, close_frame, sizeof(close_frame));
+    }
+}
+
+static size_t take_response(struct conn *conn, const char *p, size_t n)
+{
+    size_t room = HEAD_MAX - 1 - conn->head_size, take = n < room ? n : room;
+    size_t before = conn->head_size;
+    char *end;
+    memcpy(conn->head + before, p, take);
+    conn->head_size += take;
+    conn->head[conn->head_size] = 0;
+    end = memmem(conn->head, conn->head_size, "\r\n\r\n", 4);
+    if (!end && conn->head_size == HEAD_MAX - 1)
+        fail("head longer than %d bytes", HEAD_MAX - 1);
+    if (!end)
+        return take;
+    take = (size_t)(end - conn->head) + 4 - before;
+    end[2] = 0;
+    conn->head_size = 0;
+    on_upgraded(conn);
+    return take;
+}
+
+static void on_bytes(struct conn *conn, const char *p, size_t n)
+{
+    while (n) {
+        size_t took = conn->state == SHAKING ? take_response(conn, p, n)
+                      : conn->in_payload     ? take_payload(conn, p, n)
+                                             : take_frame_head(conn, p);
+        p += took;
+        n -= took;
+    }
+}
+
+static void on_end(struct conn *conn)
+{
+    if (conn->state != CLOSING)
+        fail("the server ended the connection%s",
+             conn->state == SHAKING ? " within the handshake" : "");
+    if (conn->opcode != CLOSE)
+        fail("the server ended the connection without a close frame");
+    run_latency(now() - conn->sent);
+    if (run.phase == RUNNING)
+        run.count++;
+    become_ready(conn);
+    sock_close(&conn->sock);
+    conn->state = SHAKING;
+    conn->opcode = 0;
+    conn->sent = now();
+    sock_open(&conn->sock, conn->index + (unsigned)run.count);
+}
+
+static void on_event(struct sock *sock, uint32_t events)
+{
+    struct conn *conn = (struct conn *)sock;
+    ptrdiff_t got;
+    if (sock_connected(sock, events)) {
+        sock_send(sock, request, request_size);
+    } else if (events & EPOLLOUT) {
+        sock_flush(sock);
+        send_pong(conn);
+    }
+    if (!(events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP)))
+        return;
+    do {
+        got = sock_read(sock, read_buffer, READ_SIZE);
+        if (got > 0)
+            on_bytes(conn, read_buffer, (size_t)got);
+        else if (got == 0)
+            on_end(conn);
+    } while (got == READ_SIZE || (got > 0 && (events & (EPOLLRDHUP | EPOLLHUP))));
+}
+
+static void on_open(unsigned index)
+{
+    struct conn *conn = &conns[index];
+    conn->index = index;
+    conn->sent = now();
+    issued += run.phase == RUNNING;
+    sock_open(&conn->sock, index);
+}
+
+static void on_resume(void)
+{
+    if (option.mode == BROADCAST)
+        send_broadcast();
+    else
+        for (unsigned i = 0; i < run.connections; i++)
+            next_echo(&conns[i]);
+}
+
+static void on_turn(double t)
+{
+    (void)t;
+    if (option.mode == BROADCAST && run.phase != OPENING && !waiting)
+        send_broadcast();
+}
+
+static const struct option flags[] = {
+    {"connections", 1, NULL, 'c'}, {"seconds", 1, NULL, 's'}, {"warmup", 1, NULL, 'w'},
+    {"size", 1, NULL, 'z'},        {"text", 0, NULL, 't'},    {"requests", 1, NULL, 'n'},
+    {"wait", 0, NULL, 'W'},        {NULL, 0, NULL, 0},
+};
+
+static void parse_flag(int flag)
+{
+    switch (flag) {
+    case 'c':
+        run.connections = (unsigned)parse_number("--connections", optarg);
+        break;
+    case 's':
+        run.seconds = parse_number("--seconds", optarg);
+        break;
+    case 'w':
+        run.warmup = parse_number("--warmup", optarg);
+        break;
+    case 'z':
+        option.size = (size_t)parse_number("--size", optarg);
+        break;
+    case 't':
+        option.text = true;
+        break;
+    case 'n':
+        run.limit = (uint64_t)parse_number("--requests", optarg);
+        break;
+    case 'W':
+        run.wait = true;
+        break;
+    default:
+        fail("unknown flag; see the head of ws.c");
+    }
+}
+
+static void parse_mode(const char *mode)
+{
+    if (strcmp(mode, "echo") == 0)
+        option.mode = ECHO;
+    else if (strcmp(mode, "broadcast") == 0)
+        option.mode = BROADCAST;
+    else if (strcmp(mode, "handshake") == 0)
+        option.mode = HANDSHAKE;
+    else
+        fail("no mode %s; there are echo, broadcast and handshake", mode);
+}
+
+static void make_buffers(void)
+{
+    int size;
+    if (option.size < 2 * STAMP || !run.connections)
+        fail("--size must be 32 or more, --connections 1 or more");
+    payload = allocate(option.size);
+    for (size_t i = 0; i < option.size; i++)
+        payload[i] = (char)('a' + i % 23);
+    frame_head_size = option.size < 126 ? 6 : option.size < 65536 ? 8 : 14;
+    put_masked(close_frame + 6, "\x03\xe8", 2, 0);
+    read_buffer = allocate(READ_SIZE);
+    conns = allocate(run.connections * sizeof(*conns));
+    size = asprintf(&request,
+                    "GET %s HTTP/1.1\r\nHost: %s\r\nOrigin: http://%s\r\nUpgrade: websocket\r\n"
+                    "Connection: Upgrade\r\nSec-WebSocket-Key: " KEY
+                    "\r\nSec-WebSocket-Version: 13\r\n\r\n",
+                    option.path, option.host, option.host);
+    if (size < 0)
+        fail("no memory");
+    request_size = (size_t)size;
+}
+
+int main(int argc, char **argv)
+{
+    int flag;
+    run.connections = 64;
+    run.seconds = 3;
+    run.warmup = 0.5;
+    while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
+        parse_flag(flag);
+    if (argc - optind != 4)
+        fail("usage: ws [options] echo|broadcast|handshake HOST PORT PATH");
+    parse_mode(argv[optind]);
+    option.host = argv[optind + 1];
+    option.path = argv[optind + 3];
+    parse_address(option.host, argv[optind + 2]);
+    make_buffers();
+    run.on_open = on_open;
+    run.on_event = on_event;
+    run.on_resume = on_resume;
+    run.on_turn = on_turn;
+    run_all();
+    return 0;
+}
