@@ -15,7 +15,7 @@ VENV := .venv/bin
 RUN_VENV := .venv-run/bin
 SYSTEM := scripts/setup-system.sh
 CTESTS := $(MAKE) --no-print-directory -f scripts/ctests.mk PYTHON=$(CURDIR)/$(VENV)/python
-C_FILES = $(wildcard csrc/*.h csrc/*/*.c csrc/*/*.h tests/c/*.c tests/c/*.h)
+C_FILES = $(wildcard csrc/*.h csrc/*/*.[ch] tests/c/*.[ch] benchmarks/*/*.[ch])
 PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.pyi' -o -name '*.html')
 
 .DEFAULT_GOAL := help
