@@ -24,7 +24,10 @@
 
 #include <string.h>
 
-enum { FIELDS_KEPT = 32 }; /* room for header offsets that a connection keeps between requests */
+enum {
+    FIELDS_KEPT = 32,     /* room for header offsets that a connection keeps between requests */
+    CHUNK_LINE_MOST = 20, /* bytes of a chunk line that needs them all: CRLF, 16 digits, CRLF */
+};
 
 static const llhttp_settings_t settings;
 static const cd_stream_ops http1_stream_ops;
@@ -377,22 +380,23 @@ static int on_body(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
     cd_http1 *h = &c->u.http1;
-    size_t most = c->server->limits.max_body_size;
     size_t lines = (size_t)((const uint8_t *)at - h->slice) - h->slice_body;
     if (too_much_framing(c, h->framing + (int64_t)lines))
         return fault(h, 400, "chunk extensions longer than max_chunk_extension_size");
     h->body_size += n;
     h->slice_body += n;
     h->received += n;
-    if (most > 0 && h->body_size > most)
-        return fault(h, 413, "body above max_body_size");
     return take_body(c, at, n);
 }
 
-/* The least that frames a chunk: its size without leading zeros, and two line ends. */
+/* Now the size of the chunk is known. The least that frames it: that size without leading zeros, and two line ends. */
 static int on_chunk_header(llhttp_t *parser)
 {
-    cd_http1 *h = &conn_of(parser)->u.http1;
+    cd_conn *c = conn_of(parser);
+    cd_http1 *h = &c->u.http1;
+    size_t most = c->server->limits.max_body_size;
+    if (most > 0 && (h->body_size > most || parser->content_length > most - h->body_size))
+        return fault(h, 413, "body above max_body_size");
     h->framing -= (int)sizeof "0\r\n\r\n" - 1;
     for (uint64_t left = parser->content_length >> 4; left > 0; left >>= 4)
         h->framing--;
@@ -471,8 +475,10 @@ static void end_body_slice(cd_conn *c, size_t n)
 {
     cd_http1 *h = &c->u.http1;
     cd_stream *s = h->stream;
+    /* In the middle of a chunk line, what it may have is not taken off yet: digits and line ends. */
+    int64_t under_way = h->complete ? 0 : CHUNK_LINE_MOST;
     h->framing += (int64_t)(n - h->slice_body);
-    if (too_much_framing(c, h->framing)) {
+    if (too_much_framing(c, h->framing - under_way)) {
         fault(h, 400, "chunk extensions longer than max_chunk_extension_size");
         fail(c);
         return;
