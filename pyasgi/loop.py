@@ -1,7 +1,7 @@
 """EventLoop: asyncio's event loop with libev underneath, the one cdaphne's servers run on.
 
-It is ``asyncio.SelectorEventLoop`` with another selector, so executors, subprocesses, signals, streams and whatever else
-asyncio has is asyncio's own code.  It can be used without cdaphne's server::
+It is ``asyncio.SelectorEventLoop`` with another selector, so executors, subprocesses, signals,
+streams and whatever else asyncio has is asyncio's own code.  It can be used without a server::
 
     asyncio.run(main(), loop_factory=pyasgi.loop.EventLoop)  # Python 3.12 and newer
 
@@ -23,8 +23,9 @@ __all__ = ["EventLoop"]
 class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
     """An asyncio event loop on libev.
 
-    Any thread of any process may make one, and runs it itself; after a fork the child makes its own.  ``close()`` frees everything and raises
-    ``RuntimeError`` while a server on the loop is open.  ``OSError`` when the system has no descriptor left.
+    Any thread of any process may make one and run it; after a fork the child makes its own.
+    ``close()`` frees everything and raises ``RuntimeError`` while a server on the loop is open.
+    ``OSError`` when the system has no descriptor left.
     """
 
     def __init__(self) -> None:

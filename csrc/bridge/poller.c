@@ -1,19 +1,18 @@
 /*
- * poller.c - Poller: the selector of EventLoop, a selectors.BaseSelector in all but its base class,
- * over the core's loop.
+ * poller.c - Poller: the selector of EventLoop, with the interface of selectors.EpollSelector, over
+ * the core's loop.
  *
  * select() is one turn of the core: it polls, dispatches the core's callbacks (which run
  * applications), and then tells asyncio which of its own descriptors are ready. Nothing here knows
  * of servers or streams.
  *
- * Errors are those of selectors.EpollSelector, with its texts. libev talks to the kernel only in
- * its next poll, and calls what epoll refuses (regular files) always ready; asyncio needs to hear
- * of both at once, so register() and modify() look at the descriptor first. What is not there:
- * fileno(), because libev shows its epoll descriptor to nobody.
- *
- * libev may not be touched while another thread sleeps in it. With epoll, registering from there
- * works, so it has to work here: the change is noted, the sleeper woken, and it applies the change
- * itself.
+ * asyncio's descriptors are in an epoll set of their own, and the core watches that set as one
+ * descriptor. That costs one epoll_wait in a turn in which one of them is ready, and it keeps the
+ * promises programs rely on: register() fails at once for what epoll refuses, a descriptor that is
+ * closed without a word just falls silent, other threads may register while the loop sleeps, and
+ * all that is ready comes in one list. libev, which talks to the kernel in its next poll only, can
+ * promise none of it, and where it is built with assertions (Debian) it aborts the process for a
+ * descriptor that was closed meanwhile.
  */
 #include "bridge.h"
 
@@ -21,32 +20,30 @@
 #include <limits.h>
 #include <math.h>
 #include <sys/epoll.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 /* What is registered for one descriptor. */
 typedef struct {
-    PyObject *key;   /* SelectorKey; NULL: not registered */
-    cd_watch *watch; /* NULL: not registered, or stale */
-    int events;      /* of the key: CD_READ | CD_WRITE */
-    int next_stale;  /* the next descriptor whose watch does not follow its key yet; see STALE_* */
+    PyObject *key; /* SelectorKey; NULL: not registered */
+    int events;    /* of the key: CD_READ | CD_WRITE */
 } slot;
-
-enum { STALE_NOT = -2, STALE_LAST = -1 };
 
 typedef struct {
     PyObject_HEAD
-    cdpy_loop *loop;       /* strong; owns the core's loop, NULL once cleared */
-    slot *slots;           /* by descriptor */
-    int size;              /* slots there are */
-    Py_ssize_t count;      /* descriptors registered */
-    int stale;             /* first stale descriptor */
-    PyThreadState *thread; /* of the thread that sleeps without the GIL */
-    bool attached;         /* serves an EventLoop: may return early with nothing */
-    bool selecting;        /* a thread is inside select() */
-    bool sleeping;         /* that thread has let the GIL go */
-    bool woken;            /* wake() was called since the last select() returned */
+    cdpy_loop *loop;            /* strong; owns the core's loop, NULL once cleared */
+    slot *slots;                /* by descriptor */
+    int size;                   /* slots there are */
+    int count;                  /* descriptors registered */
+    struct epoll_event *events; /* what epoll_wait fills */
+    int room;                   /* events it can hold: count, when last selected, or more */
+    int set;                    /* the epoll set; -1: closed */
+    cd_watch *watch;            /* on the set */
+    pid_t pid;                  /* process that made the set */
+    PyThreadState *thread;      /* of the thread that sleeps without the GIL */
+    bool attached;              /* serves an EventLoop: may return early with nothing */
+    bool selecting;             /* a thread is inside select() */
+    bool woken;                 /* wake() was called since the last select() returned */
 } poller;
 
 typedef struct {
@@ -56,7 +53,7 @@ typedef struct {
 
 static bool is_closed(const poller *p)
 {
-    return p->loop == NULL || p->loop->core == NULL;
+    return p->set < 0;
 }
 
 static slot *slot_of(const poller *p, int fd)
@@ -153,31 +150,17 @@ static PyObject *key_new(const poller *p, PyObject *fileobj, int fd, PyObject *e
     return key;
 }
 
-/* ---- watches ---- */
+/* ---- the epoll set ---- */
 
-static int epoll_accepts(int fd)
+/* epoll_ctl: 0, or -1 with an OSError. */
+static int control(poller *p, int operation, int fd, int events)
 {
-    struct epoll_event event = {.events = EPOLLIN};
-    int probe = epoll_create1(EPOLL_CLOEXEC);
-    if (probe < 0)
-        return -1;
-    int result = epoll_ctl(probe, EPOLL_CTL_ADD, fd, &event);
-    int error = errno;
-    close(probe);
-    errno = error;
-    return result;
-}
-
-/* Would epoll take the descriptor? 0, or -1 with the OSError it would raise. */
-static int check_descriptor(int fd)
-{
-    struct stat status;
-    int result = fstat(fd, &status);
-    if (result == 0 && !S_ISSOCK(status.st_mode) && !S_ISFIFO(status.st_mode))
-        result = epoll_accepts(fd);
-    if (result < 0)
-        PyErr_SetFromErrno(PyExc_OSError);
-    return result;
+    struct epoll_event event = {.data.fd = fd};
+    event.events = (events & CD_READ ? EPOLLIN : 0) | (events & CD_WRITE ? EPOLLOUT : 0);
+    if (epoll_ctl(p->set, operation, fd, &event) == 0)
+        return 0;
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
 }
 
 static int grow(poller *p, int fd)
@@ -191,82 +174,45 @@ static int grow(poller *p, int fd)
         return -1;
     }
     for (int i = p->size; i < size; i++)
-        slots[i] = (slot){.next_stale = STALE_NOT};
+        slots[i] = (slot){0};
     p->slots = slots;
     p->size = size;
     return 0;
 }
 
-/* Makes the watch follow the key. Always a new watch: the number may stand for another file by now.
- */
-static int renew(poller *p, int fd)
-{
-    slot *s = &p->slots[fd];
-    if (s->watch != NULL)
-        cd_watch_free(s->watch);
-    s->watch = NULL;
-    if (s->key == NULL)
-        return 0;
-    s->watch = cd_watch_new(p->loop->core, fd, s->events, (void *)(intptr_t)fd);
-    if (s->watch != NULL)
-        return 0;
-    PyErr_NoMemory();
-    return -1;
-}
-
-/* The key of the descriptor changed: now, or as soon as the thread inside libev is back. */
-static int follow(poller *p, int fd)
-{
-    slot *s = &p->slots[fd];
-    if (!p->sleeping)
-        return renew(p, fd);
-    if (s->next_stale == STALE_NOT) {
-        s->next_stale = p->stale;
-        p->stale = fd;
-    }
-    cd_loop_wake(p->loop->core);
-    return 0;
-}
-
-static int follow_stale(poller *p)
-{
-    while (p->stale != STALE_LAST) {
-        int fd = p->stale;
-        p->stale = p->slots[fd].next_stale;
-        p->slots[fd].next_stale = STALE_NOT;
-        if (renew(p, fd) < 0)
-            return -1;
-    }
-    return 0;
-}
-
-/* Takes the key out: the caller owns it. Cannot fail, because no watch is made. */
+/* Takes the key out: the caller owns it. */
 static PyObject *forget(poller *p, slot *s)
 {
     PyObject *key = s->key;
     s->key = NULL;
     s->events = 0;
     p->count--;
-    (void)follow(p, (int)(s - p->slots));
     return key;
 }
 
 static void forget_all(poller *p)
 {
-    for (int i = 0; i < p->size; i++) {
-        if (p->slots[i].watch != NULL)
-            cd_watch_free(p->slots[i].watch);
-        p->slots[i].watch = NULL;
-    }
     slot *slots = p->slots;
     int size = p->size;
     p->slots = NULL;
-    p->size = 0;
-    p->count = 0;
-    p->stale = STALE_LAST;
+    p->size = p->count = 0;
     for (int i = 0; i < size; i++)
         Py_XDECREF(slots[i].key);
     PyMem_Free(slots);
+}
+
+/* Closes the set: from here on the poller is closed. The core's loop is still there. */
+static void close_set(poller *p)
+{
+    if (p->set < 0)
+        return;
+    cd_watch_free(p->watch);
+    p->watch = NULL;
+    close(p->set);
+    p->set = -1;
+    PyMem_Free(p->events);
+    p->events = NULL;
+    p->room = 0;
 }
 
 /* ---- register, unregister, modify ---- */
@@ -289,28 +235,27 @@ static int check_events(PyObject *events)
     return -1;
 }
 
-/* Is the descriptor free, and one that can be watched? Makes room for it. */
-static int check_free(poller *p, PyObject *fileobj, int fd)
+static int insert(poller *p, PyObject *key, int fd, int bits)
 {
-    if (is_closed(p))
+    if (is_closed(p)) {
         (void)raise_closed();
-    else if (slot_of(p, fd) != NULL)
-        PyErr_Format(PyExc_KeyError, "%R (FD %d) is already registered", fileobj, fd);
-    else if (check_descriptor(fd) == 0 && grow(p, fd) == 0)
-        return 0;
-    return -1;
-}
-
-static int insert(poller *p, int fd, PyObject *key, int bits)
-{
-    slot *s = &p->slots[fd];
-    s->key = Py_NewRef(key); /* forget() or forget_all() gives it back */
-    s->events = bits;
+        return -1;
+    }
+    if (slot_of(p, fd) != NULL) {
+        PyErr_Format(PyExc_KeyError, "%R (FD %d) is already registered", PyTuple_GET_ITEM(key, 0),
+                     fd);
+        return -1;
+    }
+    if (control(p, EPOLL_CTL_ADD, fd, bits) < 0)
+        return -1;
+    if (grow(p, fd) < 0) {
+        epoll_ctl(p->set, EPOLL_CTL_DEL, fd, &(struct epoll_event){0});
+        return -1;
+    }
+    p->slots[fd].key = Py_NewRef(key); /* forget() or forget_all() gives it back */
+    p->slots[fd].events = bits;
     p->count++;
-    if (follow(p, fd) == 0)
-        return 0;
-    Py_DECREF(forget(p, s));
-    return -1;
+    return 0;
 }
 
 PyDoc_STRVAR(
@@ -333,10 +278,8 @@ static PyObject *poller_register(PyObject *self, PyObject *args, PyObject *kwarg
     int fd = bits < 0 ? -1 : lookup(p, fileobj);
     if (fd < 0)
         return NULL;
-    if (is_closed(p))
-        return raise_closed();
-    PyObject *key = key_new(p, fileobj, fd, events, data);
-    if (key == NULL || check_free(p, fileobj, fd) < 0 || insert(p, fd, key, bits) < 0)
+    PyObject *key = is_closed(p) ? raise_closed() : key_new(p, fileobj, fd, events, data);
+    if (key != NULL && insert(p, key, fd, bits) < 0)
         Py_CLEAR(key);
     return key;
 }
@@ -351,27 +294,27 @@ static PyObject *poller_unregister(PyObject *self, PyObject *fileobj)
 {
     poller *p = (poller *)self;
     slot *s = find(p, fileobj);
-    return s == NULL ? NULL : forget(p, s);
+    if (s == NULL)
+        return NULL;
+    /* Fails when it has been closed, and then there is nothing to do. A forked child shares the set
+     * with its parent. */
+    if (p->pid == getpid())
+        epoll_ctl(p->set, EPOLL_CTL_DEL, (int)(s - p->slots), &(struct epoll_event){0});
+    return forget(p, s);
 }
 
 /* Puts a changed key in place of the old one. 0, or -1 and the descriptor is registered no more. */
 static int replace(poller *p, slot *s, PyObject *key, int bits)
 {
-    int fd = (int)(s - p->slots);
-    bool changed = bits != s->events;
+    if (bits != s->events && control(p, EPOLL_CTL_MOD, (int)(s - p->slots), bits) < 0) {
+        Py_DECREF(forget(p, s));
+        return -1;
+    }
     PyObject *old = s->key;
     s->key = Py_NewRef(key); /* forget() or forget_all() gives it back */
     s->events = bits;
-    int result = 0;
-    if (changed) {
-        result = check_descriptor(fd);
-        if (result == 0)
-            result = follow(p, fd);
-        if (result < 0)
-            Py_DECREF(forget(p, s));
-    }
     Py_DECREF(old); /* last: it may run Python code */
-    return result;
+    return 0;
 }
 
 PyDoc_STRVAR(
@@ -410,7 +353,6 @@ static PyObject *poller_modify(PyObject *self, PyObject *args, PyObject *kwargs)
 static void on_sleep(void *arg)
 {
     poller *p = arg;
-    p->sleeping = true;
     p->thread = PyEval_SaveThread();
 }
 
@@ -418,7 +360,6 @@ static void on_wake(void *arg)
 {
     poller *p = arg;
     PyEval_RestoreThread(p->thread);
-    p->sleeping = false;
 }
 
 static double monotonic(void)
@@ -443,21 +384,51 @@ static double timeout_of(PyObject *object)
     return seconds > 0 ? fmin(seconds, 1e9) : 0;
 }
 
-/* The keys that fired, appended to the list. */
-static int collect(poller *p, PyObject *list)
+static int make_room(poller *p)
 {
-    cd_watch *watch;
-    int fired, result = 0;
-    while (result == 0 && (watch = cd_loop_fired(p->loop->core, &fired)) != NULL) {
-        slot *s = &p->slots[(intptr_t)cd_watch_data(watch)];
-        int mask = fired & s->events;
-        if (s->key == NULL || mask == 0)
-            continue;
-        PyObject *pair = Py_BuildValue("(Ni)", Py_NewRef(s->key), mask);
-        result = pair == NULL ? -1 : PyList_Append(list, pair);
-        Py_XDECREF(pair);
+    if (p->room >= p->count && p->room > 0)
+        return 0;
+    int room = p->count + p->count / 2 + 16;
+    struct epoll_event *events = PyMem_Realloc(p->events, (size_t)room * sizeof *events);
+    if (events == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
+    p->events = events;
+    p->room = room;
+    return 0;
+}
+
+/* Errors and hang-ups are both: whoever watches shall find out by trying. */
+static int mask_of(uint32_t events)
+{
+    return (events & ~(uint32_t)EPOLLIN ? CD_WRITE : 0) |
+           (events & ~(uint32_t)EPOLLOUT ? CD_READ : 0);
+}
+
+static int append_ready(PyObject *ready, const slot *s, int mask)
+{
+    PyObject *pair = Py_BuildValue("(Ni)", Py_NewRef(s->key), mask);
+    int result = pair == NULL ? -1 : PyList_Append(ready, pair);
+    Py_XDECREF(pair);
     return result;
+}
+
+/* What is ready in the set, appended to the list. */
+static int collect(poller *p, PyObject *ready)
+{
+    if (make_room(p) < 0)
+        return -1;
+    int count = epoll_wait(p->set, p->events, p->room, 0);
+    if (count < 0 && errno != EINTR)
+        PyErr_SetFromErrno(PyExc_OSError);
+    for (int i = 0; i < count; i++) {
+        const slot *s = slot_of(p, p->events[i].data.fd);
+        int mask = s == NULL ? 0 : mask_of(p->events[i].events) & s->events;
+        if (mask != 0 && append_ready(ready, s, mask) < 0)
+            return -1;
+    }
+    return PyErr_Occurred() ? -1 : 0;
 }
 
 static void dispatch(cdpy_loop *loop)
@@ -481,20 +452,15 @@ static int raise_fatal(cdpy_loop *loop)
 /* One turn of the core. 0 or -1. */
 static int turn(poller *p, double timeout, PyObject *ready)
 {
-    cd_loop_poll(p->loop->core, timeout, on_sleep, on_wake, p);
-    int result = follow_stale(p);
-    if (result == 0)
-        result = PyErr_CheckSignals();
-    if (result == 0) {
-        dispatch(p->loop);
-        result = raise_fatal(p->loop);
-    }
-    if (result == 0)
-        result = collect(p, ready);
     int fired;
-    while (result < 0 && cd_loop_fired(p->loop->core, &fired) != NULL)
-        continue; /* what is forgotten here fires again */
-    return result;
+    cd_loop_poll(p->loop->core, timeout, on_sleep, on_wake, p);
+    bool any = cd_loop_fired(p->loop->core, &fired) != NULL;
+    if (PyErr_CheckSignals() < 0)
+        return -1;
+    dispatch(p->loop);
+    if (raise_fatal(p->loop) < 0)
+        return -1;
+    return any ? collect(p, ready) : 0;
 }
 
 /*
@@ -572,6 +538,15 @@ static PyObject *poller_wake(PyObject *self, PyObject *Py_UNUSED(ignored))
         cd_loop_wake(p->loop->core);
     }
     Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(fileno_doc, "fileno($self, /)\n--\n\n"
+                         "Return the descriptor of the epoll set of what is registered.");
+
+static PyObject *poller_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    poller *p = (poller *)self;
+    return is_closed(p) ? raise_closed() : PyLong_FromLong(p->set);
 }
 
 /* ---- get_map, get_key ---- */
@@ -675,33 +650,62 @@ static void map_dealloc(PyObject *self)
 
 /* ---- life ---- */
 
+static int open_set(poller *p)
+{
+    p->set = epoll_create1(EPOLL_CLOEXEC);
+    if (p->set < 0) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    p->watch = cd_watch_new(p->loop->core, p->set, CD_READ, p);
+    if (p->watch != NULL)
+        return 0;
+    close(p->set);
+    p->set = -1;
+    PyErr_NoMemory();
+    return -1;
+}
+
+/* A new reference to the loop of a new Poller: the given one, or a bare one for None. */
+static cdpy_loop *loop_for(PyTypeObject *type, PyObject *given)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &cdpy_module);
+    if (module == NULL)
+        return NULL;
+    cdpy_state *state = PyModule_GetState(module);
+    if (given == Py_None)
+        return cdpy_loop_bare(state);
+    cdpy_loop *loop = cdpy_loop_check(state, given);
+    if (loop != NULL && loop->polled) {
+        PyErr_SetString(PyExc_RuntimeError, "the event loop has a Poller already");
+        loop = NULL;
+    }
+    return (cdpy_loop *)Py_XNewRef(loop);
+}
+
 static PyObject *poller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"loop", NULL};
     PyObject *given = Py_None;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "|O:Poller", names, &given))
         return NULL;
-    PyObject *module = PyType_GetModuleByDef(type, &cdpy_module);
-    if (module == NULL)
-        return NULL;
-    cdpy_state *state = PyModule_GetState(module);
-    cdpy_loop *loop = given == Py_None ? cdpy_loop_bare(state) : cdpy_loop_check(state, given);
+    cdpy_loop *loop = loop_for(type, given);
     if (loop == NULL)
         return NULL;
-    if (given != Py_None)
-        Py_INCREF(loop); /* poller_clear; a bare one is new */
     poller *p = (poller *)type->tp_alloc(type, 0);
-    if (p == NULL || loop->polled) {
-        if (p != NULL)
-            PyErr_SetString(PyExc_RuntimeError, "the event loop has a Poller already");
+    if (p == NULL) {
         Py_DECREF(loop);
-        Py_XDECREF(p);
+        return NULL;
+    }
+    p->loop = loop; /* poller_clear */
+    p->set = -1;
+    p->attached = given != Py_None;
+    p->pid = getpid();
+    if (open_set(p) < 0) {
+        Py_DECREF(p);
         return NULL;
     }
     loop->polled = true;
-    p->loop = loop;
-    p->stale = STALE_LAST;
-    p->attached = given != Py_None;
     return (PyObject *)p;
 }
 
@@ -721,6 +725,7 @@ static PyObject *poller_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     if (cdpy_loop_check_servers(p->loop) < 0)
         return NULL;
+    close_set(p);
     forget_all(p);
     cdpy_loop_free_core(p->loop);
     Py_RETURN_NONE;
@@ -750,6 +755,7 @@ static int poller_traverse(PyObject *self, visitproc visit, void *arg)
 static int poller_clear(PyObject *self)
 {
     poller *p = (poller *)self;
+    close_set(p);
     forget_all(p);
     Py_CLEAR(p->loop);
     return 0;
@@ -770,6 +776,7 @@ static PyMethodDef poller_methods[] = {
      select_doc},
     {"wake", poller_wake, METH_NOARGS, wake_doc},
     {"close", poller_close, METH_NOARGS, close_doc},
+    {"fileno", poller_fileno, METH_NOARGS, fileno_doc},
     {"get_map", poller_get_map, METH_NOARGS, get_map_doc},
     {"get_key", poller_get_key, METH_O, get_key_doc},
     {"__enter__", poller_enter, METH_NOARGS, NULL},
