@@ -125,9 +125,10 @@ static uint8_t *put_hex(uint8_t *to, uint64_t number)
     return put(to, p, (size_t)(digits + sizeof digits - p));
 }
 
-static uint8_t *put_status_line(uint8_t *to, int status, const char *reason)
+/* A client of HTTP/1.0 is answered in its own version, as daphne does (RFC 9112, 2.3 allows it). */
+static uint8_t *put_status_line(uint8_t *to, bool is_old, int status, const char *reason)
 {
-    to = PUT(to, "HTTP/1.1 ");
+    to = is_old ? PUT(to, "HTTP/1.0 ") : PUT(to, "HTTP/1.1 ");
     to = put_number(to, (uint64_t)status);
     *to++ = ' ';
     to = put(to, reason, strlen(reason));
@@ -237,7 +238,7 @@ int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t co
         cd_http1_cut(s, false);
         return CD_NOMEM;
     }
-    uint8_t *end = put_headers(put_status_line(head, status, reason), headers, count);
+    uint8_t *end = put_headers(put_status_line(head, s->head.http_minor == 0, status, reason), headers, count);
     s->response_head = (cd_str){(const char *)head, (size_t)(end - head)};
     s->started = 1;
     s->status = status;
@@ -417,7 +418,7 @@ static uint8_t *put_page_fields(uint8_t *to, int status)
 }
 
 /* A whole response of constant text, and nothing of the request in it. */
-static int queue_page(cd_conn *c, int status, bool bodyless)
+static int queue_page(cd_conn *c, int status, bool is_old, bool bodyless)
 {
     enum { ROOM = 256 };
     const char *reason = cd_http1_reason(status);
@@ -426,7 +427,7 @@ static int queue_page(cd_conn *c, int status, bool bodyless)
     uint8_t *room = cd_conn_reserve(c, ROOM + DATE_ROOM + server->server_header_length + 2 * size);
     if (room == NULL)
         return CD_NOMEM;
-    uint8_t *p = put_status_line(room, status, reason);
+    uint8_t *p = put_status_line(room, is_old, status, reason);
     p = put_date_and_server(p, server, server->date_header, server->server_header != NULL);
     p = PUT(p, "content-type: text/plain; charset=utf-8\r\ncontent-length: ");
     p = PUT(put_number(p, size), "\r\n");
@@ -443,7 +444,7 @@ static int queue_page(cd_conn *c, int status, bool bodyless)
 
 void cd_http1_refuse(cd_conn *c, int status)
 {
-    if (queue_page(c, status, c->u.http1.parser.method == HTTP_HEAD) < 0)
+    if (queue_page(c, status, false, c->u.http1.parser.method == HTTP_HEAD) < 0)
         cd_conn_abort(c);
     else
         cd_conn_close(c, true);
@@ -461,7 +462,7 @@ void cd_http1_page(cd_stream *s, int status)
 {
     cd_conn *c = s->conn;
     bool bodyless = cd_str_is(s->head.method, "head");
-    if (queue_page(c, status, bodyless) < 0) {
+    if (queue_page(c, status, s->head.http_minor == 0, bodyless) < 0) {
         cd_http1_cut(s, true);
         return;
     }
