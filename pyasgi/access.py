@@ -7,6 +7,8 @@ from C, straight to the stream's descriptor. A subclass, or any other callable, 
 from __future__ import annotations
 
 import datetime
+import os
+import stat
 from typing import Any, TextIO
 
 WORDS = {
@@ -76,3 +78,19 @@ def native_descriptor(action_logger: object) -> int | None:
     except (AttributeError, OSError, ValueError):  # a stream in memory, or a closed one
         return None
     return descriptor
+
+
+def open_unblocking(descriptor: int) -> int | None:
+    """A second, non-blocking descriptor for a pipe or terminal, which the caller closes; else None.
+
+    A reader that stops reading must not stop the server. O_NONBLOCK on the descriptor itself would
+    strike every process that shares it, so the pipe is opened once more.
+    """
+    mode = os.fstat(descriptor).st_mode
+    if not (stat.S_ISFIFO(mode) or os.isatty(descriptor)):
+        return None
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", flags)
+    except OSError:  # no reader, no /proc, or a terminal of another user
+        return None

@@ -11,14 +11,16 @@ import asyncio
 import contextlib
 import difflib
 import logging
+import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import _core
-from .access import native_descriptor
+from .access import native_descriptor, open_unblocking
 from .endpoints import EndpointError, Listener, open_endpoint
 from .importer import ApplicationError, single_callable
 from .lifespan import MODES, Lifespan, LifespanError
@@ -121,6 +123,7 @@ class Server:
         self.listening_addresses: list[tuple[str, int]] = []
         self.abort_start = False
         self._core: _core.Server | None = None
+        self._access_descriptor: int | None = None  # one that is ours to close
         self._stopping: asyncio.Event | None = None
         self._running_loop: asyncio.AbstractEventLoop | None = None
         if not self.endpoints:
@@ -199,6 +202,8 @@ class Server:
             logger.warning("Application raised %s: shutting down", type(error).__name__)
             self._stopping.set()
             loop.run_until_complete(serving)
+            # What the application held in its frames would live on with the exception.
+            traceback.clear_frames(error.__traceback__)
             raise
         finally:
             self._running_loop = self._stopping = None
@@ -288,6 +293,9 @@ class Server:
         finally:
             self._core = None
             core.close()
+            if self._access_descriptor is not None:
+                os.close(self._access_descriptor)
+                self._access_descriptor = None
 
     def _make_core(
         self, loop: asyncio.AbstractEventLoop, application: Callable[..., Any], lifespan: Lifespan
@@ -296,7 +304,8 @@ class Server:
         plain = type(self).log_action is Server.log_action
         native = native_descriptor(self.action_logger) if plain else None
         if native is not None:
-            descriptor = native
+            self._access_descriptor = open_unblocking(native)
+            descriptor = native if self._access_descriptor is None else self._access_descriptor
         elif self.action_logger is not None or not plain:
             on_access = self.log_action
         return _core.Server(
@@ -413,4 +422,14 @@ def _on_log(level: int, line: str) -> None:
 
 
 def _on_exception(error: BaseException) -> None:
-    logger.error("Exception inside application: %s", error, exc_info=error)
+    if _is_disconnect(error):
+        logger.debug("Application ended when its client had gone: %s", error)
+    else:
+        logger.error("Exception inside application: %s", error, exc_info=error)
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    """Nothing but what send() raises when the client has gone: clients may leave, that is no error."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(_core.ClientDisconnected)[1] is None
+    return isinstance(error, _core.ClientDisconnected)

@@ -237,7 +237,11 @@ class Handle:
         if self.unix is not None:
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             sock.settimeout(timeout)
-            sock.connect(self.unix)
+            try:
+                sock.connect(self.unix)
+            except OSError:
+                sock.close()
+                raise
             return RawClient(sock)
         return RawClient(socket.create_connection((self.host, self.port), timeout))
 

@@ -24,7 +24,7 @@ CONFIG = """
 {user}
 daemon off;
 pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
+error_log {folder}/error.log error;
 events {{ worker_connections 256; }}
 http {{
     access_log off;
@@ -38,29 +38,36 @@ http {{
     map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
     server {{
         listen 127.0.0.1:{port};
-        proxy_set_header Host $http_host;
-        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto https;
         location / {{
             proxy_pass http://cdaphne;
             proxy_http_version 1.1;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
+            {forwarded}
         }}
         location /old/ {{
             proxy_pass http://cdaphne/;
             proxy_http_version 1.0;
             proxy_set_header Connection close;
+            {forwarded}
         }}
         location /unbuffered/ {{
             proxy_pass http://cdaphne/;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
+            {forwarded}
             proxy_request_buffering off;
             proxy_buffering off;
         }}
     }}
 }}
+"""
+
+# A location that sets one header inherits none.
+FORWARDED = """
+            proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto https;
 """
 
 
@@ -79,7 +86,11 @@ class Nginx:
         # As root its workers become another user, who may not enter pytest's folder.
         user = "user root;" if os.getuid() == 0 else ""
         config = folder / "nginx.conf"
-        config.write_text(CONFIG.format(folder=folder, port=port, upstream=upstream, user=user))
+        config.write_text(
+            CONFIG.format(
+                folder=folder, port=port, upstream=upstream, user=user, forwarded=FORWARDED
+            )
+        )
         environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
         self.process = subprocess.Popen(
             [nginx_program(), "-p", str(folder), "-e", f"{folder}/error.log", "-c", str(config)],

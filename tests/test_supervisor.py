@@ -98,7 +98,7 @@ class Supervisor:
         return [int(word) for word in words if word.isdigit() and word != "0"]
 
     def log(self) -> str:
-        return (self.folder / "supervisord.log").read_text()
+        return self.read("supervisord.log")
 
     def read(self, name: str) -> str:
         path = self.folder / name
