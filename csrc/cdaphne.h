@@ -273,7 +273,10 @@ void cd_stream_finish(cd_stream *stream, bool failed);
 
 /* ---- WebSocket streams -------------------------------------------------------------------------------------------- */
 
-/* Accepts the handshake. subprotocol may be empty. CD_OK, CD_ORDER, CD_VALUE, CD_GONE, CD_NOMEM. */
+/*
+ * Accepts the handshake. CD_OK, CD_ORDER, CD_GONE, CD_NOMEM; CD_VALUE: the subprotocol (may be empty) was not offered; CD_NAME: a
+ * header is the handshake's own (Sec-WebSocket-*, Connection, Upgrade, Content-Length and the like).
+ */
 int cd_ws_accept(cd_stream *stream, cd_str subprotocol, const cd_header *headers, size_t count);
 
 /* Sends one message. Codes and ownership as cd_stream_write. Text must be UTF-8. */

@@ -91,7 +91,14 @@ static PyObject *accept_socket(cdpy_stream *stream, PyObject *event)
         stream->started = true;
         result = Py_NewRef(stream->server->finished);
     } else if (code == CD_VALUE) {
-        PyErr_Format(PyExc_ValueError, "subprotocol must be a token or None, not %R", owner);
+        PyErr_Format(PyExc_ValueError, "subprotocol must be one that the client offered, not %R",
+                     owner);
+    } else if (code == CD_NAME) {
+        PyErr_SetString(
+            PyExc_ValueError,
+            "headers of websocket.accept may not contain those of the "
+            "handshake itself (sec-websocket-*, connection, upgrade, content-length, ...); "
+            "the subprotocol has its own key");
     } else {
         cdpy_raise(state, code, "websocket.accept");
     }
@@ -266,7 +273,7 @@ PyObject *cdpy_websocket_send(cdpy_stream *stream, PyObject *event, PyObject *ty
     if (!is_known(state, type))
         return PyErr_Format(PyExc_ValueError, "Cannot handle message type %U!", type);
     if (stream->core == NULL && !cdpy_is(type, state->s_websocket_close))
-        return cdpy_raise(state, CD_GONE, "send()");
+        return cdpy_raise(state, CD_GONE, PyUnicode_AsUTF8(type)); /* ASCII: it is a known one */
     if (stream->complete && stream->core)
         return PyErr_Format(PyExc_RuntimeError, "WebSocket is closed, but got %U", type);
     return send_in_order(stream, event, type);

@@ -107,8 +107,9 @@ static int check_headers(const cd_header *headers, size_t count, bool *server)
 {
     *server = false;
     for (size_t i = 0; i < count; i++) {
-        if (cd_ws_check_header(&headers[i]) != CD_OK)
-            return CD_VALUE;
+        int code = cd_ws_check_header(&headers[i]);
+        if (code != CD_OK)
+            return code;
         *server = *server || (headers[i].name.n == 6 && cd_str_is(headers[i].name, "server"));
     }
     return CD_OK;
@@ -165,8 +166,9 @@ static int on_accept(cd_stream *s, cd_str subprotocol, const cd_header *headers,
         return CD_ORDER;
     if (subprotocol.n > 0 && !cd_ws_is_offered(&s->head, subprotocol))
         return CD_VALUE;
-    if (check_headers(headers, count, &own_server) != CD_OK)
-        return CD_VALUE;
+    int code = check_headers(headers, count, &own_server);
+    if (code != CD_OK)
+        return code;
     s->status = 101;
     if (put_head(s, subprotocol, headers, count, own_server) < 0 || cd_ws_open(s) < 0) {
         cd_http1_cut(s, false);

@@ -51,6 +51,8 @@ bool check_that(bool ok, const char *file, int line, const char *fmt, ...)
 /* Same bytes? Prints both, escaped. */
 bool check_bytes(const char *file, int line, const char *what, const void *got, size_t got_size,
                  const void *want, size_t want_size);
+/* How many checks have failed so far; for the fuzz targets. */
+int check_failures(void);
 /* Prints "N passed, N failed"; the exit status of main. */
 int check_summary(void);
 
