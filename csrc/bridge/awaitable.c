@@ -16,6 +16,9 @@
  * it is forgotten with its last reference. Callbacks are taken off one by one before they are
  * called, so what they do to the list is harmless.
  *
+ * That holds as well for the one case where a waiter must hold its event: when another one waits
+ * behind it.
+ *
  * It does not know what an event is (stream.c) nor when a stream can be written again (the core).
  */
 #include "bridge.h"
@@ -113,7 +116,6 @@ static void wake(cdpy_waiter *self, bool direct)
     while (self->callback && self->phase >= CDPY_READY) {
         PyObject *callback, *context;
 
-        self->told = true;
         take_callback(self, &callback, &context);
         if (direct)
             cdpy_step(self->loop, callback, (PyObject *)self, context);
@@ -135,18 +137,68 @@ static void settle(cdpy_waiter *self, enum cdpy_waiter_phase phase, PyObject *va
     self->value = Py_XNewRef(value);
 }
 
-void cdpy_receive_ready(cdpy_stream *stream, bool direct)
+/* READY: pulls the event into `value`. 0, also when there is nothing after all; -1 with an
+ * exception. */
+static int pull_event(cdpy_waiter *self)
+{
+    int got = cdpy_stream_pull(self->stream, &self->value);
+
+    if (got == 0)
+        self->phase = CDPY_PENDING;
+    return got < 0 ? -1 : 0;
+}
+
+/*
+ * Somebody waits behind a first waiter that is ready, and whose owner has been told or never asked
+ * to be. It takes its event out of the stream, as a future that holds its result would (gather()
+ * looks at results only when it has them all).
+ */
+static int make_way(cdpy_waiter *first)
+{
+    cdpy_stream *stream = first->stream;
+    int result;
+
+    Py_INCREF(first);
+    result = pull_event(first);
+    if (first->value)
+        unlink_from(first, &stream->receiving);
+    Py_DECREF(first);
+    return result;
+}
+
+static bool blocks_the_way(const cdpy_waiter *first)
+{
+    return first && first->phase == CDPY_READY && first->callback == NULL;
+}
+
+/* Wakes the first waiter when there is an event for it. True: it then made way, and the next one
+ * may go. */
+static bool wake_first(cdpy_stream *stream, bool direct)
 {
     cdpy_waiter *first = stream->receiving.first;
 
     if (first == NULL || first->phase != CDPY_PENDING)
-        return;
+        return false;
     if (!cdpy_stream_readable(stream)) {
         cdpy_stream_ask(stream);
-        return;
+        return false;
     }
     first->phase = CDPY_READY;
     wake(first, direct);
+    first = stream->receiving.first;
+    if (first == NULL || first->next == NULL || !blocks_the_way(first))
+        return false;
+    if (make_way(first) < 0)
+        cdpy_loop_report(stream->server->loop, "An event of receive() was lost");
+    return true;
+}
+
+void cdpy_receive_ready(cdpy_stream *stream, bool direct)
+{
+    Py_INCREF(stream);
+    while (wake_first(stream, direct))
+        ;
+    Py_DECREF(stream);
 }
 
 /* Leaves the stream, and the next waiter has its turn. */
@@ -158,6 +210,10 @@ static void leave(cdpy_waiter *self)
         return;
     if (self->linked)
         unlink_from(self, list_of(self));
+    if (self->phase == CDPY_READY && self->value) {
+        cdpy_stream_return(stream, self->value);
+        self->value = NULL;
+    }
     self->stream = NULL;
     if (self->kind == CDPY_RECEIVE && stream->core == NULL && !cdpy_stream_readable(stream))
         cdpy_waiters_detach(stream);
@@ -170,38 +226,23 @@ static void leave(cdpy_waiter *self)
  * exception. */
 static int take_event(cdpy_waiter *self)
 {
-    PyObject *event;
-    int got = cdpy_stream_pull(self->stream, &event);
-
-    if (got < 0)
+    if (self->value == NULL && pull_event(self) < 0)
         return -1;
-    if (got == 0) {
-        self->phase = CDPY_PENDING;
-        return 0;
+    if (self->phase == CDPY_READY) {
+        self->phase = CDPY_DONE;
+        leave(self);
     }
-    self->phase = CDPY_DONE;
-    self->value = event;
-    leave(self);
     return 0;
 }
 
-/*
- * IDLE -> PENDING or READY. A first waiter that was told and still has not taken its event has been
- * dropped in all but name (its owner knows and went on to another receive()); it takes it now, as a
- * future that holds its result would have.
- */
+/* IDLE -> PENDING or READY. */
 static int join(cdpy_waiter *self)
 {
     cdpy_stream *stream = self->stream;
     cdpy_waiter *first = stream->receiving.first;
 
-    if (first && first->phase == CDPY_READY && first->told && first->callback == NULL) {
-        Py_INCREF(first);
-        int failed = take_event(first);
-        Py_DECREF(first);
-        if (failed)
-            return -1;
-    }
+    if (blocks_the_way(first) && make_way(first) < 0)
+        return -1;
     self->phase = CDPY_PENDING;
     if (stream->core == NULL && !cdpy_stream_readable(stream)) {
         leave(self); /* nothing will ever come */
@@ -333,8 +374,8 @@ static int waiter_clear(PyObject *op)
     Py_CLEAR(self->callback);
     Py_CLEAR(self->context);
     Py_CLEAR(self->more);
+    leave(self); /* before the value goes, which it may give back */
     Py_CLEAR(self->value);
-    leave(self);
     return 0; /* the loop stays: methods use it, and no cycle runs only through it */
 }
 
@@ -451,8 +492,6 @@ static PyObject *waiter_done(PyObject *op, PyObject *Py_UNUSED(ignored))
 
     if (ask(self) < 0)
         return NULL;
-    if (self->phase == CDPY_READY)
-        self->told = true;
     return PyBool_FromLong(self->phase >= CDPY_READY);
 }
 
@@ -485,7 +524,8 @@ static PyObject *waiter_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(((cdpy_waiter *)op)->phase == CDPY_CANCELLED);
 }
 
-/* READY counts as cancellable: its event has not been taken and stays for the next receive(). */
+/* READY counts as cancellable: its event has been given to nobody and stays for the next receive().
+ */
 static PyObject *waiter_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"msg", NULL};
@@ -497,8 +537,8 @@ static PyObject *waiter_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
     if (self->phase >= CDPY_DONE)
         Py_RETURN_FALSE;
     self->blocking = false;
-    settle(self, CDPY_CANCELLED, message);
     leave(self);
+    settle(self, CDPY_CANCELLED, message);
     wake(self, false);
     Py_RETURN_TRUE;
 }
@@ -526,7 +566,6 @@ static PyObject *waiter_add_done_callback(PyObject *op, PyObject *const *args, P
         return NULL;
     int failed;
     if (self->phase >= CDPY_READY) {
-        self->told = true;
         failed = cdpy_call_soon(self->loop, callback, op, context);
     } else {
         failed = add_callback(self, callback, context);

@@ -42,8 +42,7 @@ typedef struct cdpy_stream cdpy_stream;
 typedef struct cdpy_waiter cdpy_waiter;
 typedef struct cdpy_call cdpy_call;
 
-/* ---- module.c: the module and its state
- * ---------------------------------------------------------------------------- */
+/* ---- module.c: the module and its state ------------------------------------------------------ */
 
 /*
  * Objects of other modules and our own types, each a strong reference of the module state. An
@@ -151,8 +150,7 @@ extern cdpy_live cdpy_live_counts;
 #define CDPY_LIVE(kind, step) ((void)0)
 #endif
 
-/* ---- loop.c: LoopBase, Poller
- * ---------------------------------------------------------------------------------------- */
+/* ---- loop.c: LoopBase, Poller ---------------------------------------------------------------- */
 
 struct cdpy_loop {
     PyObject_HEAD
@@ -230,18 +228,17 @@ void cdpy_step(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject *con
  */
 void cdpy_loop_report(cdpy_loop *loop, const char *message);
 
-/* ---- awaitable.c: Waiter, what receive() and send() return
- * ------------------------------------------------------------- */
+/* ---- awaitable.c: Waiter, what receive() and send() return ----------------------------------- */
 
 enum cdpy_waiter_kind { CDPY_RECEIVE, CDPY_SEND, CDPY_FINISHED };
 
 enum cdpy_waiter_phase {
-    CDPY_IDLE,    /* receive only: nobody has asked yet, so it is on no list; like a coroutine not
-                     started */
-    CDPY_PENDING, /* on the stream's list */
-    CDPY_READY,   /* receive only: head of the list and the stream is readable; pulls when asked */
-    CDPY_DONE,    /* `value` is the result */
-    CDPY_FAILED,  /* `value` is the exception */
+    CDPY_IDLE,      /* receive only: nobody has asked yet, so it is on no list; like a coroutine not
+                       started */
+    CDPY_PENDING,   /* on the stream's list */
+    CDPY_READY,     /* receive only: its event is at the front of the stream, or in `value` */
+    CDPY_DONE,      /* `value` is the result */
+    CDPY_FAILED,    /* `value` is the exception */
     CDPY_CANCELLED, /* `value` is the message or NULL */
 };
 
@@ -249,8 +246,7 @@ struct cdpy_waiter {
     PyObject_HEAD
     cdpy_loop *loop;     /* strong */
     cdpy_stream *stream; /* strong; NULL: on no stream any more, an unfinished one pends for ever */
-    cdpy_waiter *prev,
-        *next; /* the stream's list, while PENDING or READY; `next` links the freelist too */
+    cdpy_waiter *prev, *next; /* the list, while PENDING or READY; the freelist by `next` */
     PyObject *value;
     PyObject *callback, *context; /* the first callback: nearly always the only one */
     PyObject *more;               /* list of (callback, context), or NULL */
@@ -259,7 +255,6 @@ struct cdpy_waiter {
     bool linked;   /* on a list */
     bool held;     /* the list has a strong reference */
     bool blocking; /* _asyncio_future_blocking */
-    bool told;     /* READY was announced to callbacks or through done() */
 };
 
 /* New references, or NULL with an exception. */
@@ -291,8 +286,7 @@ void cdpy_send_ready(cdpy_stream *stream, bool gone, bool direct);
 /* Takes every waiter off; the receiving ones pend for ever, the sending ones fail. */
 void cdpy_waiters_detach(cdpy_stream *stream);
 
-/* ---- stream.c: the Python side of a stream, its receive and send objects
- * ----------------------------------------------- */
+/* ---- stream.c: the Python side of a stream, its receive and send objects --------------------- */
 
 typedef struct {
     cdpy_waiter *first, *last;
@@ -306,11 +300,11 @@ struct cdpy_stream {
     PyObject *task;            /* strong while it runs */
     cdpy_stream *prev, *next;  /* the server's list, while it runs; `next` links the freelist too */
     cdpy_waiters receiving, sending;
+    PyObject *returned;  /* list of events that were taken and given back, or NULL */
     const cd_head *head; /* as long as core is not NULL */
     enum cd_kind kind;
-    bool
-        started; /* http: response started. websocket: accepted, or denied by http.response.start */
-    bool denied; /* websocket: denial response started */
+    bool started;      /* http: response started. websocket: accepted */
+    bool denied;       /* websocket: denial response started */
     bool complete;     /* response complete; websocket closed */
     bool disconnected; /* the one disconnect event was handed out */
     bool cancelled;    /* on_cancel has spoken */
@@ -333,12 +327,13 @@ PyObject *cdpy_send_new(cdpy_stream *stream);
  * websocket.c make it. */
 int cdpy_stream_pull(cdpy_stream *stream, PyObject **event);
 bool cdpy_stream_readable(const cdpy_stream *stream);
+/* Puts a pulled event back, for the next pull; takes the reference. */
+void cdpy_stream_return(cdpy_stream *stream, PyObject *event);
 /* Somebody waits and nothing is there: the core reads on, answers Expect: 100-continue, and will
  * call on_ready. */
 void cdpy_stream_ask(cdpy_stream *stream);
 
-/* ---- server.c: Server and the core's callbacks
- * ------------------------------------------------------------------------- */
+/* ---- server.c: Server and the core's callbacks ----------------------------------------------- */
 
 struct cdpy_server {
     PyObject_HEAD
@@ -362,15 +357,13 @@ void cdpy_server_ended(cdpy_stream *stream, bool failed);
 /* Looks at a task that is done: logs its exception, then ends the stream. */
 void cdpy_server_task_done(cdpy_stream *stream, PyObject *task);
 
-/* ---- config.c: Server's keyword arguments
- * --------------------------------------------------------------------------- */
+/* ---- config.c: Server's keyword arguments ---------------------------------------------------- */
 
 /* Fills server and config from kwargs (may be NULL). *owner keeps strings of config alive. 0 or -1
  * with an exception. */
 int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner);
 
-/* ---- scope.c: cd_head -> scope dict
- * ---------------------------------------------------------------------------------------- */
+/* ---- scope.c: cd_head -> scope dict ---------------------------------------------------------- */
 
 /* A connection's cache, in head->cache: its two addresses as str and int, and the headers of its
  * last request. */
@@ -378,8 +371,7 @@ PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head);
 /* "host:port", or None for the peer of a unix socket. */
 PyObject *cdpy_client_text(const cd_head *head);
 
-/* ---- http.c, websocket.c: events of each protocol
- * ---------------------------------------------------------------------------- */
+/* ---- http.c, websocket.c: events of each protocol -------------------------------------------- */
 
 /* A send(event): a new awaitable, or NULL with an exception. `type` is event["type"], a str. */
 PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type);
@@ -393,8 +385,7 @@ PyObject *cdpy_websocket_event(cdpy_state *state, const cd_event *event);
 PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event);
 PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event);
 
-/* ---- convert.c: between Python values and the core's
- * ----------------------------------------------------------------------- */
+/* ---- convert.c: between Python values and the core's ----------------------------------------- */
 
 /* 1: *value is a new reference; 0: the dict has no such key; -1: exception. */
 int cdpy_get(PyObject *dict, PyObject *key, PyObject **value);

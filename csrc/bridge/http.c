@@ -149,7 +149,7 @@ PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type)
     if (!start && !cdpy_is(type, state->s_http_response_body))
         return PyErr_Format(PyExc_ValueError, "Cannot handle message type %U!", type);
     if (stream->core == NULL)
-        return cdpy_raise(state, CD_GONE, "send()");
+        return cdpy_raise(state, CD_GONE, start ? "http.response.start" : "http.response.body");
     if (stream->complete)
         return PyErr_Format(PyExc_RuntimeError, "HTTP response is complete, but got %U", type);
     if (start && stream->started)

@@ -53,10 +53,10 @@ void cdpy_server_ended(cdpy_stream *stream, bool failed)
     cd_stream_finish(core, failed);
     /* What a child task of the application may still be waiting for. */
     cdpy_send_ready(stream, true, false);
-    if (stream->disconnected)
-        cdpy_waiters_detach(stream);
-    else
+    if (cdpy_stream_readable(stream))
         cdpy_receive_ready(stream, false);
+    else
+        cdpy_waiters_detach(stream);
 }
 
 static bool is_exit(PyObject *error)

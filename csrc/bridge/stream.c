@@ -55,6 +55,8 @@ cdpy_stream *cdpy_stream_new(cdpy_server *server, cd_stream *core, const cd_head
 
 bool cdpy_stream_readable(const cdpy_stream *stream)
 {
+    if (stream->returned)
+        return true;
     return stream->core ? cd_stream_readable(stream->core) : !stream->disconnected;
 }
 
@@ -64,6 +66,29 @@ void cdpy_stream_ask(cdpy_stream *stream)
 
     if (stream->core)
         (void)cd_stream_next(stream->core, &event); /* 0: it was not readable */
+}
+
+void cdpy_stream_return(cdpy_stream *stream, PyObject *event)
+{
+    if (stream->returned == NULL)
+        stream->returned = PyList_New(0);
+    if (stream->returned == NULL || PyList_Append(stream->returned, event) < 0) {
+        Py_CLEAR(stream->returned);
+        cdpy_loop_report(stream->server->loop, "An event of receive() was lost");
+    }
+    Py_DECREF(event);
+}
+
+/* The oldest one that was given back, or NULL with an exception. */
+static PyObject *take_returned(cdpy_stream *stream)
+{
+    PyObject *event = Py_NewRef(PyList_GET_ITEM(stream->returned, 0));
+
+    if (PyList_GET_SIZE(stream->returned) == 1)
+        Py_CLEAR(stream->returned);
+    else if (PyList_SetSlice(stream->returned, 0, 1, NULL) < 0)
+        Py_CLEAR(event);
+    return event;
 }
 
 /* The application ended before it saw a disconnect; a child of it asks now. */
@@ -81,6 +106,10 @@ int cdpy_stream_pull(cdpy_stream *stream, PyObject **event)
     cd_event taken;
 
     *event = NULL;
+    if (stream->returned) {
+        *event = take_returned(stream);
+        return *event ? 1 : -1;
+    }
     if (stream->core == NULL) {
         if (stream->disconnected)
             return 0;
@@ -138,6 +167,7 @@ static int stream_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->server);
     Py_VISIT(self->task);
+    Py_VISIT(self->returned);
     int stop = visit_held(&self->receiving, visit, arg);
     return stop ? stop : visit_held(&self->sending, visit, arg);
 }
@@ -148,6 +178,7 @@ static int stream_clear(PyObject *op)
 
     cdpy_waiters_detach(self);
     Py_CLEAR(self->task);
+    Py_CLEAR(self->returned);
     return 0; /* the server stays: waiters of ours may still ask for it */
 }
 
