@@ -20,22 +20,27 @@ def debug_live() -> dict[str, int]:
 class ClientDisconnected(OSError):
     """Raised by send() when the client has gone (ASGI 2.4 and newer)."""
 
-class Poller:
-    """A selectors.BaseSelector on libev. `select` is where the server does its work."""
+class Poller(selectors.BaseSelector):
+    """asyncio's selector on the core's loop, with the interface of selectors.EpollSelector.
 
-    def __init__(self, loop: LoopBase) -> None: ...
+    `select` is where the server does its work. A BaseSelector by registration, not by inheritance.
+    """
+
+    def __init__(self, loop: LoopBase | None = None) -> None:
+        """RuntimeError: the loop is closed or has a Poller. OSError: no descriptor is left."""
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey: ...
     def unregister(self, fileobj: Any) -> selectors.SelectorKey: ...
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey: ...
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]: ...
     def get_map(self) -> Mapping[Any, selectors.SelectorKey]: ...
     def get_key(self, fileobj: Any) -> selectors.SelectorKey: ...
+    def fileno(self) -> int: ...
     def close(self) -> None: ...
     def wake(self) -> None:
         """Make select() return. From any thread."""
 
 class LoopBase:
-    """The C half of pyasgi.loop.EventLoop."""
+    """The C half of pyasgi.loop.EventLoop, to stand before asyncio.SelectorEventLoop in its bases."""
 
 class Server:
     """Runs one ASGI 3 application on a loop: an application task for each HTTP request and WebSocket.

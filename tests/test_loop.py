@@ -1011,6 +1011,8 @@ def test_poller_tells_what_is_ready(
     poller: _core.Poller, pair: tuple[socket.socket, socket.socket]
 ) -> None:
     left, right = pair
+    assert isinstance(poller, selectors.BaseSelector)
+    assert poller.fileno() >= 0
     key = poller.register(left, READ, "data")
     assert key == selectors.SelectorKey(left, left.fileno(), READ, "data")
     assert poller.select(0) == []

@@ -845,9 +845,27 @@ static int add_map_type(PyObject *module, cdpy_state *state)
     return state->loop_map_type == NULL ? -1 : 0;
 }
 
+/* Makes isinstance(poller, selectors.BaseSelector) true. By ABCMeta's function: BaseSelector has a
+ * register() of its own. */
+static int register_base(cdpy_state *state)
+{
+    PyObject *result = NULL;
+    PyObject *selectors = PyImport_ImportModule("selectors");
+    PyObject *base = selectors == NULL ? NULL : PyObject_GetAttrString(selectors, "BaseSelector");
+    if (base != NULL)
+        result = PyObject_CallMethod((PyObject *)Py_TYPE(base), "register", "OO", base,
+                                     state->poller_type);
+    Py_XDECREF(result);
+    Py_XDECREF(base);
+    Py_XDECREF(selectors);
+    return result == NULL ? -1 : 0;
+}
+
 int cdpy_poller_init(PyObject *module, cdpy_state *state)
 {
     if (add_map_type(module, state) < 0)
         return -1;
-    return cdpy_add_type(module, &poller_spec, &state->poller_type, "Poller");
+    if (cdpy_add_type(module, &poller_spec, &state->poller_type, "Poller") < 0)
+        return -1;
+    return register_base(state);
 }
