@@ -42,7 +42,7 @@ def session(handle: Handle, path: str, **options: Any) -> ClientConnection:
             "ValueError: Socket has not been accepted, so cannot send over it",
         ),
         ({**ACCEPT, "subprotocol": 5}, "TypeError: subprotocol must be str or None, not int"),
-        ({**ACCEPT, "subprotocol": "a b"}, "ValueError: subprotocol must be a token or None, not 'a b'"),
+        ({**ACCEPT, "subprotocol": "a b"}, "ValueError: subprotocol must be one that the client offered, not 'a b'"),
         (
             {**ACCEPT, "headers": [("a", b"b")]},
             "ValueError: Header name 'a' expected to be `bytes`, but got `<class 'str'>`",
