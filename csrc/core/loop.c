@@ -35,7 +35,7 @@ const char *cd_libev_version(void)
 
 double cd_loop_now(const cd_loop *loop)
 {
-    return ev_now(loop->ev);
+    return loop->now;
 }
 
 double cd_clock(void)
@@ -102,6 +102,12 @@ static void on_timeout(struct ev_loop *ev, ev_timer *watcher, int events)
     cd_container(watcher, cd_loop, timeout)->woken = true;
 }
 
+static void on_clock(struct ev_loop *ev, ev_check *watcher, int events)
+{
+    (void)ev, (void)events;
+    cd_container(watcher, cd_loop, clock)->now = cd_clock();
+}
+
 static void release_cb(struct ev_loop *ev) EV_NOEXCEPT
 {
     cd_loop *loop = ev_userdata(ev);
@@ -126,6 +132,10 @@ static int start_ev(cd_loop *loop)
     ev_async_init(&loop->async, on_async);
     ev_async_start(loop->ev, &loop->async);
     ev_init(&loop->timeout, on_timeout);
+    ev_check_init(&loop->clock, on_clock);
+    ev_set_priority(&loop->clock, EV_MAXPRI);
+    ev_check_start(loop->ev, &loop->clock);
+    loop->now = cd_clock();
     return CD_OK;
 }
 
@@ -156,6 +166,7 @@ void cd_loop_free(cd_loop *loop)
     if (loop == NULL)
         return;
     ev_async_stop(loop->ev, &loop->async);
+    ev_check_stop(loop->ev, &loop->clock);
     ev_timer_stop(loop->ev, &loop->timeout);
     ev_loop_destroy(loop->ev);
     cd_free(loop->scratch);

@@ -23,6 +23,8 @@ struct cd_loop {
     struct ev_loop *ev;
     ev_async async;
     ev_timer timeout;  /* ends a poll */
+    ev_check clock;    /* before everything else that a poll brings: sets now */
+    double now;        /* monotonic; libev's own ev_now() is wall-clock time, which an operator may set back */
     cd_list jobs;      /* run in this dispatch, also when posted during it */
     cd_list later;     /* run in the next dispatch; the poll before it does not sleep */
     cd_list flushes;   /* connections with output that is to be written */

@@ -13,18 +13,18 @@
 static void start(cd_timer *t)
 {
     ev_timer_stop(t->loop->ev, &t->watcher);
-    double wait = t->deadline - ev_now(t->loop->ev);
+    double wait = t->deadline - cd_loop_now(t->loop);
     ev_timer_set(&t->watcher, wait > 0 ? wait : 0, 0);
     ev_timer_start(t->loop->ev, &t->watcher);
 }
 
 static void on_timer(struct ev_loop *ev, ev_timer *watcher, int events)
 {
-    (void)events;
+    (void)ev, (void)events;
     cd_timer *t = cd_container(watcher, cd_timer, watcher);
     if (t->deadline == 0)
         return;
-    if (ev_now(ev) < t->deadline) {
+    if (cd_loop_now(t->loop) < t->deadline) {
         start(t);
         return;
     }
@@ -46,7 +46,7 @@ void cd_timer_set(cd_timer *t, double seconds)
         cd_timer_stop(t);
         return;
     }
-    t->deadline = ev_now(t->loop->ev) + seconds;
+    t->deadline = cd_loop_now(t->loop) + seconds;
     bool early_enough = ev_is_active(&t->watcher) &&
                         ev_timer_remaining(t->loop->ev, &t->watcher) <= seconds;
     if (!early_enough)

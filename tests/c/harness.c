@@ -5,7 +5,7 @@
  * test fed, in cuts, from inside the loop's poll phase (an ev_check watcher), so the phases are those of production. An
  * application runs from the callbacks, as the bridge's would, and never from poll: a callback in the wrong phase is a failure.
  *
- * Time: libev and the core ask clock_gettime() and gettimeofday(), which are ours here and add an offset. Nothing sleeps.
+ * Time: libev and the core ask clock_gettime(), which is ours here and adds an offset to the monotonic clock. Nothing sleeps.
  *
  * Own memory comes from malloc directly, so that cd_alloc_fail_at() only hits the core.
  */
@@ -13,7 +13,6 @@
 
 #include <stdarg.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -21,27 +20,21 @@ enum { RANDOM_RUNS = 6, SWEEP_MAX = 5000 };
 
 /* ---- virtual time ---- */
 
-static long clock_offset_ms;
+static long clock_offset_ms, wall_offset_s;
 
 int clock_gettime(clockid_t id, struct timespec *ts)
 {
     int rc = (int)syscall(SYS_clock_gettime, id, ts);
+    if (id != CLOCK_MONOTONIC) { /* libFuzzer measures its units by the wall clock */
+        ts->tv_sec += wall_offset_s;
+        return rc;
+    }
     ts->tv_sec += clock_offset_ms / 1000;
     ts->tv_nsec += clock_offset_ms % 1000 * 1000000;
     if (ts->tv_nsec >= 1000000000) {
         ts->tv_nsec -= 1000000000;
         ts->tv_sec++;
     }
-    return rc;
-}
-
-int gettimeofday(struct timeval *restrict tv, void *restrict zone)
-{
-    (void)zone;
-    struct timespec ts;
-    int rc = clock_gettime(CLOCK_REALTIME, &ts);
-    tv->tv_sec = ts.tv_sec;
-    tv->tv_usec = ts.tv_nsec / 1000;
     return rc;
 }
 
@@ -936,6 +929,11 @@ void rig_advance(rig *r, double seconds)
 {
     clock_offset_ms += (long)(seconds * 1000);
     rig_settle(r);
+}
+
+void rig_shift_wall_clock(long seconds)
+{
+    wall_offset_s += seconds;
 }
 
 void rig_go(rig *r)

@@ -150,6 +150,8 @@ void rig_turn(rig *r);
 void rig_settle(rig *r);
 /* Lets time pass, then settles. */
 void rig_advance(rig *r, double seconds);
+/* An operator sets the wall clock; no deadline may depend on it. */
+void rig_shift_wall_clock(long seconds);
 /* Applications that stand at "go" go on; then settles. */
 void rig_go(rig *r);
 /* What the trace has, with the pieces that wait to be merged. */

@@ -194,7 +194,8 @@ static const conversation order[] = {
      "1 " OPEN GONE("1") "wire fin\n", HELLO_OUT PAGE("501", "20", "Not Implemented")},
     {"1.0 keep-alive", HELLO, {SAY("GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET / HTTP/1.0\r\n\r\n")},
      NULL,
-     "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: keep-alive\r\n\r\nhello" OUT_CLOSE("5", "hello")},
+     "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: keep-alive\r\n\r\nhello"
+     "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"},
     {"back-pressure", "start 200;pin 70000;write x;pin 70000;last y", {TAKE(0), SAY(GET), TAKE(-1)},
      "1 " OPEN "access complete / 200 140002\n1 gone\nwire open\n", NULL},
     {"send waits", "start 200;pin 70000;write x;last y", {TAKE(0), SAY(GET)}, "1 " OPEN "wire open\n", ""},
@@ -263,7 +264,7 @@ static const conversation expectations[] = {
      OPEN_EXPECT "1 body abc\n1 end\naccess complete / 200 5\n1 gone\nwire open\n", HELLO_OUT},
     {"1.0 has no expectations", HELLO,
      {SAY("POST / HTTP/1.0\r\nContent-Length: 3\r\nExpect: x\r\n\r\n"), SAY("abc")}, NULL,
-     OUT_CLOSE("5", "hello")},
+     "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"},
 };
 
 static const conversation breaks[] = {
@@ -506,6 +507,21 @@ static void test_fairness(void)
     rig_free(r);
 }
 
+static void test_wall_clock(void)
+{
+    rig *r = rig_new(CUT_WHOLE, 1);
+    r->script = HELLO;
+    wire *w = wire_open(r);
+    wire_text(w, GET);
+    rig_shift_wall_clock(-7200);
+    rig_advance(r, 74);
+    CHECK_STR(state_of(w), "open");
+    rig_advance(r, 2);
+    CHECK_STR(state_of(w), "closed");
+    rig_shift_wall_clock(7200);
+    rig_free(r);
+}
+
 int main(void)
 {
     CHECK_ALL(timers);
@@ -522,5 +538,6 @@ int main(void)
     test_pipelining_is_bounded();
     test_event_size();
     test_fairness();
+    test_wall_clock();
     return check_summary();
 }
