@@ -398,7 +398,8 @@ def test_log_format(server: Servers) -> None:
 
 def test_verbosity_3_is_asyncio_debug(server: Servers) -> None:
     for verbosity, debug in (("2", False), ("3", True)):
-        handle = server.start("tests.apps.process:app", "-v", verbosity)
+        env = {"PYTHONASYNCIODEBUG": None}
+        handle = server.start("tests.apps.process:app", "-v", verbosity, env=env)
         assert json.loads(handle.get("/").body)["debug"] is debug
 
 

