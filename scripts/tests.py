@@ -106,24 +106,10 @@ def c_program(program: Path) -> Tally:
 
 def unit_test(program: Path) -> Tally:
     """Run one; its last line is its own count."""
-    command = [str(program)]
-    try:
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=sanitized(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=PROGRAM_SECONDS,
-        )
-    except subprocess.TimeoutExpired as hung:
-        print((hung.stdout or b"").decode(errors="replace")[-4000:])
-        return Tally(failed=1, broken=f"{program.name} did not end within {PROGRAM_SECONDS} s")
-    text = done.stdout.decode(errors="replace")
+    status, text = captured([str(program)])
     tally = counted(text)
-    if tally is None or (done.returncode != 0 and tally.failed == 0):
-        tally = Tally(failed=1, broken=f"{program.name} broke off with status {done.returncode}")
+    if tally is None or (status != 0 and tally.failed == 0):
+        tally = Tally(failed=1, broken=f"{program.name} broke off with status {status}")
     elif tally.passed + tally.failed == 0:
         tally.broken = f"{program.name} ran no test"
     if tally.good:
@@ -149,15 +135,32 @@ def replay(program: Path, target: str) -> Tally:
     ]
     if not inputs:
         return Tally(failed=1, broken=f"tests/fuzz/corpus/{target} is empty")
-    done = subprocess.run(
-        [str(program), *inputs],
+    status, text = captured([str(program), *inputs], FUZZ_VERBOSE="1")
+    print(f"fuzz target {target}: {len(inputs)} inputs, exit status {status}", flush=True)
+    if status == 0:
+        return Tally(passed=1)
+    print(text[-8000:])
+    return Tally(failed=1)
+
+
+def captured(command: list[str], **extra: str) -> tuple[int, str]:
+    """(exit status, output) of a program under the sanitizers; status 124 when the time was up."""
+    with subprocess.Popen(
+        command,
         cwd=ROOT,
-        env=sanitized(),
+        env=sanitized(**extra),
         stdin=subprocess.DEVNULL,
-        timeout=PROGRAM_SECONDS,
-    )
-    print(f"fuzz target {target}: {len(inputs)} inputs, exit status {done.returncode}", flush=True)
-    return Tally(passed=1) if done.returncode == 0 else Tally(failed=1)
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=PROGRAM_SECONDS)
+            status = process.returncode
+        except subprocess.TimeoutExpired:
+            process.kill()
+            output, _ = process.communicate()
+            status = 124
+    return status, output.decode(errors="replace")
 
 
 def sanitized(**extra: str) -> dict[str, str]:
