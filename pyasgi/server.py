@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import _core
+from . import _core, trace
 from .access import native_descriptor, open_unblocking
 from .endpoints import EndpointError, Listener, open_endpoint
 from .importer import ApplicationError, single_callable
@@ -214,6 +214,8 @@ class Server:
         except ApplicationError as error:
             self._abort(f"Cannot start: {error}")
             return
+        if trace.wanted():
+            application = trace.traced(application)
         with self._signals(loop):
             try:
                 if self._open_endpoints():

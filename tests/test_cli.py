@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from pyasgi import __version__, _core
 from pyasgi.access import AccessLogGenerator
@@ -394,6 +395,31 @@ def test_log_format(server: Servers) -> None:
     handle = server.start(APP, "--log-fmt", "<%(name)s> %(message)s")
     assert "<daphne.cli> Starting server at" in handle.stderr()
     assert "<daphne.server> Listening on TCP address" in handle.stderr()
+
+
+def test_verbosity_2_tells_every_step(server: Servers) -> None:
+    handle = server.start(APP, "-v", "2", "--log-fmt", "%(name)s %(message)s")
+    with handle.connect() as http:
+        client = list(http.sock.getsockname())
+        assert http.request(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n").body == b"hello"
+    with connect(handle.ws_url) as websocket:
+        peer = list(websocket.local_address)
+        websocket.send("x")
+        assert websocket.recv() == "x"
+    assert handle.stop() == 0
+    steps = [line[7:] for line in handle.stderr().splitlines() if "_protocol " in line]
+    assert steps == [
+        f"http_protocol HTTP GET request for {client}",
+        f"http_protocol HTTP 200 response started for {client}",
+        f"http_protocol HTTP close for {client}",
+        f"http_protocol HTTP response complete for {client}",
+        f"http_protocol Upgraded connection {peer} to WebSocket",
+        f"ws_protocol WebSocket {peer} open and established",
+        f"ws_protocol WebSocket {peer} accepted by application",
+        f"ws_protocol WebSocket incoming frame on {peer}",
+        f"ws_protocol Sent WebSocket packet to client for {peer}",
+        f"ws_protocol WebSocket closed for {peer}",
+    ]
 
 
 def test_verbosity_3_is_asyncio_debug(server: Servers) -> None:
