@@ -96,14 +96,21 @@ void cd_loop_dispatch(cd_loop *loop);
 /* Makes a poll that sleeps (or the next one) return. From any thread and from signal handlers. */
 void cd_loop_wake(cd_loop *loop);
 
-/* Watches a descriptor that is not ours for CD_READ | CD_WRITE, level-triggered. NULL: no memory. */
+/*
+ * Watches a descriptor that is not ours for CD_READ | CD_WRITE, level-triggered; one watch for a descriptor. NULL: errno is
+ * ENOMEM or what epoll has against it (EBADF, EPERM for a regular file). Another thread may call the functions on watches
+ * while the owner sleeps in cd_loop_poll, if the sleep and wake hooks keep it out at all other times.
+ */
 cd_watch *cd_watch_new(cd_loop *loop, int fd, int events, void *data);
-void cd_watch_set(cd_watch *watch, int events);
+/* CD_OK, or CD_SYSTEM and nothing changed. */
+int cd_watch_set(cd_watch *watch, int events);
 void *cd_watch_data(const cd_watch *watch);
-/* Stops watching; a pending firing is forgotten. Call it before the descriptor is closed. */
+/* Stops watching; a pending firing is forgotten. The descriptor may have been closed. */
 void cd_watch_free(cd_watch *watch);
 /* Takes the next watch that fired in the last poll, its events in *events; NULL: no more. */
 cd_watch *cd_loop_fired(cd_loop *loop, int *events);
+/* A descriptor that is readable when a watch has something; the loop's own. */
+int cd_loop_fileno(const cd_loop *loop);
 
 /* ---- server ----------------------------------------------------------------------------------------------------- */
 

@@ -233,18 +233,20 @@ def test_loop_dropped_without_close_warns_and_frees() -> None:
     assert open_descriptors() == before
 
 
-def test_no_descriptor_left_is_an_oserror() -> None:
+@pytest.mark.parametrize("spare", range(5))
+def test_too_few_descriptors_is_an_oserror(spare: int) -> None:
     program = (
         "import os, resource, asyncio\n"
         "from pyasgi.loop import EventLoop\n"
-        "used = len(os.listdir('/proc/self/fd')) - 1\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (used, used))\n"
+        f"limit = len(os.listdir('/proc/self/fd')) - 1 + {spare}\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))\n"
         "try:\n    EventLoop()\n"
         "except OSError as error:\n    raise SystemExit(error.errno)\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True, timeout=30
     )
+    # A loop has an epoll descriptor, an eventfd, the set of the watches and asyncio's socket pair.
     assert done.returncode == errno.EMFILE, done.stderr
 
 

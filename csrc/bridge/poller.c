@@ -6,44 +6,34 @@
  * applications), and then tells asyncio which of its own descriptors are ready. Nothing here knows
  * of servers or streams.
  *
- * asyncio's descriptors are in an epoll set of their own, and the core watches that set as one
- * descriptor. That costs one epoll_wait in a turn in which one of them is ready, and it keeps the
- * promises programs rely on: register() fails at once for what epoll refuses, a descriptor that is
- * closed without a word just falls silent, other threads may register while the loop sleeps, and
- * all that is ready comes in one list. libev, which talks to the kernel in its next poll only, can
- * promise none of it, and where it is built with assertions (Debian) it aborts the process for a
- * descriptor that was closed meanwhile.
+ * Errors are EpollSelector's, with its texts, and so is the rest of its behaviour as far as
+ * programs can see it. Another thread may register while the loop sleeps: the GIL, which is free
+ * only then, keeps the two apart.
  */
 #include "bridge.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
-#include <sys/epoll.h>
 #include <time.h>
-#include <unistd.h>
 
 /* What is registered for one descriptor. */
 typedef struct {
-    PyObject *key; /* SelectorKey; NULL: not registered */
-    int events;    /* of the key: CD_READ | CD_WRITE */
+    PyObject *key;   /* SelectorKey; NULL: not registered */
+    cd_watch *watch; /* its data is the descriptor */
+    int events;      /* of the key: CD_READ | CD_WRITE */
 } slot;
 
 typedef struct {
     PyObject_HEAD
-    cdpy_loop *loop;            /* strong; owns the core's loop, NULL once cleared */
-    slot *slots;                /* by descriptor */
-    int size;                   /* slots there are */
-    int count;                  /* descriptors registered */
-    struct epoll_event *events; /* what epoll_wait fills */
-    int room;                   /* events it can hold: count, when last selected, or more */
-    int set;                    /* the epoll set; -1: closed */
-    cd_watch *watch;            /* on the set */
-    pid_t pid;                  /* process that made the set */
-    PyThreadState *thread;      /* of the thread that sleeps without the GIL */
-    bool attached;              /* serves an EventLoop: may return early with nothing */
-    bool selecting;             /* a thread is inside select() */
-    bool woken;                 /* wake() was called since the last select() returned */
+    cdpy_loop *loop;       /* strong; owns the core's loop, NULL once cleared */
+    slot *slots;           /* by descriptor */
+    int size;              /* slots there are */
+    int count;             /* descriptors registered */
+    PyThreadState *thread; /* of the thread that sleeps without the GIL */
+    bool attached;         /* serves an EventLoop: may return early with nothing */
+    bool selecting;        /* a thread is inside select() */
+    bool woken;            /* wake() was called since the last select() returned */
 } poller;
 
 typedef struct {
@@ -53,7 +43,7 @@ typedef struct {
 
 static bool is_closed(const poller *p)
 {
-    return p->set < 0;
+    return p->loop == NULL || p->loop->core == NULL;
 }
 
 static slot *slot_of(const poller *p, int fd)
@@ -150,18 +140,7 @@ static PyObject *key_new(const poller *p, PyObject *fileobj, int fd, PyObject *e
     return key;
 }
 
-/* ---- the epoll set ---- */
-
-/* epoll_ctl: 0, or -1 with an OSError. */
-static int control(poller *p, int operation, int fd, int events)
-{
-    struct epoll_event event = {.data.fd = fd};
-    event.events = (events & CD_READ ? EPOLLIN : 0) | (events & CD_WRITE ? EPOLLOUT : 0);
-    if (epoll_ctl(p->set, operation, fd, &event) == 0)
-        return 0;
-    PyErr_SetFromErrno(PyExc_OSError);
-    return -1;
-}
+/* ---- slots ---- */
 
 static int grow(poller *p, int fd)
 {
@@ -180,12 +159,12 @@ static int grow(poller *p, int fd)
     return 0;
 }
 
-/* Takes the key out: the caller owns it. */
+/* Empties the slot: the caller owns the key. */
 static PyObject *forget(poller *p, slot *s)
 {
     PyObject *key = s->key;
-    s->key = NULL;
-    s->events = 0;
+    cd_watch_free(s->watch);
+    *s = (slot){0};
     p->count--;
     return key;
 }
@@ -196,23 +175,13 @@ static void forget_all(poller *p)
     int size = p->size;
     p->slots = NULL;
     p->size = p->count = 0;
-    for (int i = 0; i < size; i++)
-        Py_XDECREF(slots[i].key);
+    for (int i = 0; i < size; i++) {
+        if (slots[i].key == NULL)
+            continue;
+        cd_watch_free(slots[i].watch);
+        Py_DECREF(slots[i].key);
+    }
     PyMem_Free(slots);
-}
-
-/* Closes the set: from here on the poller is closed. The core's loop is still there. */
-static void close_set(poller *p)
-{
-    if (p->set < 0)
-        return;
-    cd_watch_free(p->watch);
-    p->watch = NULL;
-    close(p->set);
-    p->set = -1;
-    PyMem_Free(p->events);
-    p->events = NULL;
-    p->room = 0;
 }
 
 /* ---- register, unregister, modify ---- */
@@ -235,6 +204,13 @@ static int check_events(PyObject *events)
     return -1;
 }
 
+static int raise_errno(void)
+{
+    PyErr_SetFromErrno(PyExc_OSError);
+    return -1;
+}
+
+/* Puts a new key in. 0 or -1. */
 static int insert(poller *p, PyObject *key, int fd, int bits)
 {
     if (is_closed(p)) {
@@ -246,14 +222,14 @@ static int insert(poller *p, PyObject *key, int fd, int bits)
                      fd);
         return -1;
     }
-    if (control(p, EPOLL_CTL_ADD, fd, bits) < 0)
-        return -1;
+    cd_watch *watch = cd_watch_new(p->loop->core, fd, bits, (void *)(intptr_t)fd);
+    if (watch == NULL)
+        return raise_errno();
     if (grow(p, fd) < 0) {
-        epoll_ctl(p->set, EPOLL_CTL_DEL, fd, &(struct epoll_event){0});
+        cd_watch_free(watch);
         return -1;
     }
-    p->slots[fd].key = Py_NewRef(key); /* forget() or forget_all() gives it back */
-    p->slots[fd].events = bits;
+    p->slots[fd] = (slot){Py_NewRef(key), watch, bits}; /* forget() or forget_all() gives it back */
     p->count++;
     return 0;
 }
@@ -294,19 +270,14 @@ static PyObject *poller_unregister(PyObject *self, PyObject *fileobj)
 {
     poller *p = (poller *)self;
     slot *s = find(p, fileobj);
-    if (s == NULL)
-        return NULL;
-    /* Fails when it has been closed, and then there is nothing to do. A forked child shares the set
-     * with its parent. */
-    if (p->pid == getpid())
-        epoll_ctl(p->set, EPOLL_CTL_DEL, (int)(s - p->slots), &(struct epoll_event){0});
-    return forget(p, s);
+    return s == NULL ? NULL : forget(p, s);
 }
 
 /* Puts a changed key in place of the old one. 0, or -1 and the descriptor is registered no more. */
 static int replace(poller *p, slot *s, PyObject *key, int bits)
 {
-    if (bits != s->events && control(p, EPOLL_CTL_MOD, (int)(s - p->slots), bits) < 0) {
+    if (bits != s->events && cd_watch_set(s->watch, bits) < 0) {
+        (void)raise_errno();
         Py_DECREF(forget(p, s));
         return -1;
     }
@@ -384,28 +355,6 @@ static double timeout_of(PyObject *object)
     return seconds > 0 ? fmin(seconds, 1e9) : 0;
 }
 
-static int make_room(poller *p)
-{
-    if (p->room >= p->count && p->room > 0)
-        return 0;
-    int room = p->count + p->count / 2 + 16;
-    struct epoll_event *events = PyMem_Realloc(p->events, (size_t)room * sizeof *events);
-    if (events == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    p->events = events;
-    p->room = room;
-    return 0;
-}
-
-/* Errors and hang-ups are both: whoever watches shall find out by trying. */
-static int mask_of(uint32_t events)
-{
-    return (events & ~(uint32_t)EPOLLIN ? CD_WRITE : 0) |
-           (events & ~(uint32_t)EPOLLOUT ? CD_READ : 0);
-}
-
 static int append_ready(PyObject *ready, const slot *s, int mask)
 {
     PyObject *pair = Py_BuildValue("(Ni)", Py_NewRef(s->key), mask);
@@ -414,21 +363,26 @@ static int append_ready(PyObject *ready, const slot *s, int mask)
     return result;
 }
 
-/* What is ready in the set, appended to the list. */
+/* What fired, appended to the list. */
 static int collect(poller *p, PyObject *ready)
 {
-    if (make_room(p) < 0)
-        return -1;
-    int count = epoll_wait(p->set, p->events, p->room, 0);
-    if (count < 0 && errno != EINTR)
-        PyErr_SetFromErrno(PyExc_OSError);
-    for (int i = 0; i < count; i++) {
-        const slot *s = slot_of(p, p->events[i].data.fd);
-        int mask = s == NULL ? 0 : mask_of(p->events[i].events) & s->events;
+    cd_watch *watch;
+    int fired;
+    while ((watch = cd_loop_fired(p->loop->core, &fired)) != NULL) {
+        const slot *s = &p->slots[(intptr_t)cd_watch_data(watch)];
+        int mask = fired & s->events;
         if (mask != 0 && append_ready(ready, s, mask) < 0)
             return -1;
     }
-    return PyErr_Occurred() ? -1 : 0;
+    return 0;
+}
+
+/* Forgets what fired: it fires again. */
+static void drop_fired(poller *p)
+{
+    int fired;
+    while (cd_loop_fired(p->loop->core, &fired) != NULL)
+        continue;
 }
 
 static void dispatch(cdpy_loop *loop)
@@ -452,15 +406,17 @@ static int raise_fatal(cdpy_loop *loop)
 /* One turn of the core. 0 or -1. */
 static int turn(poller *p, double timeout, PyObject *ready)
 {
-    int fired;
     cd_loop_poll(p->loop->core, timeout, on_sleep, on_wake, p);
-    bool any = cd_loop_fired(p->loop->core, &fired) != NULL;
-    if (PyErr_CheckSignals() < 0)
-        return -1;
-    dispatch(p->loop);
-    if (raise_fatal(p->loop) < 0)
-        return -1;
-    return any ? collect(p, ready) : 0;
+    int result = PyErr_CheckSignals();
+    if (result == 0) {
+        dispatch(p->loop);
+        result = raise_fatal(p->loop);
+    }
+    if (result == 0)
+        result = collect(p, ready);
+    if (result < 0)
+        drop_fired(p);
+    return result;
 }
 
 /*
@@ -540,13 +496,14 @@ static PyObject *poller_wake(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(fileno_doc, "fileno($self, /)\n--\n\n"
-                         "Return the descriptor of the epoll set of what is registered.");
+PyDoc_STRVAR(fileno_doc,
+             "fileno($self, /)\n--\n\n"
+             "Return a descriptor that is readable when something registered is ready.");
 
 static PyObject *poller_fileno(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     poller *p = (poller *)self;
-    return is_closed(p) ? raise_closed() : PyLong_FromLong(p->set);
+    return is_closed(p) ? raise_closed() : PyLong_FromLong(cd_loop_fileno(p->loop->core));
 }
 
 /* ---- get_map, get_key ---- */
@@ -650,22 +607,6 @@ static void map_dealloc(PyObject *self)
 
 /* ---- life ---- */
 
-static int open_set(poller *p)
-{
-    p->set = epoll_create1(EPOLL_CLOEXEC);
-    if (p->set < 0) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        return -1;
-    }
-    p->watch = cd_watch_new(p->loop->core, p->set, CD_READ, p);
-    if (p->watch != NULL)
-        return 0;
-    close(p->set);
-    p->set = -1;
-    PyErr_NoMemory();
-    return -1;
-}
-
 /* A new reference to the loop of a new Poller: the given one, or a bare one for None. */
 static cdpy_loop *loop_for(PyTypeObject *type, PyObject *given)
 {
@@ -698,13 +639,7 @@ static PyObject *poller_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         return NULL;
     }
     p->loop = loop; /* poller_clear */
-    p->set = -1;
     p->attached = given != Py_None;
-    p->pid = getpid();
-    if (open_set(p) < 0) {
-        Py_DECREF(p);
-        return NULL;
-    }
     loop->polled = true;
     return (PyObject *)p;
 }
@@ -725,7 +660,6 @@ static PyObject *poller_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     if (cdpy_loop_check_servers(p->loop) < 0)
         return NULL;
-    close_set(p);
     forget_all(p);
     cdpy_loop_free_core(p->loop);
     Py_RETURN_NONE;
@@ -755,7 +689,6 @@ static int poller_traverse(PyObject *self, visitproc visit, void *arg)
 static int poller_clear(PyObject *self)
 {
     poller *p = (poller *)self;
-    close_set(p);
     forget_all(p);
     Py_CLEAR(p->loop);
     return 0;

@@ -9,8 +9,7 @@
  * sleep, with the caller's hooks around it. They release the GIL: doing so every turn would let a busy worker thread hold the loop
  * up for a whole switch interval.
  *
- * The loop knows no Python, no servers and no protocols. Watches are for descriptors of others (asyncio's add_reader); they are collected,
- * not called.
+ * The loop knows no Python, no servers and no protocols. Descriptors of others are in watch.c.
  */
 #include "loop.h"
 
@@ -18,15 +17,9 @@
 #include "mem.h"
 
 #include <errno.h>
+#include <sys/eventfd.h>
 #include <time.h>
-
-struct cd_watch {
-    ev_io io;
-    cd_list link; /* in loop->fired */
-    cd_loop *loop;
-    void *data;
-    int fd, fired;
-};
+#include <unistd.h>
 
 const char *cd_libev_version(void)
 {
@@ -122,12 +115,28 @@ static void acquire_cb(struct ev_loop *ev) EV_NOEXCEPT
         loop->wake(loop->arg);
 }
 
+/* libev aborts the process when there is no descriptor for its eventfd, so it is tried first. */
+static int try_eventfd(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    if (fd < 0)
+        return CD_SYSTEM;
+    close(fd);
+    return CD_OK;
+}
+
 static int start_ev(cd_loop *loop)
 {
     /* No environment, so that LIBEV_FLAGS cannot change a server; no timerfd: a descriptor per loop for wall-clock jumps we ignore. */
     loop->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOTIMERFD);
     if (loop->ev == NULL)
         return CD_SYSTEM;
+    if (cd_watches_open(loop) < 0)
+        goto fail;
+    if (try_eventfd() < 0) {
+        cd_watches_close(loop);
+        goto fail;
+    }
     ev_set_userdata(loop->ev, loop);
     ev_async_init(&loop->async, on_async);
     ev_async_start(loop->ev, &loop->async);
@@ -137,6 +146,10 @@ static int start_ev(cd_loop *loop)
     ev_check_start(loop->ev, &loop->clock);
     loop->now = cd_clock();
     return CD_OK;
+
+fail:
+    ev_loop_destroy(loop->ev);
+    return CD_SYSTEM;
 }
 
 cd_loop *cd_loop_new(void)
@@ -148,7 +161,6 @@ cd_loop *cd_loop_new(void)
     cd_list_init(&loop->later);
     cd_list_init(&loop->flushes);
     cd_list_init(&loop->ends);
-    cd_list_init(&loop->fired);
     loop->scratch = cd_alloc(CD_SCRATCH_SIZE);
     if (loop->scratch == NULL || start_ev(loop) < 0)
         goto fail;
@@ -168,6 +180,7 @@ void cd_loop_free(cd_loop *loop)
     ev_async_stop(loop->ev, &loop->async);
     ev_check_stop(loop->ev, &loop->clock);
     ev_timer_stop(loop->ev, &loop->timeout);
+    cd_watches_close(loop);
     ev_loop_destroy(loop->ev);
     cd_free(loop->scratch);
     cd_free(loop);
@@ -194,7 +207,7 @@ static void flush_all(cd_loop *loop)
 
 static bool idle(const cd_loop *loop)
 {
-    return !loop->woken && cd_list_empty(&loop->jobs) && cd_list_empty(&loop->fired) &&
+    return !loop->woken && cd_list_empty(&loop->jobs) && cd_list_empty(&loop->watches.fired) &&
            cd_list_empty(&loop->flushes) && cd_list_empty(&loop->ends);
 }
 
@@ -229,69 +242,4 @@ void cd_loop_dispatch(cd_loop *loop)
 {
     run_jobs(&loop->jobs);
     flush_all(loop);
-}
-
-/* ---- watches ---- */
-
-static int to_ev(int events)
-{
-    return (events & CD_READ ? EV_READ : 0) | (events & CD_WRITE ? EV_WRITE : 0);
-}
-
-static void on_watch(struct ev_loop *ev, ev_io *io, int events)
-{
-    (void)ev;
-    cd_watch *w = cd_container(io, cd_watch, io);
-    /* libev reports a descriptor that went bad as both: so does select() with an error condition. */
-    w->fired |= (events & EV_READ ? CD_READ : 0) | (events & EV_WRITE ? CD_WRITE : 0);
-    if (cd_list_empty(&w->link))
-        cd_list_append(&w->loop->fired, &w->link);
-}
-
-cd_watch *cd_watch_new(cd_loop *loop, int fd, int events, void *data)
-{
-    cd_watch *w = cd_zalloc(sizeof *w);
-    if (w == NULL)
-        return NULL;
-    w->loop = loop;
-    w->data = data;
-    w->fd = fd;
-    cd_list_init(&w->link);
-    ev_io_init(&w->io, on_watch, fd, to_ev(events));
-    if (events != 0)
-        ev_io_start(loop->ev, &w->io);
-    CD_LIVE(watches, 1);
-    return w;
-}
-
-void cd_watch_set(cd_watch *w, int events)
-{
-    ev_io_stop(w->loop->ev, &w->io);
-    ev_io_set(&w->io, w->fd, to_ev(events));
-    if (events != 0)
-        ev_io_start(w->loop->ev, &w->io);
-}
-
-void *cd_watch_data(const cd_watch *w)
-{
-    return w->data;
-}
-
-void cd_watch_free(cd_watch *w)
-{
-    ev_io_stop(w->loop->ev, &w->io);
-    cd_list_remove(&w->link);
-    cd_free(w);
-    CD_LIVE(watches, -1);
-}
-
-cd_watch *cd_loop_fired(cd_loop *loop, int *events)
-{
-    if (cd_list_empty(&loop->fired))
-        return NULL;
-    cd_watch *w = cd_container(loop->fired.next, cd_watch, link);
-    cd_list_remove(&w->link);
-    *events = w->fired;
-    w->fired = 0;
-    return w;
 }

@@ -4,6 +4,7 @@
 
 #include "cdaphne.h"
 #include "list.h"
+#include "watch.h"
 
 #include <ev.h>
 
@@ -29,7 +30,7 @@ struct cd_loop {
     cd_list later;     /* run in the next dispatch; the poll before it does not sleep */
     cd_list flushes;   /* connections with output that is to be written */
     cd_list ends;      /* run once at the end of the turn, after the output (log lines) */
-    cd_list fired;     /* watches that fired in this poll */
+    cd_watches watches; /* descriptors of others */
     void (*sleep)(void *), (*wake)(void *);
     void *arg;
     bool polling;      /* in the poll phase: nobody may be called */
