@@ -625,7 +625,10 @@ static void on_timeout(cd_conn *c)
 static void on_drain(cd_conn *c)
 {
     cd_http1 *h = &c->u.http1;
-    if (h->phase == CD_HTTP1_IDLE)
+    if (h->phase == CD_HTTP1_IDLE && h->fresh)
+        /* Its first request may be under way, and no client repeats that one by itself. */
+        cd_conn_deadline(c, c->server->limits.linger_timeout);
+    else if (h->phase == CD_HTTP1_IDLE)
         cd_conn_close(c, false);
     else if (h->phase == CD_HTTP1_DISCARD)
         cd_conn_close(c, true);

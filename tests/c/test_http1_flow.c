@@ -296,7 +296,9 @@ static const conversation breaks[] = {
 };
 
 static const conversation shutdowns[] = {
-    {"idle", HELLO, {DO(DRAIN)}, "wire closed\n", ""},
+    {"fresh", HELLO, {DO(DRAIN), SAY(GET)}, "1 " OPEN GONE("1") "wire fin\n", OUT_CLOSE("5", "hello")},
+    {"fresh and silent", HELLO, {DO(DRAIN), SECONDS(1)}, "wire open\n", ""},
+    {"fresh for too long", HELLO, {DO(DRAIN), SECONDS(3)}, "wire closed\n", ""},
     {"idle after a request", HELLO, {SAY(GET), DO(DRAIN)}, "1 " OPEN GONE("1") "wire closed\n", HELLO_OUT},
     {"running", "go;" HELLO, {SAY(GET GET), DO(DRAIN), DO(GO)}, "1 " OPEN GONE("1") "wire fin\n",
      OUT_CLOSE("5", "hello")},
