@@ -371,7 +371,7 @@ static const simple_case handshakes[] = {
      REQUEST_OF("/ws", "Sec-WebSocket-Protocol: a, b\r\n"), 0,
      OPENED_WITH(" a,b") " [sec-websocket-protocol: a, b]\n"
                          "1 connect\n1 accept -> VALUE\n1 accept -> VALUE\n"
-                        "1 accept -> NAME\n1 accept -> NAME\n"
+                         "1 accept -> NAME\n1 accept -> NAME\n"
                          "1 disconnect 1006\n" DENIED("403", "14"),
      NULL, 0, false},
     {"out of order",
