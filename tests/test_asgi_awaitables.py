@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from pyasgi import _core
-
 from tests.inprocess import Inside, Message, Receive, Send, respond
 
 pytestmark = pytest.mark.server
@@ -425,7 +424,10 @@ def test_receive_and_send_outlive_their_request() -> None:
         pending = receive()
         done, _ = await asyncio.wait({pending}, timeout=0.05)
         seen.append(len(done))
-        for event in ({"type": "http.response.body"}, {"type": "http.response.start", "status": 200}):
+        for event in (
+            {"type": "http.response.body"},
+            {"type": "http.response.start", "status": 200},
+        ):
             with pytest.raises(_core.ClientDisconnected) as gone:
                 await send(event)
             seen.append(isinstance(gone.value, OSError))

@@ -46,12 +46,18 @@ def script(handle: Handle, name: str, *events: object) -> list[Any]:
         ({}, "ValueError: Message has no type defined"),
         ({"type": 1}, "TypeError: The type of a message must be str, not int"),
         ({"type": "http.foo"}, "ValueError: Cannot handle message type http.foo!"),
-        ({"type": "websocket.send", "text": "x"}, "ValueError: Cannot handle message type websocket.send!"),
+        (
+            {"type": "websocket.send", "text": "x"},
+            "ValueError: Cannot handle message type websocket.send!",
+        ),
         (
             {"type": "http.response.start"},
             "ValueError: Specifying a status code is required for a Response message.",
         ),
-        ({"type": "http.response.start", "status": "200"}, "TypeError: status must be int, not str"),
+        (
+            {"type": "http.response.start", "status": "200"},
+            "TypeError: status must be int, not str",
+        ),
         (
             {"type": "http.response.start", "status": 99},
             "ValueError: status must be from 200 to 999, not 99",
@@ -100,8 +106,14 @@ def test_refused_event_says_what_was_sent(server: Servers, event: object, said: 
     ("event", "said"),
     [
         (START, "ValueError: HTTP response has already been started"),
-        ({**BODY, "body": "text"}, "TypeError: body must be bytes, bytearray or memoryview, not str"),
-        ({**BODY, "body": None}, "TypeError: body must be bytes, bytearray or memoryview, not NoneType"),
+        (
+            {**BODY, "body": "text"},
+            "TypeError: body must be bytes, bytearray or memoryview, not str",
+        ),
+        (
+            {**BODY, "body": None},
+            "TypeError: body must be bytes, bytearray or memoryview, not NoneType",
+        ),
     ],
 )
 def test_refused_after_start(server: Servers, event: object, said: str) -> None:

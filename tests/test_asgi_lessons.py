@@ -22,7 +22,9 @@ def test_receive_cancelled_before_its_event_comes(server: Servers) -> None:
     """Lesson: a Future that the application cancelled must not be given a result."""
     handle = server.start(APP)
     with handle.connect() as client:
-        client.send(b"POST /cancelled_receive?n HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n")
+        client.send(
+            b"POST /cancelled_receive?n HTTP/1.1\r\nHost: test\r\nContent-Length: 6\r\n\r\n"
+        )
         assert notes(handle, "n", 6) == [True] * 6
         client.send(b"abc")
         client.send(b"def")
@@ -197,4 +199,6 @@ async def garbage() -> list[str]:
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
-    return [name for name in names if name in {"Stream", "Receive", "Send", "Waiter", "Task", "Peer"}]
+    return [
+        name for name in names if name in {"Stream", "Receive", "Send", "Waiter", "Task", "Peer"}
+    ]

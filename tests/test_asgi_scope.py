@@ -162,7 +162,9 @@ def test_changing_headers_on_a_kept_connection() -> None:
 
 
 def test_root_path_option_is_taken_verbatim() -> None:
-    assert scope_of(b"GET / HTTP/1.1\r\nHost: a", root_path="/pre%20fix")["root_path"] == "/pre%20fix"
+    assert (
+        scope_of(b"GET / HTTP/1.1\r\nHost: a", root_path="/pre%20fix")["root_path"] == "/pre%20fix"
+    )
 
 
 def test_root_path_header_of_a_local_proxy() -> None:

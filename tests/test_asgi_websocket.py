@@ -36,13 +36,19 @@ def session(handle: Handle, path: str, **options: Any) -> ClientConnection:
     [
         ("text", "TypeError: send() takes a dict, not str: 'text'"),
         ({"type": "websocket.foo"}, "ValueError: Cannot handle message type websocket.foo!"),
-        ({"type": "http.response.body"}, "ValueError: Cannot handle message type http.response.body!"),
+        (
+            {"type": "http.response.body"},
+            "ValueError: Cannot handle message type http.response.body!",
+        ),
         (
             {"type": "websocket.send", "text": "x"},
             "ValueError: Socket has not been accepted, so cannot send over it",
         ),
         ({**ACCEPT, "subprotocol": 5}, "TypeError: subprotocol must be str or None, not int"),
-        ({**ACCEPT, "subprotocol": "a b"}, "ValueError: subprotocol must be one that the client offered, not 'a b'"),
+        (
+            {**ACCEPT, "subprotocol": "a b"},
+            "ValueError: subprotocol must be one that the client offered, not 'a b'",
+        ),
         (
             {**ACCEPT, "headers": [("a", b"b")]},
             "ValueError: Header name 'a' expected to be `bytes`, but got `<class 'str'>`",
@@ -104,7 +110,9 @@ def test_refused_before_accept(server: Servers, event: object, said: str) -> Non
 )
 def test_refused_after_accept(server: Servers, event: object, said: str) -> None:
     handle = server.start(APP)
-    with connect(url(handle, ACCEPT, event, {"type": "websocket.send", "text": "on"}), compression=None) as ws:
+    with connect(
+        url(handle, ACCEPT, event, {"type": "websocket.send", "text": "on"}), compression=None
+    ) as ws:
         assert ws.recv(5) == "on"
     assert notes(handle, "n", 3)[:3] == ["ok", said, "ok"]
 
@@ -112,7 +120,9 @@ def test_refused_after_accept(server: Servers, event: object, said: str) -> None
 def test_lone_surrogate_is_refused(server: Servers) -> None:
     handle = server.start(APP)
     event = {"type": "websocket.send", "text": "\ud800"}
-    with connect(url(handle, ACCEPT, event, {"type": "websocket.send", "text": "on"}), compression=None) as ws:
+    with connect(
+        url(handle, ACCEPT, event, {"type": "websocket.send", "text": "on"}), compression=None
+    ) as ws:
         assert ws.recv(5) == "on"
     assert notes(handle, "n", 3)[1].startswith("UnicodeEncodeError")
 
@@ -169,7 +179,10 @@ def test_close_by_the_application(server: Servers) -> None:
     handle = server.start(APP)
     close = {**CLOSE, "code": 3001, "reason": "bye"}
     with (
-        connect(url(handle, ACCEPT, close, CLOSE, {"type": "websocket.send", "text": "x"}), compression=None) as ws,
+        connect(
+            url(handle, ACCEPT, close, CLOSE, {"type": "websocket.send", "text": "x"}),
+            compression=None,
+        ) as ws,
         pytest.raises(ConnectionClosed) as closed,
     ):
         ws.recv(5)
@@ -188,7 +201,7 @@ def test_close_by_the_application(server: Servers) -> None:
 def test_close_before_accept_is_403(server: Servers) -> None:
     handle = server.start(APP)
     with pytest.raises(InvalidStatus) as refused:
-        connect(url(handle, CLOSE), compression=None)
+        connect(url(handle, CLOSE), compression=None).__enter__()
     assert refused.value.response.status_code == 403
     assert notes(handle, "n", 2)[1]["type"] == "websocket.disconnect"
 
@@ -196,9 +209,13 @@ def test_close_before_accept_is_403(server: Servers) -> None:
 def test_denial_response(server: Servers) -> None:
     handle = server.start(APP)
     with pytest.raises(InvalidStatus) as refused:
-        connect(url(handle, DENY, DENY, ACCEPT, DENIAL, DENIAL), compression=None)
+        connect(url(handle, DENY, DENY, ACCEPT, DENIAL, DENIAL), compression=None).__enter__()
     response = refused.value.response
-    assert (response.status_code, response.headers["x-why"], response.body) == (401, "no", b"denied")
+    assert (response.status_code, response.headers["x-why"], response.body) == (
+        401,
+        "no",
+        b"denied",
+    )
     assert notes(handle, "n", 5)[:5] == [
         "ok",
         "ValueError: HTTP response has already been started",
@@ -269,12 +286,12 @@ def test_application_that_raises(server: Servers) -> None:
     handle = server.start(APP)
     handle.expect_errors()
     with pytest.raises(InvalidStatus) as refused:
-        session(handle, "/raises")
+        session(handle, "/raises").__enter__()
     assert refused.value.response.status_code == 500
 
 
 def test_application_that_returns_before_accept(server: Servers) -> None:
     handle = server.start(APP)
     with pytest.raises(InvalidStatus) as refused:
-        session(handle, "/returns")
+        session(handle, "/returns").__enter__()
     assert refused.value.response.status_code == 403

@@ -36,14 +36,16 @@ def note(scope: Message, value: Any) -> None:
 
 async def respond(send: Send, body: bytes = b"ok") -> None:
     length = str(len(body)).encode()
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]})
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]}
+    )
     await send({"type": "http.response.body", "body": body})
 
 
 async def attempt(send: Send, event: Any) -> str:
     try:
         await send(event)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (whatever it is, the test wants to see it)
         return f"{type(error).__name__}: {error}"
     return "ok"
 
@@ -343,7 +345,8 @@ async def gather_and_shield(scope: Message, receive: Receive, send: Send) -> Non
     third = await asyncio.shield(receive())
     text = first["text"] + second["text"] + third["text"]
     await asyncio.gather(
-        send({"type": "websocket.send", "text": text}), send({"type": "websocket.send", "text": "2"})
+        send({"type": "websocket.send", "text": text}),
+        send({"type": "websocket.send", "text": "2"}),
     )
     await receive()
 
