@@ -14,6 +14,9 @@ def limits() -> tuple[tuple[str, Literal["time", "size"], float | int, str, str]
     The unit of a time is "seconds", and 0 switches a timer off. The name is the keyword argument of Server.
     """
 
+def versions() -> dict[str, str]:
+    """Versions of the libraries inside: libev and llhttp."""
+
 def debug_live() -> dict[str, int]:
     """Live objects by kind, of the core and of the bridge. Only in a build with CD_DEBUG."""
 
