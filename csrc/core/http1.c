@@ -1,19 +1,24 @@
 /*
  * http1.c - the connection and request side of HTTP/1: parser, body, pipelining, timers.
  *
- * llhttp, with every lenient flag off, finds the borders of fields, chunks and messages; its callbacks only note offsets and count. When a head is
- * complete http1_head.c makes a stream's head of it and on_open is posted, before the body has come: bodies are streamed. One
- * request is under way at a time. The parser stops at the end of a message and goes on when the response is complete, so
- * responses are in order by themselves, and pipelined requests wait unparsed in the connection's input, up to read_ahead_size.
+ * llhttp, with every lenient flag off, finds the borders of fields, chunks and messages; its
+ * callbacks only note offsets and count. When a head is complete http1_head.c makes a stream's head
+ * of it and on_open is posted, before the body has come: bodies are streamed. One request is under
+ * way at a time. The parser stops at the end of a message and goes on when the response is
+ * complete, so responses are in order by themselves, and pipelined requests wait unparsed in the
+ * connection's input, up to read_ahead_size.
  *
- * Reading stays armed while an application computes, because that is how its client's leaving is noticed, and stops only while unread body
- * stands above body_high_water. A client that shuts down its sending side counts as gone.
+ * Reading stays armed while an application computes, because that is how its client's leaving is
+ * noticed, and stops only while unread body stands above body_high_water. A client that shuts down
+ * its sending side counts as gone.
  *
- * Everything a peer can make us hold is bounded: the head by bytes and fields, the target, a body by the high-water mark, chunk
- * lines and trailers by their own limits, the rest of an unread body by discard_size. And everything it can make us wait for has a deadline: the
- * head, a body's minimum rate, the pause between two requests.
+ * Everything a peer can make us hold is bounded: the head by bytes and fields, the target, a body
+ * by the high-water mark, chunk lines and trailers by their own limits, the rest of an unread body
+ * by discard_size. And everything it can make us wait for has a deadline: the head, a body's
+ * minimum rate, the pause between two requests.
  *
- * A fault of the peer is answered with a constant page and the end of the connection; nothing behind it is parsed any more.
+ * A fault of the peer is answered with a constant page and the end of the connection; nothing
+ * behind it is parsed any more.
  */
 #include "http1.h"
 
@@ -264,7 +269,8 @@ static int on_header_field(llhttp_t *parser, const char *at, size_t n)
     if (!h->field_open && open_field(c) < 0)
         return -1;
     cd_http1_field *field = &h->fields[h->field_count];
-    return extend(h, &field->name, &field->name_size, at, n) ? 0 : fault(h, 400, "malformed header");
+    return extend(h, &field->name, &field->name_size, at, n) ? 0
+                                                             : fault(h, 400, "malformed header");
 }
 
 static int on_header_value(llhttp_t *parser, const char *at, size_t n)
@@ -290,7 +296,8 @@ static int on_header_value_complete(llhttp_t *parser)
     return 0;
 }
 
-/* 0: an ordinary request, or a WebSocket handshake which made the stream one. Else the status to refuse it with. */
+/* 0: an ordinary request, or a WebSocket handshake which made the stream one. Else the status to
+ * refuse it with. */
 static int check_upgrade(cd_http1 *h, cd_stream *s)
 {
     int status = cd_ws_check(&s->head);
@@ -344,12 +351,14 @@ static int on_headers_complete(llhttp_t *parser)
     cd_conn *c = conn_of(parser);
     cd_http1 *h = &c->u.http1;
     bool upgrade = parser->flags & F_UPGRADE;
-    parser->upgrade = 0; /* llhttp would stop at CONNECT and at any Upgrade, h2c too; which to follow is ours to say */
+    parser->upgrade = 0; /* llhttp would stop at CONNECT and at any Upgrade, h2c too; which to
+                            follow is ours to say */
     h->keep_alive = llhttp_should_keep_alive(parser) & 1;
     h->content_length = parser->flags & F_CHUNKED ? UINT64_MAX : parser->content_length;
     if (open_stream(c, upgrade) < 0)
         return -1;
-    /* Pausing tells where the head ends: from there on chunk framing is counted. Without a body the message ends here, too. */
+    /* Pausing tells where the head ends: from there on chunk framing is counted. Without a body the
+     * message ends here, too. */
     return h->content_length > 0 ? HPE_PAUSED : 0;
 }
 
@@ -389,7 +398,8 @@ static int on_body(llhttp_t *parser, const char *at, size_t n)
     return take_body(c, at, n);
 }
 
-/* Now the size of the chunk is known. The least that frames it: that size without leading zeros, and two line ends. */
+/* Now the size of the chunk is known. The least that frames it: that size without leading zeros,
+ * and two line ends. */
 static int on_chunk_header(llhttp_t *parser)
 {
     cd_conn *c = conn_of(parser);
@@ -475,7 +485,8 @@ static void end_body_slice(cd_conn *c, size_t n)
 {
     cd_http1 *h = &c->u.http1;
     cd_stream *s = h->stream;
-    /* In the middle of a chunk line, what it may have is not taken off yet: digits and line ends. */
+    /* In the middle of a chunk line, what it may have is not taken off yet: digits and line ends.
+     */
     int64_t under_way = h->complete ? 0 : CHUNK_LINE_MOST;
     h->framing += (int64_t)(n - h->slice_body);
     if (too_much_framing(c, h->framing - under_way)) {
@@ -601,7 +612,8 @@ static void on_timeout(cd_conn *c)
     cd_http1 *h = &c->u.http1;
     switch ((enum cd_http1_phase)h->phase) {
     case CD_HTTP1_IDLE:
-        if (c->out_size > 0) /* not idle: it still reads the last response, and write_timeout watches that */
+        if (c->out_size >
+            0) /* not idle: it still reads the last response, and write_timeout watches that */
             cd_conn_deadline(c, c->server->limits.keep_alive_timeout);
         else
             cd_conn_close(c, false);

@@ -1,6 +1,6 @@
 /*
- * HTTP/1.0 and HTTP/1.1 (RFC 9112) over a connection. Three files: http1.c drives the parser and the connection, http1_head.c
- * makes a checked head out of the bytes, http1_response.c writes.
+ * HTTP/1.0 and HTTP/1.1 (RFC 9112) over a connection. Three files: http1.c drives the parser and
+ * the connection, http1_head.c makes a checked head out of the bytes, http1_response.c writes.
  */
 #ifndef CD_HTTP1_H
 #define CD_HTTP1_H
@@ -11,28 +11,31 @@
 extern const cd_protocol_ops cd_http1_protocol;
 
 enum cd_http1_phase {
-    CD_HTTP1_IDLE,    /* between requests, nothing of the next one has come */
-    CD_HTTP1_HEAD,    /* part of a head has come */
-    CD_HTTP1_BODY,    /* the stream is open, its body is being received */
-    CD_HTTP1_WAIT,    /* the request is complete, its response is not; further input stays where it is */
+    CD_HTTP1_IDLE, /* between requests, nothing of the next one has come */
+    CD_HTTP1_HEAD, /* part of a head has come */
+    CD_HTTP1_BODY, /* the stream is open, its body is being received */
+    CD_HTTP1_WAIT, /* the request is complete, its response is not; further input stays where it is
+                    */
     CD_HTTP1_DISCARD, /* the response is complete, the rest of the request's body is dropped */
 };
 
 /* Prepares c->u.http1 of a fresh connection and sets its head deadline. */
 void cd_http1_open(cd_conn *c);
 
-/* Frees what the parser holds; for the protocol that takes the connection over (ws.c), and at the end. */
+/* Frees what the parser holds; for the protocol that takes the connection over (ws.c), and at the
+ * end. */
 void cd_http1_dispose(cd_conn *c);
 
 /* ---- http1_head.c ---- */
 
 /*
- * Fills s->head from h->head and h->slice when the parser is at the end of the head, and checks it. 0: good; else the status to
- * refuse it with (h->why says why), or CD_NOMEM.
+ * Fills s->head from h->head and h->slice when the parser is at the end of the head, and checks it.
+ * 0: good; else the status to refuse it with (h->why says why), or CD_NOMEM.
  */
 int cd_http1_read_head(cd_http1 *h, cd_stream *s);
 
-/* ---- http1_response.c: for http1's own streams and for denied WebSocket handshakes (stream->conn must be set) ---- */
+/* ---- http1_response.c: for http1's own streams and for denied WebSocket handshakes (stream->conn
+ * must be set) ---- */
 
 /* As the seam's cd_stream_start, cd_stream_write and cd_stream_finish. */
 int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t count);
@@ -40,8 +43,8 @@ int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more);
 void cd_http1_finish(cd_stream *s, bool failed);
 
 /*
- * Answers with a constant page, ends the exchange and closes the connection. Only while !s->head_sent. The access-log event is
- * made here for HTTP, by the caller for WebSocket.
+ * Answers with a constant page, ends the exchange and closes the connection. Only while
+ * !s->head_sent. The access-log event is made here for HTTP, by the caller for WebSocket.
  */
 void cd_http1_page(cd_stream *s, int status);
 

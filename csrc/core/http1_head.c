@@ -1,15 +1,19 @@
 /*
  * http1_head.c - from the bytes of a request head to a checked cd_head.
  *
- * llhttp has split the head; here its fields become slices of one copy in the stream's arena, and what llhttp lets pass although a
- * server may not is refused: HTTP/0.9 with headers, other protocols' version names, doubled or malformed Host, transfer codings
- * beyond a single chunked, targets that are not one of the four forms of RFC 9112, 3.2. Whoever sends such a request gets a 4xx or 5xx and
- * the connection ends: two parties that read one head in two ways is what request smuggling lives on.
+ * llhttp has split the head; here its fields become slices of one copy in the stream's arena, and
+ * what llhttp lets pass although a server may not is refused: HTTP/0.9 with headers, other
+ * protocols' version names, doubled or malformed Host, transfer codings beyond a single chunked,
+ * targets that are not one of the four forms of RFC 9112, 3.2. Whoever sends such a request gets a
+ * 4xx or 5xx and the connection ends: two parties that read one head in two ways is what request
+ * smuggling lives on.
  *
- * Everything is checked here and nothing is repaired, with two exceptions that the RFC demands: the host of an absolute target wins over
- * the Host field (RFC 9112, 3.2.2), so the application sees it there; and an expectation in HTTP/1.0 is ignored (RFC 9110, 10.1.1).
+ * Everything is checked here and nothing is repaired, with two exceptions that the RFC demands: the
+ * host of an absolute target wins over the Host field (RFC 9112, 3.2.2), so the application sees it
+ * there; and an expectation in HTTP/1.0 is ignored (RFC 9110, 10.1.1).
  *
- * CONNECT is answered with 501: tunnels are another program's work. A path's "//", dot segments and bad escapes are the application's business.
+ * CONNECT is answered with 501: tunnels are another program's work. A path's "//", dot segments and
+ * bad escapes are the application's business.
  */
 #include "header.h"
 #include "http1.h"
@@ -131,7 +135,8 @@ static int check_coding(cd_http1 *h, const findings *f)
         return refuse(h, 400, "Transfer-Encoding with Content-Length");
     if (f->codings == 1 && cd_str_is(f->coding->value, "chunked"))
         return 0;
-    /* "gzip, chunked" is well-formed and merely unknown (RFC 9112, 6.1); anything else leaves the length in doubt. */
+    /* "gzip, chunked" is well-formed and merely unknown (RFC 9112, 6.1); anything else leaves the
+     * length in doubt. */
     cd_str list = f->coding->value, element = {NULL, 0};
     size_t chunked = 0;
     while (cd_str_next_element(&list, &element))
@@ -253,9 +258,11 @@ int cd_http1_read_head(cd_http1 *h, cd_stream *s)
 {
     findings f = {0};
     cd_head *head = &s->head;
-    /* First of all: llhttp takes "GET /x" for HTTP/0.9, with headers and a body, and then nothing is where we look for it. */
+    /* First of all: llhttp takes "GET /x" for HTTP/0.9, with headers and a body, and then nothing
+     * is where we look for it. */
     if (h->parser.http_major != 1)
-        return refuse(h, h->parser.http_major == 0 ? 400 : 505, "HTTP version other than 1.0 and 1.1");
+        return refuse(h, h->parser.http_major == 0 ? 400 : 505,
+                      "HTTP version other than 1.0 and 1.1");
     char *bytes = copy_head(h, s, head_end(h));
     cd_header *headers = bytes == NULL ? NULL : copy_fields(h, s, bytes);
     if (headers == NULL)

@@ -1,16 +1,18 @@
 /*
  * http1_response.c - the response side of HTTP/1: heads, framing, constant pages.
  *
- * A response is held from its start to its first write, because only then is it known how the body will be framed: by the application's
- * Content-Length; by one of ours if the first write is the last; else by chunks, or for HTTP/1.0 by the end of the connection. Head and
- * first piece then leave in one write. Names and values of the application go out as they are; they have passed
- * cd_header_check. What concerns the connection is ours: its Transfer-Encoding and Keep-Alive are dropped, of its Connection only
- * "close" is heard.
+ * A response is held from its start to its first write, because only then is it known how the body
+ * will be framed: by the application's Content-Length; by one of ours if the first write is the
+ * last; else by chunks, or for HTTP/1.0 by the end of the connection. Head and first piece then
+ * leave in one write. Names and values of the application go out as they are; they have passed
+ * cd_header_check. What concerns the connection is ours: its Transfer-Encoding and Keep-Alive are
+ * dropped, of its Connection only "close" is heard.
  *
- * A body that does not fit its Content-Length, and a response that breaks off, end with a reset: the client must never take half an
- * answer for a whole one.
+ * A body that does not fit its Content-Length, and a response that breaks off, end with a reset:
+ * the client must never take half an answer for a whole one.
  *
- * Heads are assembled with memcpy in the place they are sent from. No snprintf: it alone would cost a tenth of a small request.
+ * Heads are assembled with memcpy in the place they are sent from. No snprintf: it alone would cost
+ * a tenth of a small request.
  */
 #include "header.h"
 #include "http1.h"
@@ -21,7 +23,9 @@
 /* Room for what is written around a piece of body besides the application's headers. */
 enum {
     NUMBER_ROOM = 20,
-    FIELDS_ROOM = sizeof "content-length: \r\nconnection: keep-alive\r\ntransfer-encoding: chunked\r\n\r\n" + NUMBER_ROOM,
+    FIELDS_ROOM = sizeof "content-length: \r\nconnection: keep-alive\r\ntransfer-encoding: "
+                         "chunked\r\n\r\n" +
+        NUMBER_ROOM,
     DATE_ROOM = 37,
     CHUNK_ROOM = NUMBER_ROOM + sizeof "\r\n\r\n0\r\n\r\n",
 };
@@ -166,7 +170,8 @@ static enum field field_of(cd_str name)
     }
 }
 
-/* What the application's headers say about the response, and how much room those that go out need. */
+/* What the application's headers say about the response, and how much room those that go out need.
+ */
 typedef struct {
     size_t size;
     uint64_t length;
@@ -238,7 +243,8 @@ int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t co
         cd_http1_cut(s, false);
         return CD_NOMEM;
     }
-    uint8_t *end = put_headers(put_status_line(head, s->head.http_minor == 0, status, reason), headers, count);
+    uint8_t *end =
+        put_headers(put_status_line(head, s->head.http_minor == 0, status, reason), headers, count);
     s->response_head = (cd_str){(const char *)head, (size_t)(end - head)};
     s->started = 1;
     s->status = status;
@@ -267,7 +273,8 @@ static bool must_close(cd_stream *s, bool more)
         return true;
     if (h->phase != CD_HTTP1_BODY)
         return false;
-    /* A client that was not told to continue may send its body or not: nobody could tell the body from the next request. */
+    /* A client that was not told to continue may send its body or not: nobody could tell the body
+     * from the next request. */
     return s->expect_continue || (!more && unread_body(h) > c->server->limits.discard_size);
 }
 
@@ -275,7 +282,8 @@ static void choose_framing(cd_stream *s, size_t n, bool more)
 {
     bool is_old = s->head.http_minor == 0;
     s->close_after = must_close(s, more);
-    /* The length of nothing is not told for HEAD: the application may well have left out the body. */
+    /* The length of nothing is not told for HEAD: the application may well have left out the body.
+     */
     bool is_told = s->bodyless ? n > 0 && s->status != 204 && s->status != 304 : true;
     if (!s->has_length && !more && is_told) {
         s->has_length = 1;
@@ -291,7 +299,8 @@ static size_t head_room(const cd_stream *s)
 {
     if (s->head_sent)
         return CHUNK_ROOM;
-    return s->response_head.n + FIELDS_ROOM + DATE_ROOM + s->server->server_header_length + CHUNK_ROOM;
+    return s->response_head.n + FIELDS_ROOM + DATE_ROOM + s->server->server_header_length +
+           CHUNK_ROOM;
 }
 
 static uint8_t *put_head(uint8_t *to, cd_stream *s)
@@ -327,15 +336,17 @@ static bool has_wrong_length(const cd_stream *s, size_t n, bool more)
 
 static int refuse_length(cd_stream *s, size_t n, bool more)
 {
-    cd_conn_log(s->conn, CD_ERROR, "Response body %s than its Content-Length of %llu: %.*s %.*s, status %d",
-                more || n > s->length - s->sent ? "longer" : "shorter", (unsigned long long)s->length,
-                (int)s->head.method.n, s->head.method.p,
-                (int)(s->head.target.n < 200 ? s->head.target.n : 200), s->head.target.p, s->status);
+    cd_conn_log(
+        s->conn, CD_ERROR, "Response body %s than its Content-Length of %llu: %.*s %.*s, status %d",
+        more || n > s->length - s->sent ? "longer" : "shorter", (unsigned long long)s->length,
+        (int)s->head.method.n, s->head.method.p,
+        (int)(s->head.target.n < 200 ? s->head.target.n : 200), s->head.target.p, s->status);
     cd_http1_cut(s, false);
     return CD_LENGTH;
 }
 
-/* Queues head, chunk line, body and line end in one go. All room is made first, so that a pinned chunk is taken last of all or not. */
+/* Queues head, chunk line, body and line end in one go. All room is made first, so that a pinned
+ * chunk is taken last of all or not. */
 static int queue(cd_stream *s, cd_chunk chunk, bool more)
 {
     cd_conn *c = s->conn;
@@ -358,7 +369,8 @@ static int queue(cd_stream *s, cd_chunk chunk, bool more)
     return from < to ? cd_conn_put(c, tail + from, to - from) : CD_OK;
 }
 
-/* A piece of which no byte goes out: head or end of the body may, and the token goes back at once. */
+/* A piece of which no byte goes out: head or end of the body may, and the token goes back at once.
+ */
 static int queue_nothing(cd_stream *s, void *token, bool more)
 {
     cd_server *server = s->server;
@@ -411,7 +423,8 @@ static uint8_t *put_page_fields(uint8_t *to, int status)
     if (status == 405)
         to = PUT(to, "allow: GET\r\n"); /* only WebSocket handshakes are refused with it */
     if (status == 426)
-        to = PUT(to, "upgrade: websocket\r\nsec-websocket-version: 13\r\nconnection: upgrade, close\r\n\r\n");
+        to = PUT(to, "upgrade: websocket\r\nsec-websocket-version: 13\r\nconnection: upgrade, "
+                     "close\r\n\r\n");
     else
         to = PUT(to, "connection: close\r\n\r\n");
     return to;

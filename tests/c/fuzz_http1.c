@@ -1,9 +1,11 @@
 /*
- * Fuzzes an HTTP/1 connection. The first byte says what the applications do, whether limits are low, and whether the peer ends with FIN; the
- * second how the input is cut; the rest is what the peer sends.
+ * Fuzzes an HTTP/1 connection. The first byte says what the applications do, whether limits are
+ * low, and whether the peer ends with FIN; the second how the input is cut; the rest is what the
+ * peer sends.
  *
- * Beside the sanitizers these are checked: nothing is left when the rig is freed; and for applications whose doings do not depend on when the
- * body comes, requests, bodies and responses are the same for every cut of the input. That is the property that smuggling breaks.
+ * Beside the sanitizers these are checked: nothing is left when the rig is freed; and for
+ * applications whose doings do not depend on when the body comes, requests, bodies and responses
+ * are the same for every cut of the input. That is the property that smuggling breaks.
  */
 #include "harness.h"
 
@@ -54,8 +56,8 @@ static void configure(bool low)
 }
 
 /*
- * Two things may depend on the cuts. 100 Continue is not sent when the body was there first. And of a request with two faults
- * either may be found first: so a refusal is one, whatever its status.
+ * Two things may depend on the cuts. 100 Continue is not sent when the body was there first. And of
+ * a request with two faults either may be found first: so a refusal is one, whatever its status.
  */
 static void add_output(text *t, const char *p)
 {

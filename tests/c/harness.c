@@ -1,11 +1,15 @@
 /*
- * harness.c - the rig of harness.h: memory transports, scripted applications, virtual time, and the three ways of a case.
+ * harness.c - the rig of harness.h: memory transports, scripted applications, virtual time, and the
+ * three ways of a case.
  *
- * Loop, server, connections and streams are the real ones; only the two ends are made up. A wire stands for the socket: it hands out what the
- * test fed, in cuts, from inside the loop's poll phase (an ev_check watcher), so the phases are those of production. An
- * application runs from the callbacks, as the bridge's would, and never from poll: a callback in the wrong phase is a failure.
+ * Loop, server, connections and streams are the real ones; only the two ends are made up. A wire
+ * stands for the socket: it hands out what the test fed, in cuts, from inside the loop's poll phase
+ * (an ev_check watcher), so the phases are those of production. An application runs from the
+ * callbacks, as the bridge's would, and never from poll: a callback in the wrong phase is a
+ * failure.
  *
- * Time: libev and the core ask clock_gettime(), which is ours here and adds an offset to the monotonic clock. Nothing sleeps.
+ * Time: libev and the core ask clock_gettime(), which is ours here and adds an offset to the
+ * monotonic clock. Nothing sleeps.
  *
  * Own memory comes from malloc directly, so that cd_alloc_fail_at() only hits the core.
  */
@@ -221,7 +225,8 @@ static void wire_close(cd_transport *t, bool reset)
     of(t)->want = 0;
 }
 
-static const cd_transport_ops wire_ops = {wire_read, wire_writev, wire_want, wire_shutdown, wire_close};
+static const cd_transport_ops wire_ops = {wire_read, wire_writev, wire_want, wire_shutdown,
+                                          wire_close};
 
 wire *wire_open(rig *r)
 {
@@ -311,7 +316,7 @@ struct app {
     cd_stream *stream;
     const char *pc; /* the operation that is under way */
     bool finished, blocked, at_go;
-    text body;      /* pieces of the body that were not traced yet */
+    text body; /* pieces of the body that were not traced yet */
     bool has_body;
 };
 
@@ -324,8 +329,8 @@ enum { DONE, WAIT };
 
 static const char *code_name(int code)
 {
-    static const char *const names[] = {"OK",    "AGAIN", "NOMEM",  "GONE",    "ORDER", "LENGTH",
-                                        "NAME",  "VALUE", "STATUS", "FRAMING", "SYSTEM"};
+    static const char *const names[] = {"OK",   "AGAIN", "NOMEM",  "GONE",    "ORDER", "LENGTH",
+                                        "NAME", "VALUE", "STATUS", "FRAMING", "SYSTEM"};
     return names[-code];
 }
 
@@ -794,7 +799,8 @@ static void on_access(void *server, const cd_access *access)
     text_format(&r->trace, " %d %llu\n", access->status, (unsigned long long)access->size);
 }
 
-static const cd_ops ops = {on_open, on_ready, on_drain, on_cancel, on_gone, on_release, on_log, on_access};
+static const cd_ops ops = {on_open, on_ready,   on_drain, on_cancel,
+                           on_gone, on_release, on_log,   on_access};
 
 /* ---- the rig ---- */
 

@@ -1,32 +1,32 @@
 /*
- * What the C tests and fuzz targets share: a rig that holds a real loop and server, wires (memory transports whose peer is the
- * test), applications written in a tiny language, virtual time, and the three ways a case is run.
+ * What the C tests and fuzz targets share: a rig that holds a real loop and server, wires (memory
+ * transports whose peer is the test), applications written in a tiny language, virtual time, and
+ * the three ways a case is run.
  *
- * A case is a scenario: a function that opens wires and feeds them. check_scenario() runs it with the input whole, byte by byte
- * and in seeded random cuts (then writes are cut too) and wants the same trace and the same output from all of them; then
- * it runs it again and again with the n-th allocation failing, where nothing may crash, hang or leak.
+ * A case is a scenario: a function that opens wires and feeds them. check_scenario() runs it with
+ * the input whole, byte by byte and in seeded random cuts (then writes are cut too) and wants the
+ * same trace and the same output from all of them; then it runs it again and again with the n-th
+ * allocation failing, where nothing may crash, hang or leak.
  *
- * Time is virtual: harness.c defines clock_gettime(), so the loop's timers fire exactly when rig_advance() says so.
+ * Time is virtual: harness.c defines clock_gettime(), so the loop's timers fire exactly when
+ * rig_advance() says so.
  *
- * The language of the applications: operations separated by ';'. An application that has reached its end has finished.
+ * The language of the applications: operations separated by ';'. An application that has reached
+ * its end has finished.
  *
  *     pull                   takes one event, waits for it
  *     body                   takes events up to the end of the body or the disconnect
  *     leave                  takes events up to the disconnect
  *     start 200 a: b| c: d   cd_stream_start
- *     write TEXT, last TEXT  cd_stream_write, copied, more / no more; waits after CD_AGAIN. \r \n \\ \xNN in TEXT
- *     pin N, lastpin N       the same with N bytes a..z and a token
- *     echo                   writes every piece of the body back, then ends the response
- *     go                     waits for rig_go()
- *     abort                  cd_stream_abort
- *     fail                   ends, as an application that raised
- *     accept [SUB][| a: b]   cd_ws_accept
- *     text TEXT, bytes N     cd_ws_send
- *     close CODE [REASON]    cd_ws_close
- *     wsecho                 connect is accepted, messages are sent back, up to the disconnect
+ *     write TEXT, last TEXT  cd_stream_write, copied, more / no more; waits after CD_AGAIN. \r \n
+ * \\ \xNN in TEXT pin N, lastpin N       the same with N bytes a..z and a token echo writes every
+ * piece of the body back, then ends the response go                     waits for rig_go() abort
+ * cd_stream_abort fail                   ends, as an application that raised accept [SUB][| a: b]
+ * cd_ws_accept text TEXT, bytes N     cd_ws_send close CODE [REASON]    cd_ws_close wsecho connect
+ * is accepted, messages are sent back, up to the disconnect
  *
- * The trace has a line for everything the application saw, "1 open GET /x", and every code that was not CD_OK or CD_AGAIN.
- * Adjacent body events are one line, so that it does not depend on the cuts.
+ * The trace has a line for everything the application saw, "1 open GET /x", and every code that was
+ * not CD_OK or CD_AGAIN. Adjacent body events are one line, so that it does not depend on the cuts.
  */
 #ifndef HARNESS_H
 #define HARNESS_H
@@ -57,15 +57,15 @@ int check_failures(void);
 int check_summary(void);
 
 #define CHECK(ok) check_that(ok, __FILE__, __LINE__, "%s", #ok)
-#define CHECK_INT(got, want)                                                                       \
-    do {                                                                                           \
-        long long got_ = (long long)(got), want_ = (long long)(want);                              \
-        check_that(got_ == want_, __FILE__, __LINE__, "%s is %lld, not %lld", #got, got_, want_);  \
+#define CHECK_INT(got, want)                                                                      \
+    do {                                                                                          \
+        long long got_ = (long long)(got), want_ = (long long)(want);                             \
+        check_that(got_ == want_, __FILE__, __LINE__, "%s is %lld, not %lld", #got, got_, want_); \
     } while (0)
-#define CHECK_STR(got, want)                                                                       \
-    do {                                                                                           \
-        const char *got_ = (got), *want_ = (want);                                                 \
-        check_bytes(__FILE__, __LINE__, #got, got_, strlen(got_), want_, strlen(want_));           \
+#define CHECK_STR(got, want)                                                             \
+    do {                                                                                 \
+        const char *got_ = (got), *want_ = (want);                                       \
+        check_bytes(__FILE__, __LINE__, #got, got_, strlen(got_), want_, strlen(want_)); \
     } while (0)
 
 /* ---- growing text ---- */
@@ -92,13 +92,13 @@ typedef struct wire {
     cd_transport transport; /* transport.conn is valid until closed */
     rig *rig;
     struct wire *next;
-    text input;   /* fed and not yet read: from input_start on */
+    text input; /* fed and not yet read: from input_start on */
     size_t input_start;
-    text output;  /* what the server wrote */
-    size_t room;  /* bytes that writev still takes; SIZE_MAX: no limit */
-    int want;     /* CD_READ | CD_WRITE as the connection asked */
+    text output; /* what the server wrote */
+    size_t room; /* bytes that writev still takes; SIZE_MAX: no limit */
+    int want;    /* CD_READ | CD_WRITE as the connection asked */
     bool eof, reset_by_peer;
-    bool fin;     /* the server said that nothing more comes */
+    bool fin; /* the server said that nothing more comes */
     bool closed, was_reset;
     unsigned reads; /* reads left in this turn */
 } wire;
@@ -138,7 +138,8 @@ struct rig {
     int level;   /* log lines from here on go into the trace */
 };
 
-/* What limits, date and Server header the next rigs have; NULL: defaults, no date, no Server header. */
+/* What limits, date and Server header the next rigs have; NULL: defaults, no date, no Server
+ * header. */
 void rig_configure(const cd_config *config);
 /* NULL: no memory. */
 rig *rig_new(enum cut cut, unsigned seed);
@@ -161,11 +162,13 @@ const char *rig_trace(rig *r);
 
 typedef void scenario(rig *r, const void *arg);
 
-/* Runs one scenario in all ways. want_output is of the first wire; either may be NULL: not compared with a text. */
+/* Runs one scenario in all ways. want_output is of the first wire; either may be NULL: not compared
+ * with a text. */
 void check_scenario(const char *name, scenario *run, const void *arg, const char *want_trace,
                     const void *want_output, size_t want_output_size);
 
-/* The usual case: one application, one wire, one input, and the peer says FIN at the end when `eof`. */
+/* The usual case: one application, one wire, one input, and the peer says FIN at the end when
+ * `eof`. */
 typedef struct {
     const char *name, *script;
     const char *input;

@@ -1,8 +1,10 @@
 /*
- * Tests of HTTP/1: http1.c, http1_head.c, http1_response.c and what of stream.c and conn.c they rest on.
+ * Tests of HTTP/1: http1.c, http1_head.c, http1_response.c and what of stream.c and conn.c they
+ * rest on.
  *
- * Every row runs whole, byte by byte, in random cuts, and with every allocation failing (harness.h). The first table is what must be
- * refused: the answer is the constant page and the end of the connection, and the application never hears of it.
+ * Every row runs whole, byte by byte, in random cuts, and with every allocation failing
+ * (harness.h). The first table is what must be refused: the answer is the constant page and the end
+ * of the connection, and the application never hears of it.
  */
 #include "harness.h"
 #include "http1.h"
@@ -16,8 +18,8 @@
 #define HELLO_OUT "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 #define HELLO_CLOSE "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"
 #define EMPTY_BODY "1 body \n1 end\n"
-#define PAGE(status, size, reason)                                                                 \
-    "HTTP/1.1 " status " " reason "\r\ncontent-type: text/plain; charset=utf-8\r\n"                \
+#define PAGE(status, size, reason)                                                  \
+    "HTTP/1.1 " status " " reason "\r\ncontent-type: text/plain; charset=utf-8\r\n" \
     "content-length: " size "\r\nconnection: close\r\n\r\n" status " " reason "\n"
 #define PAGE400 PAGE("400", "16", "Bad Request")
 #define ROWS(table) (sizeof(table) / sizeof *(table))
@@ -89,12 +91,30 @@ static const refusal refusals[] = {
     {"LF in a name", HEAD "X\nY: z\r\n\r\n", 400},
     {"non-ASCII name", HEAD "X\xc3\xa9: z\r\n\r\n", 400},
     {"NUL in a value", HEAD "X: a" NUL "b\r\n\r\n", 400},
-    {"0x0b in a value", HEAD "X: a\x0b" "b\r\n\r\n", 400},
-    {"0x0c in a value", HEAD "X: a\x0c" "b\r\n\r\n", 400},
-    {"0x1c in a value", HEAD "X: a\x1c" "b\r\n\r\n", 400},
-    {"0x1d in a value", HEAD "X: a\x1d" "b\r\n\r\n", 400},
-    {"0x1e in a value", HEAD "X: a\x1e" "b\r\n\r\n", 400},
-    {"0x7f in a value", HEAD "X: a\x7f" "b\r\n\r\n", 400},
+    {"0x0b in a value",
+     HEAD "X: a\x0b"
+          "b\r\n\r\n",
+     400},
+    {"0x0c in a value",
+     HEAD "X: a\x0c"
+          "b\r\n\r\n",
+     400},
+    {"0x1c in a value",
+     HEAD "X: a\x1c"
+          "b\r\n\r\n",
+     400},
+    {"0x1d in a value",
+     HEAD "X: a\x1d"
+          "b\r\n\r\n",
+     400},
+    {"0x1e in a value",
+     HEAD "X: a\x1e"
+          "b\r\n\r\n",
+     400},
+    {"0x7f in a value",
+     HEAD "X: a\x7f"
+          "b\r\n\r\n",
+     400},
     {"0x01 in a value", HEAD "X: \x01\r\n\r\n", 400},
     {"no Host", "GET / HTTP/1.1\r\n\r\n", 400},
     {"empty Host", "GET / HTTP/1.1\r\nHost:\r\n\r\n", 400},
@@ -130,16 +150,19 @@ static const refusal refusals[] = {
     {"NUL in the target", "GET /" NUL " HTTP/1.1\r\nHost: a\r\n\r\n", 400},
     {"unknown expectation", POST "Expect: 200-ok\r\nContent-Length: 1\r\n\r\nx", 417},
     {"two expectations", POST "Expect: 100-continue\r\nExpect: 100-continue\r\n\r\n", 417},
-    {"broken handshake", HEAD "Upgrade: websocket\r\nConnection: Upgrade\r\n"
-                              "Sec-WebSocket-Version: 13\r\n\r\n", 400},
+    {"broken handshake",
+     HEAD "Upgrade: websocket\r\nConnection: Upgrade\r\n"
+          "Sec-WebSocket-Version: 13\r\n\r\n",
+     400},
     {"only blank", "   \r\n", 400},
 };
 
 static const char *const reasons[] = {
-    [400] = "Bad Request", [408] = "Request Timeout",
-    [413] = "Content Too Large", [414] = "URI Too Long", [417] = "Expectation Failed",
-    [431] = "Request Header Fields Too Large", [500] = "Internal Server Error",
-    [501] = "Not Implemented", [503] = "Service Unavailable", [505] = "HTTP Version Not Supported",
+    [400] = "Bad Request",           [408] = "Request Timeout",
+    [413] = "Content Too Large",     [414] = "URI Too Long",
+    [417] = "Expectation Failed",    [431] = "Request Header Fields Too Large",
+    [500] = "Internal Server Error", [501] = "Not Implemented",
+    [503] = "Service Unavailable",   [505] = "HTTP Version Not Supported",
 };
 
 static void page(text *t, int status)
@@ -228,16 +251,17 @@ static void test_head_limits(void)
     check_limit("endless blanks", repeat(HEAD "X:", " ", 5000, ""), 431);
     check_limit("endless name", repeat(HEAD, "x", 5000, ""), 431);
     check_limit("endless CRLF", repeat("", "\r\n", 5000, ""), 431);
-    check_limit("target of 50 bytes",
-                repeat("GET /", "x", 49, " HTTP/1.1\r\nHost: a\r\n\r\n"), 200);
-    check_limit("target of 51 bytes",
-                repeat("GET /", "x", 50, " HTTP/1.1\r\nHost: a\r\n\r\n"), 414);
+    check_limit("target of 50 bytes", repeat("GET /", "x", 49, " HTTP/1.1\r\nHost: a\r\n\r\n"),
+                200);
+    check_limit("target of 51 bytes", repeat("GET /", "x", 50, " HTTP/1.1\r\nHost: a\r\n\r\n"),
+                414);
     check_limit("endless target", repeat("GET /", "x", 5000, ""), 414);
     check_limit("5 headers", repeat(HEAD, "X: y\r\n", 4, "\r\n"), 200);
     check_limit("6 headers", repeat(HEAD, "X: y\r\n", 5, "\r\n"), 431);
     check_limit("endless headers", repeat(HEAD, "X: y\r\n", 1000, ""), 431);
     check_limit("Content-Length 101", repeat(POST "Content-Length: 101\r\n\r\n", "x", 1, ""), 413);
-    check_limit("Content-Length 100", repeat(POST "Content-Length: 100\r\n\r\n", "x", 100, ""), 200);
+    check_limit("Content-Length 100", repeat(POST "Content-Length: 100\r\n\r\n", "x", 100, ""),
+                200);
     rig_configure(NULL);
 }
 
@@ -250,24 +274,29 @@ typedef struct {
 static const acceptance acceptances[] = {
     {"names and values", HEAD "X-A:b\r\nx-b: \t c d\t \r\nEMPTY:\r\nX-A: e\r\n\r\n",
      "1 open 1.1 GET / [host: a] [x-a: b] [x-b: c d] [empty: ] [x-a: e]\n"},
-    {"obs-text", HEAD "X: \x80\x85\xff\r\n\r\n", "1 open 1.1 GET / [host: a] [x: \\x80\\x85\\xff]\n"},
+    {"obs-text", HEAD "X: \x80\x85\xff\r\n\r\n",
+     "1 open 1.1 GET / [host: a] [x: \\x80\\x85\\xff]\n"},
     {"every tchar", HEAD "!#$%&'*+-.^_`|~09azAZ: x\r\n\r\n",
      "1 open 1.1 GET / [host: a] [!#$%&'*+-.^_`|~09azaz: x]\n"},
     {"path and query", "GET /a%20b/%2f%C3%A9%zz?c=%20&d?e HTTP/1.1\r\nHost: a\r\n\r\n",
      "1 open 1.1 GET /a b//\\xc3\\xa9%zz?c=%20&d?e [host: a]\n"},
     {"empty query", "GET /? HTTP/1.1\r\nHost: a\r\n\r\n", "1 open 1.1 GET / [host: a]\n"},
-    {"two slashes", "GET //x/../y HTTP/1.1\r\nHost: a\r\n\r\n", "1 open 1.1 GET //x/../y [host: a]\n"},
+    {"two slashes", "GET //x/../y HTTP/1.1\r\nHost: a\r\n\r\n",
+     "1 open 1.1 GET //x/../y [host: a]\n"},
     {"absolute target", "GET http://B:80/x?y HTTP/1.1\r\nHost: a\r\n\r\n",
      "1 open 1.1 GET /x?y [host: B:80]\n"},
-    {"absolute https", "GET HTTPS://b/ HTTP/1.1\r\nHost: a\r\n\r\n", "1 open 1.1 GET / [host: b]\n"},
-    {"absolute without path", "GET http://b HTTP/1.1\r\nHost: a\r\n\r\n", "1 open 1.1 GET / [host: b]\n"},
+    {"absolute https", "GET HTTPS://b/ HTTP/1.1\r\nHost: a\r\n\r\n",
+     "1 open 1.1 GET / [host: b]\n"},
+    {"absolute without path", "GET http://b HTTP/1.1\r\nHost: a\r\n\r\n",
+     "1 open 1.1 GET / [host: b]\n"},
     {"absolute with query only", "GET http://b?c HTTP/1.1\r\nHost: a\r\n\r\n",
      "1 open 1.1 GET /?c [host: b]\n"},
     {"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "1 open 1.1 OPTIONS * [host: a]\n"},
     {"OPTIONS absolute", "OPTIONS http://b HTTP/1.1\r\nHost: a\r\n\r\n",
      "1 open 1.1 OPTIONS * [host: b]\n"},
     {"leading CRLF", "\r\n\r\n" HEAD "\r\n", OPEN},
-    {"IPv6 Host", "GET / HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n", "1 open 1.1 GET / [host: [::1]:8000]\n"},
+    {"IPv6 Host", "GET / HTTP/1.1\r\nHost: [::1]:8000\r\n\r\n",
+     "1 open 1.1 GET / [host: [::1]:8000]\n"},
     {"h2c", HEAD "Upgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: x\r\n\r\n",
      "1 open 1.1 GET / [host: a] [upgrade: h2c] [connection: Upgrade, HTTP2-Settings]"
      " [http2-settings: x]\n"},
@@ -285,8 +314,10 @@ static void test_acceptances(void)
         const acceptance *row = &acceptances[i];
         text trace = {0};
         text_format(&trace, "%s" EMPTY_BODY, row->open);
-        simple_case c = {.name = row->name, .script = "body;start 200;last hello;go",
-                         .input = row->input, .output = HELLO_OUT};
+        simple_case c = {.name = row->name,
+                         .script = "body;start 200;last hello;go",
+                         .input = row->input,
+                         .output = HELLO_OUT};
         check_simple(&c);
         rig *r = rig_new(CUT_WHOLE, 1);
         r->script = "body;go";
@@ -300,47 +331,64 @@ static void test_acceptances(void)
 /* ---- bodies and responses, one request each ---- */
 
 static const simple_case cases[] = {
-    {.name = "GET", .script = HELLO ";leave", .input = HEAD "\r\n",
-     .trace = OPEN EMPTY_BODY "1 disconnect\naccess complete / 200 5\n1 gone\n", .output = HELLO_OUT},
-    {.name = "no body is read", .script = "start 200;last hello", .input = HEAD "\r\n",
-     .trace = OPEN "access complete / 200 5\n1 gone\n", .output = HELLO_OUT},
-    {.name = "Content-Length body", .script = "start 200 content-length: 11;echo",
+    {.name = "GET",
+     .script = HELLO ";leave",
+     .input = HEAD "\r\n",
+     .trace = OPEN EMPTY_BODY "1 disconnect\naccess complete / 200 5\n1 gone\n",
+     .output = HELLO_OUT},
+    {.name = "no body is read",
+     .script = "start 200;last hello",
+     .input = HEAD "\r\n",
+     .trace = OPEN "access complete / 200 5\n1 gone\n",
+     .output = HELLO_OUT},
+    {.name = "Content-Length body",
+     .script = "start 200 content-length: 11;echo",
      .input = POST "Content-Length: 11\r\n\r\nhello world",
      .trace = OPEN_POST " [content-length: 11]\n1 body hello world\n1 end\n"
-              "access complete / 200 11\n1 gone\n",
+                        "access complete / 200 11\n1 gone\n",
      .output = "HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nhello world"},
-    {.name = "body", .script = "body;start 200;last x;leave",
+    {.name = "body",
+     .script = "body;start 200;last x;leave",
      .input = POST "Content-Length: 11\r\n\r\nhello world",
      .trace = OPEN_POST " [content-length: 11]\n1 body hello world\n1 end\n1 disconnect\n"
-              "access complete / 200 1\n1 gone\n",
+                        "access complete / 200 1\n1 gone\n",
      .output = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\nx"},
-    {.name = "chunked body", .script = HELLO ";leave",
+    {.name = "chunked body",
+     .script = HELLO ";leave",
      .input = CHUNKED "5\r\nhello\r\n1\r\n \r\n005\r\nworld\r\n0\r\n\r\n",
      .trace = OPEN_POST " [transfer-encoding: chunked]\n1 body hello world\n1 end\n1 disconnect\n"
-              "access complete / 200 5\n1 gone\n",
+                        "access complete / 200 5\n1 gone\n",
      .output = HELLO_OUT},
-    {.name = "Chunked in capitals", .script = HELLO ";leave",
+    {.name = "Chunked in capitals",
+     .script = HELLO ";leave",
      .input = POST "Transfer-Encoding: Chunked\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n",
      .trace = OPEN_POST " [transfer-encoding: Chunked]\n1 body 0123456789\n1 end\n1 disconnect\n"
-              "access complete / 200 5\n1 gone\n",
+                        "access complete / 200 5\n1 gone\n",
      .output = HELLO_OUT},
-    {.name = "empty chunked body", .script = HELLO ";leave", .input = CHUNKED "0\r\n\r\n",
+    {.name = "empty chunked body",
+     .script = HELLO ";leave",
+     .input = CHUNKED "0\r\n\r\n",
      .trace = OPEN_POST " [transfer-encoding: chunked]\n1 body \n1 end\n1 disconnect\n"
-              "access complete / 200 5\n1 gone\n",
+                        "access complete / 200 5\n1 gone\n",
      .output = HELLO_OUT},
-    {.name = "chunk extensions", .script = HELLO ";leave",
+    {.name = "chunk extensions",
+     .script = HELLO ";leave",
      .input = CHUNKED "5;a=b;c=\"d\"\r\nhello\r\n0;x\r\n\r\n",
      .trace = OPEN_POST " [transfer-encoding: chunked]\n1 body hello\n1 end\n1 disconnect\n"
-              "access complete / 200 5\n1 gone\n",
+                        "access complete / 200 5\n1 gone\n",
      .output = HELLO_OUT},
-    {.name = "trailers are dropped", .script = HELLO ";leave",
+    {.name = "trailers are dropped",
+     .script = HELLO ";leave",
      .input = CHUNKED "5\r\nhello\r\n0\r\nHost: b\r\nX: y\r\nContent-Length: 7\r\n\r\n",
      .output = NULL},
-    /* bad chunks: the application is there already and hears of a disconnect, never of an end */
-#define BROKEN(name_, chunks, body)                                                                \
-    {.name = name_, .script = "body;go", .input = CHUNKED chunks, .output = PAGE400,               \
-     .trace = OPEN_POST " [transfer-encoding: chunked]\n" body "1 disconnect\n"                    \
-              "access complete / 400 16\n"}
+/* bad chunks: the application is there already and hears of a disconnect, never of an end */
+#define BROKEN(name_, chunks, body)                                             \
+    {.name = name_,                                                             \
+     .script = "body;go",                                                       \
+     .input = CHUNKED chunks,                                                   \
+     .output = PAGE400,                                                         \
+     .trace = OPEN_POST " [transfer-encoding: chunked]\n" body "1 disconnect\n" \
+                        "access complete / 400 16\n"}
     BROKEN("data longer than its chunk", "5\r\nhelloXX0\r\n\r\n", "1 body hello\n"),
     BROKEN("chunk size +1", "+1\r\nx\r\n0\r\n\r\n", ""),
     BROKEN("chunk size 0x1", "0x1\r\nx\r\n0\r\n\r\n", ""),
@@ -359,132 +407,229 @@ static const simple_case cases[] = {
 #undef BROKEN
     /* the end of the peer */
     {.name = "EOF at once", .script = HELLO, .input = "", .trace = "", .output = "", .eof = true},
-    {.name = "EOF in a head", .script = HELLO, .input = "GET / HT", .trace = "", .output = "", .eof = true},
-    {.name = "EOF in a body", .script = "body;go", .input = POST "Content-Length: 5\r\n\r\nhel",
+    {.name = "EOF in a head",
+     .script = HELLO,
+     .input = "GET / HT",
+     .trace = "",
+     .output = "",
+     .eof = true},
+    {.name = "EOF in a body",
+     .script = "body;go",
+     .input = POST "Content-Length: 5\r\n\r\nhel",
      .trace = OPEN_POST " [content-length: 5]\n1 body hel\n1 disconnect\n"
-              "access complete / 0 0\n", .output = "", .eof = true},
-    {.name = "EOF in a chunk", .script = "body", .input = CHUNKED "5\r\nhel",
-     .output = "", .eof = true},
-    {.name = "EOF before the last chunk", .script = "body", .input = CHUNKED "5\r\nhello\r\n",
+                        "access complete / 0 0\n",
+     .output = "",
+     .eof = true},
+    {.name = "EOF in a chunk",
+     .script = "body",
+     .input = CHUNKED "5\r\nhel",
+     .output = "",
+     .eof = true},
+    {.name = "EOF before the last chunk",
+     .script = "body",
+     .input = CHUNKED "5\r\nhello\r\n",
      .trace = OPEN_POST " [transfer-encoding: chunked]\n1 body hello\n1 disconnect\n"
-              "access complete / 0 0\n1 gone\n",
-     .output = "", .eof = true},
-    {.name = "EOF before the empty line", .script = "body", .input = CHUNKED "5\r\nhello\r\n0\r\n",
+                        "access complete / 0 0\n1 gone\n",
+     .output = "",
+     .eof = true},
+    {.name = "EOF before the empty line",
+     .script = "body",
+     .input = CHUNKED "5\r\nhello\r\n0\r\n",
      .trace = OPEN_POST " [transfer-encoding: chunked]\n1 body hello\n1 disconnect\n"
-              "access complete / 0 0\n1 gone\n",
-     .output = "", .eof = true},
-    {.name = "EOF while it computes", .script = "body;leave;start 200;last x", .input = HEAD "\r\n",
+                        "access complete / 0 0\n1 gone\n",
+     .output = "",
+     .eof = true},
+    {.name = "EOF while it computes",
+     .script = "body;leave;start 200;last x",
+     .input = HEAD "\r\n",
      .trace = OPEN EMPTY_BODY "1 disconnect\n1 start -> GONE\n1 last -> GONE\n"
-              "access complete / 0 0\n1 gone\n",
-     .output = "", .eof = true},
+                              "access complete / 0 0\n1 gone\n",
+     .output = "",
+     .eof = true},
     /* responses */
-    {.name = "Content-Length kept", .script = "start 200 Content-Length: 5| X: y;write he;last llo",
-     .input = HEAD "\r\n", .output = "HTTP/1.1 200 OK\r\nX: y\r\ncontent-length: 5\r\n\r\nhello"},
-    {.name = "equal Content-Lengths", .script = "start 200 content-length: 5| content-length: 5;last hello",
-     .input = HEAD "\r\n", .output = HELLO_OUT},
-    {.name = "chunked", .script = "start 200;write hello;write ;write  world;last ",
+    {.name = "Content-Length kept",
+     .script = "start 200 Content-Length: 5| X: y;write he;last llo",
+     .input = HEAD "\r\n",
+     .output = "HTTP/1.1 200 OK\r\nX: y\r\ncontent-length: 5\r\n\r\nhello"},
+    {.name = "equal Content-Lengths",
+     .script = "start 200 content-length: 5| content-length: 5;last hello",
+     .input = HEAD "\r\n",
+     .output = HELLO_OUT},
+    {.name = "chunked",
+     .script = "start 200;write hello;write ;write  world;last ",
      .input = HEAD "\r\n",
      .output = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
                "5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n"},
-    {.name = "chunked with a last piece", .script = "start 200;write hello;last world", .input = HEAD "\r\n",
+    {.name = "chunked with a last piece",
+     .script = "start 200;write hello;last world",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
                "5\r\nhello\r\n5\r\nworld\r\n0\r\n\r\n"},
-    {.name = "empty", .script = "start 200;last ", .input = HEAD "\r\n",
+    {.name = "empty",
+     .script = "start 200;last ",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"},
-    {.name = "1.0", .script = HELLO, .input = "GET / HTTP/1.0\r\n\r\n",
+    {.name = "1.0",
+     .script = HELLO,
+     .input = "GET / HTTP/1.0\r\n\r\n",
      .output = "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nhello"},
-    {.name = "1.0 keep-alive", .script = HELLO, .input = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    {.name = "1.0 keep-alive",
+     .script = HELLO,
+     .input = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
      .output = "HTTP/1.0 200 OK\r\ncontent-length: 5\r\nconnection: keep-alive\r\n\r\nhello"},
-    {.name = "1.0 in pieces", .script = "start 200;write hello;last world",
+    {.name = "1.0 in pieces",
+     .script = "start 200;write hello;last world",
      .input = "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
      .output = "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\nhelloworld"},
-    {.name = "1.0 absolute without Host", .script = "body;go", .input = "GET http://b/ HTTP/1.0\r\n\r\n",
+    {.name = "1.0 absolute without Host",
+     .script = "body;go",
+     .input = "GET http://b/ HTTP/1.0\r\n\r\n",
      .trace = "1 open 1.0 GET / [host: b]\n" EMPTY_BODY},
-    {.name = "Connection: close", .script = HELLO, .input = HEAD "Connection: close\r\n\r\n" HEAD "\r\n",
+    {.name = "Connection: close",
+     .script = HELLO,
+     .input = HEAD "Connection: close\r\n\r\n" HEAD "\r\n",
      .trace = "1 open 1.1 GET / [host: a] [connection: close]\n" EMPTY_BODY
               "access complete / 200 5\n1 gone\n",
      .output = HELLO_CLOSE},
-    {.name = "Connection: close, te", .script = HELLO, .input = HEAD "Connection: te, close\r\n\r\n",
+    {.name = "Connection: close, te",
+     .script = HELLO,
+     .input = HEAD "Connection: te, close\r\n\r\n",
      .output = HELLO_CLOSE},
-    {.name = "the application closes", .script = "start 200 connection: Close;last hello",
-     .input = HEAD "\r\n" HEAD "\r\n", .output = HELLO_CLOSE},
+    {.name = "the application closes",
+     .script = "start 200 connection: Close;last hello",
+     .input = HEAD "\r\n" HEAD "\r\n",
+     .output = HELLO_CLOSE},
     {.name = "dropped headers",
-     .script = "start 200 Transfer-Encoding: chunked| Keep-Alive: x| connection: keep-alive;last hello",
-     .input = HEAD "\r\n", .output = HELLO_OUT},
-    {.name = "HEAD", .script = "start 200;last hello", .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+     .script =
+         "start 200 Transfer-Encoding: chunked| Keep-Alive: x| connection: keep-alive;last hello",
+     .input = HEAD "\r\n",
+     .output = HELLO_OUT},
+    {.name = "HEAD",
+     .script = "start 200;last hello",
+     .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
      .trace = "1 open 1.1 HEAD / [host: a]\naccess complete / 200 0\n1 gone\n",
      .output = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"},
-    {.name = "HEAD without a body", .script = "start 200;last ", .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+    {.name = "HEAD without a body",
+     .script = "start 200;last ",
+     .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
      .output = "HTTP/1.1 200 OK\r\n\r\n"},
-    {.name = "HEAD with Content-Length", .script = "start 200 content-length: 77;last ",
+    {.name = "HEAD with Content-Length",
+     .script = "start 200 content-length: 77;last ",
      .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
      .output = "HTTP/1.1 200 OK\r\ncontent-length: 77\r\n\r\n"},
-    {.name = "HEAD in pieces", .script = "start 200;pin 10;write x;lastpin 20000",
-     .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", .output = "HTTP/1.1 200 OK\r\n\r\n"},
-    {.name = "204", .script = "start 204 content-length: 5;last hello", .input = HEAD "\r\n",
+    {.name = "HEAD in pieces",
+     .script = "start 200;pin 10;write x;lastpin 20000",
+     .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+     .output = "HTTP/1.1 200 OK\r\n\r\n"},
+    {.name = "204",
+     .script = "start 204 content-length: 5;last hello",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 204 No Content\r\n\r\n"},
-    {.name = "204 in pieces", .script = "start 204;write x;last ", .input = HEAD "\r\n",
+    {.name = "204 in pieces",
+     .script = "start 204;write x;last ",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 204 No Content\r\n\r\n"},
-    {.name = "304", .script = "start 304 etag: x;last ", .input = HEAD "\r\n",
+    {.name = "304",
+     .script = "start 304 etag: x;last ",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 304 Not Modified\r\netag: x\r\n\r\n"},
-    {.name = "304 with Content-Length", .script = "start 304 content-length: 9;last ", .input = HEAD "\r\n",
+    {.name = "304 with Content-Length",
+     .script = "start 304 content-length: 9;last ",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 304 Not Modified\r\ncontent-length: 9\r\n\r\n"},
-    {.name = "unknown status", .script = "start 799;last ", .input = HEAD "\r\n",
+    {.name = "unknown status",
+     .script = "start 799;last ",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 799 \r\ncontent-length: 0\r\n\r\n"},
-    {.name = "two pieces pinned", .script = "start 200;pin 3;lastpin 3", .input = HEAD "\r\n",
-     .output = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n"},
-    {.name = "one piece pinned", .script = "start 200;lastpin 3", .input = HEAD "\r\n",
+    {.name = "two pieces pinned",
+     .script = "start 200;pin 3;lastpin 3",
+     .input = HEAD "\r\n",
+     .output =
+         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n3\r\nabc\r\n0\r\n\r\n"},
+    {.name = "one piece pinned",
+     .script = "start 200;lastpin 3",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"},
-    {.name = "nothing pinned", .script = "start 200;lastpin 0", .input = HEAD "\r\n",
+    {.name = "nothing pinned",
+     .script = "start 200;lastpin 0",
+     .input = HEAD "\r\n",
      .output = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"},
     /* wrong order, bad values: nothing of it on the wire, and the application may go on */
-    {.name = "write before start", .script = "write x;" HELLO, .input = HEAD "\r\n", .output = HELLO_OUT,
+    {.name = "write before start",
+     .script = "write x;" HELLO,
+     .input = HEAD "\r\n",
+     .output = HELLO_OUT,
      .trace = OPEN "1 write -> ORDER\n" EMPTY_BODY "access complete / 200 5\n1 gone\n"},
-    {.name = "two starts", .script = "start 201;start 200;last hello", .input = HEAD "\r\n",
+    {.name = "two starts",
+     .script = "start 201;start 200;last hello",
+     .input = HEAD "\r\n",
      .trace = OPEN "1 start -> ORDER\naccess complete / 201 5\n1 gone\n",
      .output = "HTTP/1.1 201 Created\r\ncontent-length: 5\r\n\r\nhello"},
-    {.name = "write after the end", .script = HELLO ";write x;last y", .input = HEAD "\r\n",
-     .trace = OPEN EMPTY_BODY "1 write -> ORDER\n1 last -> ORDER\naccess complete / 200 5\n1 gone\n",
+    {.name = "write after the end",
+     .script = HELLO ";write x;last y",
+     .input = HEAD "\r\n",
+     .trace =
+         OPEN EMPTY_BODY "1 write -> ORDER\n1 last -> ORDER\naccess complete / 200 5\n1 gone\n",
      .output = HELLO_OUT},
-    {.name = "bad statuses", .script = "start 199;start 1000;start 0;start -5;" HELLO, .input = HEAD "\r\n",
-     .trace = OPEN "1 start -> STATUS\n1 start -> STATUS\n1 start -> STATUS\n1 start -> STATUS\n"
-              EMPTY_BODY "access complete / 200 5\n1 gone\n",
+    {.name = "bad statuses",
+     .script = "start 199;start 1000;start 0;start -5;" HELLO,
+     .input = HEAD "\r\n",
+     .trace = OPEN
+     "1 start -> STATUS\n1 start -> STATUS\n1 start -> STATUS\n1 start -> STATUS\n" EMPTY_BODY
+     "access complete / 200 5\n1 gone\n",
      .output = HELLO_OUT},
     {.name = "bad lengths",
      .script = "start 200 content-length: x;start 200 content-length: 1| content-length: 2;" HELLO,
-     .input = HEAD "\r\n", .output = HELLO_OUT,
+     .input = HEAD "\r\n",
+     .output = HELLO_OUT,
      .trace = OPEN "1 start -> FRAMING\n1 start -> FRAMING\n" EMPTY_BODY
-              "access complete / 200 5\n1 gone\n"},
+                   "access complete / 200 5\n1 gone\n"},
     {.name = "bad headers",
      .script = "start 200 a b: c;start 200 a: b\\r\\nc;start 200 a: \\x00;start 200 a\\n: b;" HELLO,
-     .input = HEAD "\r\n", .output = HELLO_OUT,
-     .trace = OPEN "1 header -> NAME\n1 header -> VALUE\n1 header -> VALUE\n1 header -> NAME\n"
-              EMPTY_BODY "access complete / 200 5\n1 gone\n"},
-    {.name = "no WebSocket", .script = "accept;text x;close 1000;" HELLO, .input = HEAD "\r\n",
+     .input = HEAD "\r\n",
+     .output = HELLO_OUT,
+     .trace = OPEN
+     "1 header -> NAME\n1 header -> VALUE\n1 header -> VALUE\n1 header -> NAME\n" EMPTY_BODY
+     "access complete / 200 5\n1 gone\n"},
+    {.name = "no WebSocket",
+     .script = "accept;text x;close 1000;" HELLO,
+     .input = HEAD "\r\n",
      .trace = OPEN "1 accept -> ORDER\n1 text -> ORDER\n1 close -> ORDER\n" EMPTY_BODY
-              "access complete / 200 5\n1 gone\n",
+                   "access complete / 200 5\n1 gone\n",
      .output = HELLO_OUT},
     /* ends that are not the application's */
-    {.name = "raises before the start", .script = "body;fail", .input = HEAD "\r\n",
+    {.name = "raises before the start",
+     .script = "body;fail",
+     .input = HEAD "\r\n",
      .trace = OPEN EMPTY_BODY "access complete / 500 26\n1 gone\n",
      .output = PAGE("500", "26", "Internal Server Error")},
-    {.name = "raises after the start", .script = "start 200 x: y;fail", .input = HEAD "\r\n",
+    {.name = "raises after the start",
+     .script = "start 200 x: y;fail",
+     .input = HEAD "\r\n",
      .trace = OPEN "access complete / 500 26\n1 gone\n",
      .output = PAGE("500", "26", "Internal Server Error")},
-    {.name = "raises for HEAD", .script = "fail", .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
+    {.name = "raises for HEAD",
+     .script = "fail",
+     .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\n",
      .output = "HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\n"
                "content-length: 26\r\nconnection: close\r\n\r\n"},
-    {.name = "returns without a response", .script = "body", .input = HEAD "\r\n",
+    {.name = "returns without a response",
+     .script = "body",
+     .input = HEAD "\r\n",
      .trace = OPEN EMPTY_BODY "access complete / 500 26\n1 gone\n"
-              "log 40 Application ended without a response: GET /\n",
+                              "log 40 Application ended without a response: GET /\n",
      .output = PAGE("500", "26", "Internal Server Error")},
-    {.name = "longer at once", .script = "start 200 content-length: 4;last hello;last x", .input = HEAD "\r\n",
+    {.name = "longer at once",
+     .script = "start 200 content-length: 4;last hello;last x",
+     .input = HEAD "\r\n",
      .trace = OPEN "1 last -> LENGTH\n1 last -> GONE\naccess complete / 200 0\n1 gone\n"
-              "log 40 Response body longer than its Content-Length of 4: GET /, status 200\n",
+                   "log 40 Response body longer than its Content-Length of 4: GET /, status 200\n",
      .output = ""},
-    {.name = "shorter at once", .script = "start 200 content-length: 6;last hello", .input = HEAD "\r\n",
+    {.name = "shorter at once",
+     .script = "start 200 content-length: 6;last hello",
+     .input = HEAD "\r\n",
      .trace = OPEN "1 last -> LENGTH\naccess complete / 200 0\n1 gone\n"
-              "log 40 Response body shorter than its Content-Length of 6: GET /, status 200\n",
+                   "log 40 Response body shorter than its Content-Length of 6: GET /, status 200\n",
      .output = ""},
 };
 
