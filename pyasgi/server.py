@@ -19,13 +19,13 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import _core, trace
+from . import _core, main_loop, trace
 from .access import native_descriptor, open_unblocking
 from .endpoints import EndpointError, Listener, open_endpoint
 from .importer import ApplicationError, single_callable
 from .lifespan import MODES, Lifespan, LifespanError
 from .loop import EventLoop
-from .process import Leaks, raise_descriptor_limit, worker_threads
+from .process import Leaks, raise_descriptor_limit
 from .signals import ShutdownSignals
 
 logger = logging.getLogger("daphne.server")
@@ -35,6 +35,10 @@ LIMITS = {name: default for name, _, default, _, _ in _core.limits()}
 TIMES = frozenset(name for name, kind, _, _, _ in _core.limits() if kind == "time")
 DRAIN_STEP = 0.02  # seconds between two looks at what still runs
 CANCEL_SECONDS = 5.0  # for cancelled applications and tasks to end
+
+
+class StartError(RuntimeError):
+    """The server could not start; the message is one line for the operator."""
 
 
 class Server:
@@ -122,6 +126,7 @@ class Server:
         self.listeners: list[Listener] = []
         self.listening_addresses: list[tuple[str, int]] = []
         self.abort_start = False
+        self.abort_reason = ""  # one line, of a server that could not start
         self._core: _core.Server | None = None
         self._access_descriptor: int | None = None  # one that is ours to close
         self._stopping: asyncio.Event | None = None
@@ -149,6 +154,38 @@ class Server:
         finally:
             leaks.report()
 
+    async def serve(self) -> None:
+        """Serves in the running loop, which is a pyasgi.loop.EventLoop, until stop() or until this task is cancelled.
+
+        Both begin the graceful shutdown, which is over when this returns; a second cancellation cuts it short.
+        RuntimeError on another loop, StartError when the server could not start.
+        """
+        loop = asyncio.get_running_loop()
+        if not isinstance(loop, EventLoop):
+            raise RuntimeError(
+                f"the running loop is a {type(loop).__name__}, and the server needs a pyasgi.loop.EventLoop:"
+                " asyncio.Runner(loop_factory=pyasgi.loop.EventLoop)"
+            )
+        if self.abort_start:
+            return
+        self._stopping = asyncio.Event()
+        self._running_loop = loop
+        serving = loop.create_task(self._serve(loop), name="server")
+        try:
+            await asyncio.shield(serving)
+        except asyncio.CancelledError:
+            self._stopping.set()
+            try:
+                await asyncio.shield(serving)
+            except asyncio.CancelledError:
+                serving.cancel()
+                await asyncio.wait({serving})
+            raise
+        finally:
+            self._running_loop = self._stopping = None
+        if self.abort_start:
+            raise StartError(self.abort_reason)
+
     def stop(self) -> None:
         """Begins the graceful shutdown; before run() it makes run() return at once. From any thread."""
         loop, stopping = self._running_loop, self._stopping
@@ -172,19 +209,16 @@ class Server:
 
     def _run_on_own_loop(self) -> None:
         try:
-            executor = worker_threads()
+            loop = main_loop.take()
         except ValueError as error:
             self._abort(str(error))
             return
-        loop = EventLoop()
         try:
-            loop.set_default_executor(executor)
             asyncio.set_event_loop(loop)
             self._run(loop)
         finally:
             loop.run_until_complete(_end_tasks())
             loop.run_until_complete(loop.shutdown_asyncgens())
-            executor.shutdown(wait=False, cancel_futures=True)
             asyncio.set_event_loop(None)
             loop.close()
 
@@ -289,6 +323,7 @@ class Server:
                 self._listen(core, listener)
             if self.ready_callable is not None:
                 self.ready_callable()
+            self._announce()
             assert self._stopping is not None
             await self._stopping.wait()
             await self._drain(core)
@@ -298,6 +333,14 @@ class Server:
             if self._access_descriptor is not None:
                 os.close(self._access_descriptor)
                 self._access_descriptor = None
+
+    def _announce(self) -> None:
+        """Tells a DaphneProcess that we listen: copies of daphne's own run() have no other way to know."""
+        processes = sys.modules.get("multiprocessing.process")
+        if processes is not None:
+            announce = getattr(processes.current_process(), "server_listens", None)
+            if announce is not None:
+                announce(self)
 
     def _make_core(
         self, loop: asyncio.AbstractEventLoop, application: Callable[..., Any], lifespan: Lifespan
@@ -366,6 +409,7 @@ class Server:
     def _abort(self, reason: str) -> None:
         logger.critical("%s", reason)
         self.abort_start = True
+        self.abort_reason = self.abort_reason or reason
 
     def _first_signal(self, number: signal.Signals) -> None:
         logger.info("Received %s: shutting down", number.name)
@@ -435,3 +479,9 @@ def _is_disconnect(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return error.split(_core.ClientDisconnected)[1] is None
     return isinstance(error, _core.ClientDisconnected)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "twisted_loop":  # daphne's name for the loop of the process's server
+        return main_loop.current()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

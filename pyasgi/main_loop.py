@@ -1,0 +1,76 @@
+"""The event loop of the process's server, which others may ask for before the server runs.
+
+daphne has a loop from the moment it is imported, and projects schedule their tasks on it from AppConfig.ready():
+``from daphne.server import twisted_loop``. Ours is made when somebody asks for it, and Server.run() takes that one. A
+second server in the process, in another thread, gets a loop that nobody else can ask for.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from .loop import EventLoop
+from .process import worker_threads
+
+
+class MainLoop(EventLoop):
+    """An EventLoop with ASGI_THREADS worker threads. ValueError when that variable is no number."""
+
+    def __init__(self) -> None:
+        self._threads = worker_threads()
+        super().__init__()
+        self.set_default_executor(self._threads)
+
+    def close(self) -> None:
+        """Closes the loop; calls that wait for a worker thread are cancelled, running ones are left alone."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        super().close()
+        with _holder.lock:
+            if _holder.loop is self:
+                _holder.loop = None
+
+
+class _Holder:
+    """The loop, and whether a server has it."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()  # making a loop may collect, and so close, an old one
+        self.loop: MainLoop | None = None
+        self.taken = False
+
+    def open(self) -> MainLoop:
+        """The loop, made when there is none; the caller has the lock."""
+        if self.loop is None:
+            self.loop, self.taken = MainLoop(), False
+        return self.loop
+
+
+_holder = _Holder()
+_inherited: list[_Holder] = []  # of parent processes: their loops must not be finalized here
+
+
+def current() -> MainLoop:
+    """The loop on which the process's server runs, or will run. From any thread."""
+    with _holder.lock:
+        return _holder.open()
+
+
+def take() -> MainLoop:
+    """The loop for a server that is about to run; the caller closes it."""
+    with _holder.lock:
+        if _holder.taken and _holder.loop is not None:
+            return MainLoop()
+        loop = _holder.open()
+        _holder.taken = True
+        return loop
+
+
+def renew() -> None:
+    """Forgets the loop, without closing it: the next one that is asked for is new."""
+    global _holder
+    _inherited.append(_holder)
+    _holder = _Holder()
+
+
+os.register_at_fork(after_in_child=renew)  # what a child inherits is its parent's epoll set
