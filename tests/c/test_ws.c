@@ -648,6 +648,17 @@ static void run_unread(rig *r, const void *arg)
     rig_go(r);
 }
 
+/* The peer closes while the application works on a message: the answer waits, but not for ever. */
+static void run_busy(rig *r, const void *arg)
+{
+    const double *seconds = arg;
+    wire *w = open_ws(r, "pull; accept; pull; go; text result; leave");
+    FEED(w, TEXT, "question");
+    feed_close(w);
+    rig_advance(r, *seconds);
+    rig_go(r);
+}
+
 /* Frames may follow the request at once (they should not); they wait for the accept. */
 static void run_early(rig *r, const void *arg)
 {
@@ -873,6 +884,14 @@ static void check_order(void)
                    CONNECTED "access disconnected /ws 101 0\n1 text a\n1 bytes b\n"
                              "1 disconnect 4000 done\n1 gone\n",
                    "\x88\x02\x0f\xa0", 4);
+    static const double soon = 4, late = 6;
+    check_scenario("closed while busy", run_busy, &soon,
+                   CONNECTED "1 text question\n1 disconnect 1000\n" GONE,
+                   "\x81\x06result\x88\x02\x03\xe8", 12);
+    check_scenario("closed while busy for long", run_busy, &late,
+                   CONNECTED "1 text question\naccess disconnected /ws 101 0\n1 text -> GONE\n"
+                             "1 disconnect 1000\n1 gone\n",
+                   "\x88\x02\x03\xe8", 4);
     check_scenario("early frames", run_early, NULL,
                    OPENED "access connecting /ws 0 0\n1 connect\naccess connected /ws 101 0\n"
                           "1 text early\n1 text late\n1 disconnect 1000\n" GONE,
