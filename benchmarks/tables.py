@@ -1,0 +1,119 @@
+"""The results as text: the table for the terminal and the one for the README."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .clients import CLIENT_LIMIT
+from .results import Report, Result, Series
+
+FAILED = "failed"
+NONE = "—"  # a hyphen alone would be a bullet list to reStructuredText
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands separated."""
+    if value >= 1000:
+        digits = len(str(int(value))) - 3
+        return f"{round(value, -digits):,.0f}"
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def value(series: Series | None) -> str:
+    if series is None:
+        return NONE
+    if not series.good:
+        return FAILED
+    limited = series.client is not None and series.client > CLIENT_LIMIT
+    return number(series.median) + (" c" if limited else "")
+
+
+def times(result: Result, other: str | None) -> str:
+    ratio = result.ratio(other)
+    return f"{number(ratio.median)}" if ratio else NONE
+
+
+def spread(result: Result, other: str | None) -> str:
+    """The ratio of the medians of rounds, with its extremes."""
+    ratio = result.ratio(other)
+    if ratio is None:
+        return NONE
+    return f"{number(ratio.median)} ({number(ratio.low)} to {number(ratio.high)})"
+
+
+def per_cpu(result: Result, other: str | None) -> str:
+    ratio = result.ratio(other)
+    return number(ratio.per_cpu) if ratio and ratio.per_cpu else NONE
+
+
+HEADER = (
+    "Work",
+    "Unit",
+    "cdaphne",
+    "Best peer",
+    "",
+    "Ratio (rounds)",
+    "Per CPU s",
+    "daphne",
+    "nginx",
+)
+
+
+def cells(result: Result) -> tuple[str, ...]:
+    best = result.best_peer()
+    unit = result.figure.unit + (" ↓" if result.figure.better == "less" else "")
+    return (
+        result.figure.title,
+        unit,
+        value(result.series.get(result.ours)),
+        value(result.series.get(best)) if best else NONE,
+        best or "",
+        spread(result, best),
+        per_cpu(result, best),
+        times(result, "daphne"),
+        times(result, "nginx"),
+    )
+
+
+def columns(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def text(report: Report) -> str:
+    """For the terminal: one line a figure, then every server's numbers, then what failed."""
+    lines = columns([HEADER, *(cells(result) for result in report.results)])
+    lines += ["", "Ratio: cdaphne over the other, ↓: less is better, c: the client was the limit."]
+    lines += ["", *everybody(report)]
+    lines += ["", *(f"FAILED {failure}" for failure in report.failures)] if report.failures else []
+    return "\n".join(lines)
+
+
+def everybody(report: Report) -> list[str]:
+    """All servers side by side."""
+    names: list[str] = []
+    for result in report.results:
+        names += [name for name in result.series if name not in names]
+    rows = [["", *names]]
+    for result in report.results:
+        rows.append([result.figure.key, *(value(result.series.get(name)) for name in names)])
+    return columns(rows)
+
+
+def rst(report: Report) -> list[str]:
+    """A simple reStructuredText table: the README's. Less columns than the terminal's."""
+    header = ("Work", "Unit", "cdaphne", "Best peer", "Ratio", "Per CPU s", "daphne", "nginx")
+    rows = [header]
+    for result in report.results:
+        work, unit, ours, theirs, name, ratio, cpu, daphne, nginx = cells(result)
+        named = f"{theirs} {name}".strip()
+        rows.append((work, unit, ours, named, ratio, cpu, daphne, nginx))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    rule = "  ".join("=" * width for width in widths)
+    body = columns(rows)
+    return [rule, body[0], rule, *body[1:], rule]

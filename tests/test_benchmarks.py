@@ -1,0 +1,262 @@
+"""The benchmark suite: its clients notice every fault, its arithmetic is right, what it writes can be read."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks import clients, plot, readme, rows, run, servers, tables
+from benchmarks.clients import LoadError
+from benchmarks.processes import choose_cores
+from benchmarks.results import Figure, Report, Result, Sample, Series, read
+from benchmarks.rows import Bench, Row
+from benchmarks.servers import Launch, Server
+
+TOY = Path(__file__).parent / "apps" / "echo_server.py"
+BENCH = Bench(choose_cores(), seconds=0.1, warmup=0.0, idle=100)
+MORE = Figure("speed", "Speed <of> it", "requests/s")
+LESS = Figure("cost", "Cost", "KB", "less")
+NO_ERRORS = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
+CLEAN = {"requests": 10, "bytes": 1000, **NO_ERRORS}
+
+
+def toy(fault: str = "") -> Server:
+    def command(launch: Launch) -> list[str]:
+        return [sys.executable, str(TOY), str(launch.port), fault]
+
+    return Server("toy", command)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "WORK", tmp_path)
+
+
+def measure(key: str, fault: str = "", bench: Bench = BENCH) -> dict[str, Sample]:
+    row = next(row for row in rows.ROWS if row.key == key)
+    return row.measure(bench, toy(fault))
+
+
+class TestClients:
+    """Rows against a real, small server."""
+
+    def test_real_row(self) -> None:
+        half_a_second = Bench(choose_cores(), seconds=0.5, warmup=0.1)
+        sample = measure("ws-echo-32", bench=half_a_second)["ws-echo-32"]
+        assert sample.value > 50
+        assert sample.per_cpu is not None and sample.per_cpu >= sample.value * 0.5
+        assert sample.client is not None and 0 < sample.client < 1.1
+
+    def test_longer_messages(self) -> None:
+        assert measure("ws-echo-4k")["ws-echo-4k"].value > 1
+
+    def test_chunked_body(self) -> None:
+        assert measure("large")["large"].value > 1
+
+    def test_handshakes(self) -> None:
+        assert measure("connect-ws")["connect-ws"].value > 1
+
+    def test_connection_per_request(self) -> None:
+        assert measure("connect-http")["connect-http"].value > 1
+
+    def test_idle_connections_are_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rows, "SETTLE_SECONDS", 0.05)
+        sample = measure("idle-ws")["idle-ws"]
+        assert 0 <= sample.value < 200 and sample.note == "100 connections"
+
+    def test_start_up(self) -> None:
+        assert 10 < measure("start-up")["start-up"].value < 20_000
+
+    @pytest.mark.parametrize(
+        ("row", "fault", "message"),
+        [
+            ("ws-echo-32", "byte", "wrong byte in a message"),
+            ("ws-echo-32", "close", "closed the WebSocket with code 1000"),
+            ("latency", "status", "answer: HTTP/1.1 500"),
+            ("latency", "body", "wrong byte in the body"),
+            ("events", "", "wrong event|the stream of events ended"),
+        ],
+    )
+    def test_faults_void_the_figure(self, row: str, fault: str, message: str) -> None:
+        with pytest.raises(LoadError, match=message):
+            measure(row, fault)
+
+    def test_server_that_does_not_start(self) -> None:
+        broken = Server("broken", lambda launch: [sys.executable, "-c", "print('no'); exit(3)"])
+        with (
+            pytest.raises(LoadError, match=r"ended with status 3 .* \[its log ends: no\]"),
+            servers.running(broken, BENCH.cores),
+        ):
+            pass
+
+
+class TestChecks:
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"status": 1}, "counts errors"),
+            ({"requests": 0, "bytes": 0}, "no answer"),
+            ({"bytes": 999}, "read 999 bytes in 10 answers"),
+            ({"bytes": 1201}, "read 1201 bytes"),
+        ],
+    )
+    def test_wrk(self, change: dict[str, int], message: str) -> None:
+        clients.check_wrk(CLEAN, 100, 2)
+        with pytest.raises(LoadError, match=message):
+            clients.check_wrk({**CLEAN, **change}, 100, 2)
+
+    def test_strace(self) -> None:
+        table = """% time     seconds  usecs/call     calls    errors syscall
+------ ----------- ----------- --------- --------- ----------------
+ 60.00    0.000600           3       200           sendto
+ 40.00    0.000400           2       201         1 recvfrom
+------ ----------- ----------- --------- --------- ----------------
+100.00    0.001000           2       401         1 total
+"""
+        assert clients.parse_strace(table) == {"sendto": 200, "recvfrom": 201}
+        with pytest.raises(LoadError, match="nothing"):
+            clients.parse_strace("strace: Process 7 detached\n")
+
+
+def series(*values: float) -> Series:
+    return Series([Sample(value, value * 2, 0.5) for value in values])
+
+
+def made_up() -> Report:
+    speed = Result(MORE, ("slow", "fast", "broken"))
+    speed.series = {
+        "cdaphne": series(100, 220, 330),
+        "slow": series(10, 20, 30),
+        "fast": series(50, 100, 110),
+        "broken": Series([Sample(9999)], "wrong byte"),
+    }
+    cost = Result(LESS, ("slow", "fast"))
+    cost.series = {"cdaphne": series(2, 2, 2), "slow": series(4, 4, 4), "fast": series(8, 8, 8)}
+    return Report({"processor": "made up", "cdaphne": "0"}, ["No method."], [speed, cost])
+
+
+class TestResults:
+    def test_ratio_is_taken_round_by_round(self) -> None:
+        speed = made_up().results[0]
+        ratio = speed.ratio(speed.best_peer())
+        assert ratio is not None
+        # 100/50, 220/100, 330/110: not the ratio of the medians, which would be 2.2 as well as 220/100.
+        assert (ratio.other, ratio.median, ratio.low, ratio.high) == ("fast", 2.2, 2.0, 3.0)
+        assert ratio.per_cpu == 2.2
+
+    def test_best_peer(self) -> None:
+        speed, cost = made_up().results
+        assert speed.best_peer() == "fast", "one with a failure has no figure"
+        assert cost.best_peer() == "slow", "less is better"
+        assert speed.ratio("broken") is None and speed.ratio("absent") is None
+
+    def test_json_round_trip(self, tmp_path: Path) -> None:
+        report = made_up()
+        report.save(tmp_path / "results.json")
+        assert read(tmp_path / "results.json") == report
+
+    def test_foreign_json(self, tmp_path: Path) -> None:
+        (tmp_path / "other.json").write_text("{}")
+        with pytest.raises(SystemExit, match=r"other\.json holds no results"):
+            read(tmp_path / "other.json")
+
+
+class TestWritten:
+    def test_plot(self) -> None:
+        drawn = plot.svg(made_up(), "more", "Title & more")
+        root = ElementTree.fromstring(drawn)
+        titles = [node.text for node in root.iter("{http://www.w3.org/2000/svg}title")]
+        assert titles == [
+            "Title & more",
+            "cdaphne: 220 requests/s",
+            "slow: 20.0 requests/s",
+            "fast: 100 requests/s",
+        ]
+        assert plot.svg(Report({}, []), "more", "") == ""
+
+    def test_table_fits_its_rules(self) -> None:
+        rule, *lines = tables.rst(made_up())
+        gaps = [match.start() for match in re.finditer(r" +", rule)]
+        for line in lines:
+            assert all(line[gap : gap + 2].strip() == "" for gap in gaps), line
+        assert "2.20 (2.00 to 3.00)" in "\n".join(lines)
+
+    def test_readme(self, tmp_path: Path) -> None:
+        made_up().save(tmp_path / "new.json")
+        page = tmp_path / "README.rst"
+        page.write_text(f"Before\n\n{readme.BEGIN}\n\nold\n\n{readme.END}\n\nAfter\n")
+        readme.write(tmp_path / "new.json", page)
+        text = page.read_text()
+        assert text.startswith("Before\n") and text.endswith("\nAfter\n") and "old" not in text
+        assert "Speed <of> it" in text and "* speed, broken: wrong byte" in text
+        kept = tmp_path / "benchmarks" / "results"
+        assert {path.name for path in kept.iterdir()} == {"results.json", "speed.svg", "cost.svg"}
+        readme.write(kept / "results.json", page)
+        assert page.read_text() == text, "writing twice changes nothing"
+
+    def test_readme_without_markers(self, tmp_path: Path) -> None:
+        made_up().save(tmp_path / "results.json")
+        (tmp_path / "README.rst").write_text("nothing\n")
+        with pytest.raises(SystemExit, match="lacks the lines"):
+            readme.write(tmp_path / "results.json", tmp_path / "README.rst")
+
+    def test_projects_readme_has_the_markers(self) -> None:
+        text = (readme.ROOT / "README.rst").read_text()
+        assert readme.splice(text, "x", "README.rst").count(readme.END) == 1
+
+    @pytest.mark.parametrize(
+        ("value", "shown"),
+        [(107_345, "107,000"), (9_876.5, "9,880"), (999.6, "1000"), (47.11, "47.1"), (0.5, "0.50")],
+    )
+    def test_numbers(self, value: float, shown: str) -> None:
+        assert tables.number(value) == shown
+
+
+class TestOrder:
+    def test_servers_in_turn_and_failures(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        seen = []
+
+        def measure(bench: Bench, server: Server) -> dict[str, Sample]:
+            seen.append(server.name)
+            if server.name == "daphne":
+                raise LoadError("early close")
+            return {"speed": Sample(float(len(seen)))}
+
+        report = Report({}, [])
+        chosen = ["cdaphne", "daphne", "uvicorn"]
+        run.measure_all(
+            report, [Row("speed", measure, (MORE,))], chosen, BENCH, 2, tmp_path / "r.json"
+        )
+        assert seen == ["cdaphne", "daphne", "uvicorn", "uvicorn", "cdaphne"]
+        assert report.failures == ["speed, daphne: early close"]
+        assert "FAILED early close" in capsys.readouterr().out
+        assert read(tmp_path / "r.json").results[0].series["cdaphne"] == Series(
+            [Sample(1.0), Sample(5.0)]
+        )
+
+    def test_nginx_only_where_no_application_is_needed(self) -> None:
+        by_key = {row.key: row for row in rows.ROWS}
+        chosen = ["cdaphne", "nginx"]
+        assert [s.name for s in run.taking_part(by_key["plaintext"], chosen)] == chosen
+        assert [s.name for s in run.taking_part(by_key["json"], chosen)] == ["cdaphne"]
+        both = [s.name for s in run.taking_part(by_key["access-log"], chosen)]
+        assert both == ["cdaphne+log", "cdaphne"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--only", "plaintxt"], "--only: no 'plaintxt'; there are plaintext"),
+            (["--servers", "apache"], "--servers: no 'apache'; there are cdaphne"),
+            (["--seconds", "0"], "--seconds takes a number above 0"),
+            (["--cores", "one"], "--cores takes two numbers"),
+        ],
+    )
+    def test_wrong_flags(self, arguments: list[str], message: str) -> None:
+        with pytest.raises(SystemExit, match=re.escape(message)):
+            run.main(arguments)
