@@ -203,6 +203,18 @@ def test_close_while_running_is_refused(loop: EventLoop) -> None:
     loop.run_until_complete(main())
 
 
+def test_close_while_a_server_is_open_is_refused(loop: EventLoop) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("nobody connects")
+
+    server = _core.Server(loop, app)
+    with pytest.raises(RuntimeError, match=r"1 server\(s\) on it are still open"):
+        loop.close()
+    assert run_again(loop) == "fine"  # nothing was half closed
+    server.close()
+    loop.close()
+
+
 def test_close_with_pending_work_drops_it(pair: tuple[socket.socket, socket.socket]) -> None:
     class Canary:
         def called(self) -> None:
