@@ -47,6 +47,8 @@ static void dispose(cd_stream *s)
 static void report_access(cd_stream *s)
 {
     unsigned due = s->access_due;
+    if (due == 0)
+        return;
     s->access_due = 0;
     for (int action = CD_COMPLETE; action <= CD_DISCONNECTED; action++) {
         cd_access access = {.action = (enum cd_action)action,
@@ -99,7 +101,7 @@ cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops)
     s->head.client = &conn->client;
     s->head.server = &conn->server_addr;
     s->head.cache = &conn->cache;
-    s->opened = cd_clock();
+    s->opened = cd_loop_now(conn->loop);
     cd_list_append(&s->server->streams, &s->link);
     s->server->stream_count++;
     cd_job_init(&s->job, on_job);

@@ -72,6 +72,16 @@ static void test_classes(void)
         check_that(cd_is_field_value((cd_str){&c, 1}) != is_control, __FILE__, __LINE__,
                    "value 0x%02x", i);
     }
+    /* The same in the middle of words of eight bytes, at every place. */
+    for (int i = 0; i < 256 * 17; i++) {
+        char bytes[17];
+        memset(bytes, 'a', sizeof bytes);
+        int c = i / 17;
+        bytes[i % 17] = (char)c;
+        bool is_control = (c < 0x20 && c != '\t') || c == 0x7f;
+        check_that(cd_is_field_value((cd_str){bytes, sizeof bytes}) != is_control, __FILE__,
+                   __LINE__, "value 0x%02x at %d", c, i % 17);
+    }
     CHECK(!cd_is_token(str("")));
     CHECK(cd_is_field_value(str("")));
 }
