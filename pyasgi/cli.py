@@ -475,7 +475,10 @@ class CommandLineInterface:
 
 
 def version() -> str:
-    return f"cdaphne {__version__} ({platform.python_implementation()} {platform.python_version()})"
+    """The line of --version: ours, Python's, and those of the libraries in the extension."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    libraries = [f"{name} {number}" for name, number in _core.versions().items()]
+    return f"cdaphne {__version__} ({', '.join([python, *libraries])})"
 
 
 def leave_soon(status: int) -> None:

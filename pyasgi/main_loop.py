@@ -18,8 +18,12 @@ class MainLoop(EventLoop):
     """An EventLoop with ASGI_THREADS worker threads. ValueError when that variable is no number."""
 
     def __init__(self) -> None:
-        self._threads = worker_threads()
         super().__init__()
+        try:
+            self._threads = worker_threads()
+        except ValueError:
+            super().close()
+            raise
         self.set_default_executor(self._threads)
 
     def close(self) -> None:

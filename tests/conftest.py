@@ -17,10 +17,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from signal import SIGTERM
-from typing import IO
+from typing import IO, Any
 
 import pytest
 
@@ -353,11 +353,11 @@ class Servers:
         self,
         app: str,
         *args: str,
-        env: dict[str, str | None] | None = None,
+        env: Mapping[str, str | None] | None = None,
         bind: Sequence[str] = TCP,
         cwd: Path | str = ROOT,
         module: Sequence[str] = ("-m", "pyasgi"),
-        **popen: object,
+        **popen: Any,
     ) -> Handle:
         """Starts the command line and returns at once; env entries of None are removed."""
         environment = {**os.environ, "CDAPHNE_DEBUG_LIVE": "1", "PYTHONFAULTHANDLER": "1"}
@@ -371,7 +371,7 @@ class Servers:
                 filter(None, [str(ROOT), environment.get("PYTHONPATH")])
             )
         command = [sys.executable, *module, app, *bind, *args]
-        process = subprocess.Popen(  # type: ignore[call-overload]
+        process = subprocess.Popen(
             command,
             cwd=cwd,
             env=environment,
@@ -388,10 +388,10 @@ class Servers:
         self,
         app: str = "tests.apps.basic:app",
         *args: str,
-        env: dict[str, str | None] | None = None,
+        env: Mapping[str, str | None] | None = None,
         bind: Sequence[str] = TCP,
         unix: str | Path | None = None,
-        **popen: object,
+        **popen: Any,
     ) -> Handle:
         """Starts a server and waits until it listens: on TCP, or on the unix socket given as `unix`.
 

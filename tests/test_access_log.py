@@ -24,7 +24,7 @@ LINE = re.compile(r'(\S+) - - \[(.+?)\] "(.*)" (\S+) (\S+)')
 
 def lines(text: str) -> list[tuple[str, ...]]:
     """(client, request, status, size) of every line."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for line in text.splitlines():
         match = LINE.fullmatch(line)
         assert match, line

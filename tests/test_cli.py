@@ -191,7 +191,6 @@ def test_hooks() -> None:
             return f"loaded {asgi_app_path}"
 
     interface = Frozen()
-    assert interface.server is None
     assert interface.parser.description == "our own program"
     interface.run(["whatever"])
     assert interface.server.arguments["application"] == "loaded whatever"
@@ -364,7 +363,9 @@ def test_help_and_version() -> None:
         assert heading in done.stdout
     flags = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", done.stdout))
     assert {f"--{row[0].replace('_', '-')}" for row in _core.limits()} <= flags
-    assert command("--version").stdout.startswith(f"cdaphne {__version__} (")
+    shown = command("--version").stdout
+    assert shown.startswith(f"cdaphne {__version__} (CPython ")
+    assert all(f"{name} {number}" in shown for name, number in _core.versions().items())
 
 
 # ---- a server that runs ----
@@ -424,8 +425,9 @@ def test_verbosity_2_tells_every_step(server: Servers) -> None:
 
 def test_verbosity_3_is_asyncio_debug(server: Servers) -> None:
     for verbosity, debug in (("2", False), ("3", True)):
-        env = {"PYTHONASYNCIODEBUG": None}
-        handle = server.start("tests.apps.process:app", "-v", verbosity, env=env)
+        handle = server.start(
+            "tests.apps.process:app", "-v", verbosity, env={"PYTHONASYNCIODEBUG": None}
+        )
         assert json.loads(handle.get("/").body)["debug"] is debug
 
 
