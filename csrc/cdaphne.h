@@ -19,7 +19,7 @@
  * | stream's data      | bridge               | on_gone drops it                     | carry it: one strong reference      |
  * | head, its slices   | the stream's arena   | on_gone returns                      | read                                |
  * | connection cache   | bridge               | ops.release, when the connection ends| carry it                            |
- * | event data         | the stream's input   | next cd_stream_next or on_gone       | read; copy to keep                  |
+ * | event data         | the stream's input   | next cd_stream_next, poll or on_gone | read; copy to keep                  |
  * | chunk with token   | core, once accepted  | ops.release(token), in dispatch      | must not change the bytes           |
  * | chunk without      | caller               | the call returns: it was copied      | -                                   |
  *

@@ -1,9 +1,11 @@
 /*
  * arena.c - allocations that end together.
  *
- * A stream's head is a dozen slices, a header table and what was copied for the close reason: one lifetime, so one chain of blocks
- * and one walk to free it. The first block fits the head of an ordinary browser request, so a request costs one malloc here.
- * Nothing is ever given back singly.
+ * A stream's head is a dozen slices, a header table and what was copied for the close reason: one
+ * lifetime, so one chain of blocks and one walk to free it. The first block fits the head of an
+ * ordinary browser request, so a request costs one malloc here.
+ *
+ * Nothing is ever given back singly, and nothing is zeroed.
  */
 #include "arena.h"
 

@@ -1,9 +1,12 @@
 /*
  * buf.c - a byte queue in one heap block.
  *
- * Output waits in one, and so does input that a protocol cannot take yet. The block doubles, and goes back to the heap as soon as the
- * queue is empty: thousands of idle connections must not keep the memory of their last request. Consuming moves an index;
- * bytes are moved to the front only when room is needed at the end, so a byte moves less than twice on average.
+ * Output waits in one, and so does input that a protocol cannot take yet. The block doubles, and
+ * goes back to the heap as soon as the queue is empty: thousands of idle connections must not keep
+ * the memory of their last request. Consuming moves an index; bytes are moved to the front only
+ * when room is needed at the end, so a byte moves less than twice on average.
+ *
+ * It knows nothing of connections; how much may queue is the business of whoever appends.
  */
 #include "buf.h"
 
