@@ -96,8 +96,12 @@ typedef struct {
     Py_ssize_t stream_free_count;
 } cdpy_state;
 
-/* Most objects a freelist keeps. */
+/* Most objects a freelist keeps. Under ASan none: it is to see what is used after it was freed. */
+#ifdef __SANITIZE_ADDRESS__
+#define CDPY_FREELIST 0
+#else
 #define CDPY_FREELIST 256
+#endif
 
 extern struct PyModuleDef cdpy_module;
 
