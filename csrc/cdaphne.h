@@ -1,13 +1,15 @@
 /*
- * cdaphne.h - the seam between core (sockets, protocols; no Python) and bridge (Python; no sockets).
+ * cdaphne.h - the seam between core (sockets, protocols; no Python) and bridge (Python; no
+ * sockets).
  *
- * The core turns connections into streams: one HTTP request with its response, or one WebSocket. The bridge runs
- * one application per stream. Everything either side knows of the other is in this header.
+ * The core turns connections into streams: one HTTP request with its response, or one WebSocket.
+ * The bridge runs one application per stream. Everything either side knows of the other is in this
+ * header.
  *
- * A turn of the loop has two phases. In cd_loop_poll() the core flushes, waits, reads and parses; it calls nobody. In
- * cd_loop_dispatch() it calls the bridge's callbacks, and only there. The bridge may call every function below
- * from inside a callback and between the phases, never during poll; all calls come from the thread that owns the loop,
- * except cd_loop_wake().
+ * A turn of the loop has two phases. In cd_loop_poll() the core flushes, waits, reads and parses;
+ * it calls nobody. In cd_loop_dispatch() it calls the bridge's callbacks, and only there. The
+ * bridge may call every function below from inside a callback and between the phases, never during
+ * poll; all calls come from the thread that owns the loop, except cd_loop_wake().
  *
  * Who owns what:
  *
@@ -23,8 +25,8 @@
  * | chunk with token   | core, once accepted  | ops.release(token), in dispatch      | must not change the bytes           |
  * | chunk without      | caller               | the call returns: it was copied      | -                                   |
  *
- * A stream lives until both sides are done with it: the wire (response complete or connection gone) and the application
- * (cd_stream_finish). Then on_gone is called, as the last word.
+ * A stream lives until both sides are done with it: the wire (response complete or connection gone)
+ * and the application (cd_stream_finish). Then on_gone is called, as the last word.
  */
 #ifndef CDAPHNE_H
 #define CDAPHNE_H
@@ -43,7 +45,8 @@ enum {
     CD_LENGTH = -5,  /* body beyond the response's Content-Length: the connection was aborted */
     CD_NAME = -6,    /* header name is not a token (RFC 9110, 5.6.2) */
     CD_VALUE = -7,   /* header value or reason has CR, LF, NUL or another control byte */
-    CD_STATUS = -8,  /* status is not a final one (200 to 999), or close code not for the wire (RFC 6455, 7.4) */
+    CD_STATUS = -8,  /* status is not a final one (200 to 999), or close code not for the wire (RFC
+                        6455, 7.4) */
     CD_FRAMING = -9, /* Content-Length not a number, given twice with two values */
     CD_SYSTEM = -10, /* a system call failed: errno says which way */
 };
@@ -70,7 +73,9 @@ typedef struct {
 /* Every limit at its default. */
 void cd_limits_init(cd_limits *limits);
 
-/* ---- loop ------------------------------------------------------------------------------------------------------- */
+/* ---- loop
+ * -------------------------------------------------------------------------------------------------------
+ */
 
 typedef struct cd_loop cd_loop;
 typedef struct cd_watch cd_watch;
@@ -84,11 +89,13 @@ cd_loop *cd_loop_new(void);
 void cd_loop_free(cd_loop *loop);
 
 /*
- * The poll phase: flush, wait at most `timeout` seconds (0: not at all, negative: for ever), read and parse. Returns as soon
- * as something is to be dispatched or a watch fired. sleep(arg) is called just before the thread blocks in the kernel and
- * wake(arg) right after it, and only if nothing was ready without blocking: the place to release the GIL. Both may be NULL.
+ * The poll phase: flush, wait at most `timeout` seconds (0: not at all, negative: for ever), read
+ * and parse. Returns as soon as something is to be dispatched or a watch fired. sleep(arg) is
+ * called just before the thread blocks in the kernel and wake(arg) right after it, and only if
+ * nothing was ready without blocking: the place to release the GIL. Both may be NULL.
  */
-void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*wake)(void *), void *arg);
+void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*wake)(void *),
+                  void *arg);
 
 /* The dispatch phase: callbacks, then deferred frees, then a flush of what the callbacks sent. */
 void cd_loop_dispatch(cd_loop *loop);
@@ -97,9 +104,10 @@ void cd_loop_dispatch(cd_loop *loop);
 void cd_loop_wake(cd_loop *loop);
 
 /*
- * Watches a descriptor that is not ours for CD_READ | CD_WRITE, level-triggered; one watch for a descriptor. NULL: errno is
- * ENOMEM or what epoll has against it (EBADF, EPERM for a regular file). Another thread may call the functions on watches
- * while the owner sleeps in cd_loop_poll, if the sleep and wake hooks keep it out at all other times.
+ * Watches a descriptor that is not ours for CD_READ | CD_WRITE, level-triggered; one watch for a
+ * descriptor. NULL: errno is ENOMEM or what epoll has against it (EBADF, EPERM for a regular file).
+ * Another thread may call the functions on watches while the owner sleeps in cd_loop_poll, if the
+ * sleep and wake hooks keep it out at all other times.
  */
 cd_watch *cd_watch_new(cd_loop *loop, int fd, int events, void *data);
 /* CD_OK, or CD_SYSTEM and nothing changed. */
@@ -112,7 +120,9 @@ cd_watch *cd_loop_fired(cd_loop *loop, int *events);
 /* A descriptor that is readable when a watch has something; the loop's own. */
 int cd_loop_fileno(const cd_loop *loop);
 
-/* ---- server ----------------------------------------------------------------------------------------------------- */
+/* ---- server
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 typedef struct cd_server cd_server;
 typedef struct cd_stream cd_stream;
@@ -121,7 +131,8 @@ enum cd_kind { CD_HTTP, CD_WEBSOCKET };
 
 /* One end of a connection. host is "" when there is none (the peer of a unix socket). */
 typedef struct {
-    char host[108]; /* numeric address without brackets, or the path of a unix socket; NUL-terminated */
+    char host[108]; /* numeric address without brackets, or the path of a unix socket;
+                       NUL-terminated */
     int port;       /* -1: a unix socket */
 } cd_addr;
 
@@ -130,17 +141,19 @@ typedef struct {
     enum cd_kind kind;
     int http_major, http_minor;
     bool tls;
-    cd_str method;       /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
-    cd_str target;       /* as sent, for the access log */
-    cd_str path;         /* percent-decoded bytes */
-    cd_str raw_path;     /* before '?', as sent; of an absolute-form target the part behind the authority */
-    cd_str query;        /* after '?', as sent */
+    cd_str method;   /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
+    cd_str target;   /* as sent, for the access log */
+    cd_str path;     /* percent-decoded bytes */
+    cd_str raw_path; /* before '?', as sent; of an absolute-form target the part behind the
+                        authority */
+    cd_str query;    /* after '?', as sent */
     const cd_header *headers;
     size_t header_count;
     const cd_addr *client, *server;
     const cd_str *subprotocols; /* offered in Sec-WebSocket-Protocol, in order */
     size_t subprotocol_count;
-    void **cache; /* one slot per connection for the bridge, starts NULL; no slot once the connection has gone */
+    void **cache; /* one slot per connection for the bridge, starts NULL; no slot once the
+                     connection has gone */
 } cd_head;
 
 /* Why the core asks for an application to be cancelled. */
@@ -163,14 +176,16 @@ typedef struct {
 } cd_access;
 
 /*
- * The bridge's callbacks. All are called from dispatch only. `data` of a stream is what cd_stream_set_data stored.
+ * The bridge's callbacks. All are called from dispatch only. `data` of a stream is what
+ * cd_stream_set_data stored.
  */
 typedef struct {
     /* A head is complete: run the application. `server` is cd_server_new's data. */
     void (*on_open)(void *server, cd_stream *stream, const cd_head *head);
     /* cd_stream_next has something again, after it had nothing. */
     void (*on_ready)(cd_stream *stream, void *data);
-    /* The output fell to write_low_water after CD_AGAIN; or the peer has gone and nobody need wait any more. */
+    /* The output fell to write_low_water after CD_AGAIN; or the peer has gone and nobody need wait
+     * any more. */
     void (*on_drain)(cd_stream *stream, void *data);
     /* Cancel the application; it still has to call cd_stream_finish. */
     void (*on_cancel)(cd_stream *stream, void *data, enum cd_cancel why);
@@ -188,45 +203,54 @@ typedef struct {
     cd_limits limits;
     const char *server_header; /* value of Server; NULL or "": none. Copied. */
     bool date_header;
-    int access_fd;             /* descriptor for access-log lines in daphne's format, -1: none. Stays the caller's. */
+    int access_fd; /* descriptor for access-log lines in daphne's format, -1: none. Stays the
+                      caller's. */
 } cd_config;
 
 /* NULL: no memory. The loop must outlive it. */
 cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data);
 
 /*
- * Accepts on a bound, listening, non-blocking stream socket of any family. The core owns fd from here on and closes it in
- * drain or free. `tls` is reserved and must be false. CD_NOMEM or CD_SYSTEM: fd stays the caller's.
+ * Accepts on a bound, listening, non-blocking stream socket of any family. The core owns fd from
+ * here on and closes it in drain or free. `tls` is reserved and must be false. CD_NOMEM or
+ * CD_SYSTEM: fd stays the caller's.
  */
 int cd_server_listen(cd_server *server, int fd, bool tls);
 
 /*
- * Graceful shutdown begins: stop accepting, close idle connections, answer the running requests with Connection: close, close
- * WebSockets with 1001. May be repeated.
+ * Graceful shutdown begins: stop accepting, close idle connections, answer the running requests
+ * with Connection: close, close WebSockets with 1001. May be repeated.
  */
 void cd_server_drain(cd_server *server);
 
-/* Graceful shutdown ends: on_cancel for every running application, then its connection is aborted; one log line each. */
+/* Graceful shutdown ends: on_cancel for every running application, then its connection is aborted;
+ * one log line each. */
 void cd_server_cancel(cd_server *server);
 
-/* Where access-log lines go from now on (log rotation). Pending lines are written to the old one first. */
+/* Where access-log lines go from now on (log rotation). Pending lines are written to the old one
+ * first. */
 void cd_server_set_access_fd(cd_server *server, int fd);
 
-/* Connections that are open, and streams whose on_gone has not returned. Both 0: the server can be freed. */
+/* Connections that are open, and streams whose on_gone has not returned. Both 0: the server can be
+ * freed. */
 size_t cd_server_connections(const cd_server *server);
 size_t cd_server_streams(const cd_server *server);
 
-/* Aborts what is left. Streams must all be gone or finished: the last on_gone calls come from inside. NULL is allowed. */
+/* Aborts what is left. Streams must all be gone or finished: the last on_gone calls come from
+ * inside. NULL is allowed. */
 void cd_server_free(cd_server *server);
 
-/* ---- stream ----------------------------------------------------------------------------------------------------- */
+/* ---- stream
+ * -----------------------------------------------------------------------------------------------------
+ */
 
 enum cd_event_kind {
     CD_EVENT_REQUEST,    /* http.request: data, more */
     CD_EVENT_CONNECT,    /* websocket.connect */
     CD_EVENT_TEXT,       /* websocket.receive: data is valid UTF-8 */
     CD_EVENT_BYTES,      /* websocket.receive: data */
-    CD_EVENT_DISCONNECT, /* http.disconnect; websocket.disconnect: code, data is the reason (valid UTF-8) */
+    CD_EVENT_DISCONNECT, /* http.disconnect; websocket.disconnect: code, data is the reason (valid
+                            UTF-8) */
 };
 
 typedef struct {
@@ -248,8 +272,9 @@ void cd_stream_set_data(cd_stream *stream, void *data);
 bool cd_stream_readable(const cd_stream *stream);
 
 /*
- * Takes the next event: 1 and *event, or 0 for nothing now (on_ready will come). Pulling is what returns flow-control
- * credit to the peer, and the first pull of a body answers Expect: 100-continue. After exactly one CD_EVENT_DISCONNECT always 0.
+ * Takes the next event: 1 and *event, or 0 for nothing now (on_ready will come). Pulling is what
+ * returns flow-control credit to the peer, and the first pull of a body answers Expect:
+ * 100-continue. After exactly one CD_EVENT_DISCONNECT always 0.
  */
 int cd_stream_next(cd_stream *stream, cd_event *event);
 
@@ -257,32 +282,37 @@ int cd_stream_next(cd_stream *stream, cd_event *event);
 int cd_header_check(const cd_header *header);
 
 /*
- * Starts a response (on a WebSocket before accept: denies the handshake). The head is held until the first write. Headers are
- * copied and must have passed cd_header_check. CD_OK, CD_ORDER, CD_STATUS, CD_FRAMING, CD_GONE, CD_NOMEM.
+ * Starts a response (on a WebSocket before accept: denies the handshake). The head is held until
+ * the first write. Headers are copied and must have passed cd_header_check. CD_OK, CD_ORDER,
+ * CD_STATUS, CD_FRAMING, CD_GONE, CD_NOMEM.
  */
 int cd_stream_start(cd_stream *stream, int status, const cd_header *headers, size_t count);
 
 /*
- * Sends a piece of the body; the last one has more == false. The chunk was taken with CD_OK and CD_AGAIN, and stays
- * the caller's with CD_ORDER, CD_GONE, CD_LENGTH (too long, or too short at the end: connection aborted), CD_NOMEM.
+ * Sends a piece of the body; the last one has more == false. The chunk was taken with CD_OK and
+ * CD_AGAIN, and stays the caller's with CD_ORDER, CD_GONE, CD_LENGTH (too long, or too short at the
+ * end: connection aborted), CD_NOMEM.
  */
 int cd_stream_write(cd_stream *stream, cd_chunk chunk, bool more);
 
-/* Cuts the connection (HTTP/1, WebSocket: with RST; HTTP/2: RST_STREAM). The application may run on. */
+/* Cuts the connection (HTTP/1, WebSocket: with RST; HTTP/2: RST_STREAM). The application may run
+ * on. */
 void cd_stream_abort(cd_stream *stream);
 
 /*
- * The application has ended; the last downward call on this stream. Incomplete work is ended as it deserves: no response
- * yet: 500; a response cut short: abort; a WebSocket before accept: 500, or 403 when it did not fail; an open one: close 1011
- * when it failed, else 1000.
+ * The application has ended; the last downward call on this stream. Incomplete work is ended as it
+ * deserves: no response yet: 500; a response cut short: abort; a WebSocket before accept: 500, or
+ * 403 when it did not fail; an open one: close 1011 when it failed, else 1000.
  */
 void cd_stream_finish(cd_stream *stream, bool failed);
 
-/* ---- WebSocket streams -------------------------------------------------------------------------------------------- */
+/* ---- WebSocket streams
+ * -------------------------------------------------------------------------------------------- */
 
 /*
- * Accepts the handshake. CD_OK, CD_ORDER, CD_GONE, CD_NOMEM; CD_VALUE: the subprotocol (may be empty) was not offered; CD_NAME: a
- * header is the handshake's own (Sec-WebSocket-*, Connection, Upgrade, Content-Length and the like).
+ * Accepts the handshake. CD_OK, CD_ORDER, CD_GONE, CD_NOMEM; CD_VALUE: the subprotocol (may be
+ * empty) was not offered; CD_NAME: a header is the handshake's own (Sec-WebSocket-*, Connection,
+ * Upgrade, Content-Length and the like).
  */
 int cd_ws_accept(cd_stream *stream, cd_str subprotocol, const cd_header *headers, size_t count);
 
@@ -290,8 +320,9 @@ int cd_ws_accept(cd_stream *stream, cd_str subprotocol, const cd_header *headers
 int cd_ws_send(cd_stream *stream, bool text, cd_chunk chunk);
 
 /*
- * Before accept: 403. After it: the close handshake with code (1000, 1001, 1003, 1007 to 1014, 3000 to 4999; else CD_STATUS)
- * and reason (UTF-8, at most 123 bytes, else CD_VALUE). A second close: CD_ORDER.
+ * Before accept: 403. After it: the close handshake with code (1000, 1001, 1003, 1007 to 1014, 3000
+ * to 4999; else CD_STATUS) and reason (UTF-8, at most 123 bytes, else CD_VALUE). A second close:
+ * CD_ORDER.
  */
 int cd_ws_close(cd_stream *stream, int code, cd_str reason);
 

@@ -1,6 +1,6 @@
 /*
- * Memory that is freed all at once: a chain of blocks. For what lives as long as a stream: its head and header table. The
- * struct is embedded; the blocks are its own.
+ * Memory that is freed all at once: a chain of blocks. For what lives as long as a stream: its head
+ * and header table. The struct is embedded; the blocks are its own.
  */
 #ifndef CD_ARENA_H
 #define CD_ARENA_H

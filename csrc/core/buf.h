@@ -1,6 +1,7 @@
 /*
- * A byte queue: append at the end, consume from the front. One heap block that doubles, given back when it runs empty, so an
- * idle connection holds none. The struct is embedded; the block is its own.
+ * A byte queue: append at the end, consume from the front. One heap block that doubles, given back
+ * when it runs empty, so an idle connection holds none. The struct is embedded; the block is its
+ * own.
  */
 #ifndef CD_BUF_H
 #define CD_BUF_H
@@ -26,7 +27,8 @@ static inline uint8_t *cd_buf_data(const cd_buf *b)
 void cd_buf_init(cd_buf *b);
 /* Frees the block; the buffer is empty and usable afterwards. */
 void cd_buf_dispose(cd_buf *b);
-/* Room for n bytes at the end; NULL: no memory. Pointers into the buffer are void afterwards. Then cd_buf_commit what was used. */
+/* Room for n bytes at the end; NULL: no memory. Pointers into the buffer are void afterwards. Then
+ * cd_buf_commit what was used. */
 uint8_t *cd_buf_reserve(cd_buf *b, size_t n);
 void cd_buf_commit(cd_buf *b, size_t n);
 /* CD_OK or CD_NOMEM. */

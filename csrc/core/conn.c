@@ -1,18 +1,22 @@
 /*
- * conn.c - between a transport and a protocol: reading, writing, back-pressure, one deadline, and an orderly end.
+ * conn.c - between a transport and a protocol: reading, writing, back-pressure, one deadline, and
+ * an orderly end.
  *
- * Input goes through the loop's scratch buffer straight into the protocol; only what the protocol cannot take yet (pipelined requests
- * behind one that is being answered) is kept here, up to read_ahead_size. Reading stays armed while an application
- * computes, because that is how a client's leaving is noticed.
+ * Input goes through the loop's scratch buffer straight into the protocol; only what the protocol
+ * cannot take yet (pipelined requests behind one that is being answered) is kept here, up to
+ * read_ahead_size. Reading stays armed while an application computes, because that is how a
+ * client's leaving is noticed.
  *
- * Output is a queue of two kinds of bytes in order: small ones copied together, large ones pinned where the application has them.
- * Everything queued in a turn leaves in one sendmsg. A connection that waits for its peer to read looks every write_timeout whether the
- * peer took at least write_min_rate, and gives it up if not.
+ * Output is a queue of two kinds of bytes in order: small ones copied together, large ones pinned
+ * where the application has them. Everything queued in a turn leaves in one sendmsg. A connection
+ * that waits for its peer to read looks every write_timeout whether the peer took at least
+ * write_min_rate, and gives it up if not.
  *
- * An end is either an abort (transport closed with a reset, output lost) or a close: write the rest, say FIN, and if
- * the peer may still be sending wait for its FIN, because closing a socket with unread input makes the kernel send a reset that
- * can destroy the response on its way (RFC 9112, 9.6). The struct itself is freed by its job, in dispatch: whoever is up the stack may
- * still look at `state`.
+ * An end is either an abort (transport closed with a reset, output lost) or a close: write the
+ * rest, say FIN, and if the peer may still be sending wait for its FIN, because closing a socket
+ * with unread input makes the kernel send a reset that can destroy the response on its way (RFC
+ * 9112, 9.6). The struct itself is freed by its job, in dispatch: whoever is up the stack may still
+ * look at `state`.
  */
 #include "conn.h"
 
@@ -133,7 +137,8 @@ void cd_conn_abort(cd_conn *c)
 
 /* ---- reading ---- */
 
-/* Offers bytes to the protocol. What it left belongs into c->in; more than read_ahead_size of it stops the reading. */
+/* Offers bytes to the protocol. What it left belongs into c->in; more than read_ahead_size of it
+ * stops the reading. */
 static size_t feed(cd_conn *c, const uint8_t *p, size_t n)
 {
     size_t used = c->protocol->input(c, p, n);
@@ -280,8 +285,8 @@ int cd_conn_put_chunk(cd_conn *c, cd_chunk chunk)
         return cd_conn_put(c, chunk.p, chunk.n);
     if (grow_pieces(c) < 0 || cd_server_expect_release(c->server) < 0)
         return CD_NOMEM;
-    c->pieces[c->piece_tail++] = (cd_piece){
-        .p = chunk.p, .n = chunk.n, .before = c->copy_tail, .token = chunk.token};
+    c->pieces[c->piece_tail++] =
+        (cd_piece){.p = chunk.p, .n = chunk.n, .before = c->copy_tail, .token = chunk.token};
     c->copy_tail = 0;
     c->out_size += chunk.n;
     CD_LIVE(chunks, 1);
@@ -412,15 +417,17 @@ void cd_conn_flush(cd_conn *c)
 static bool stalled(cd_conn *c)
 {
     cd_limits *limits = &c->server->limits;
-    if ((double)c->written >= limits->write_timeout * (double)limits->write_min_rate && c->written > 0) {
+    if ((double)c->written >= limits->write_timeout * (double)limits->write_min_rate &&
+        c->written > 0) {
         c->written = 0;
         c->write_check = cd_loop_now(c->loop) + limits->write_timeout;
         return false;
     }
-    cd_conn_log(c, CD_INFO,
-                "Connection of %s closed: it took %llu bytes in %g s, with %zu waiting (--write-timeout)",
-                c->client.host[0] ? c->client.host : "a unix socket", (unsigned long long)c->written,
-                limits->write_timeout, c->out_size);
+    cd_conn_log(
+        c, CD_INFO,
+        "Connection of %s closed: it took %llu bytes in %g s, with %zu waiting (--write-timeout)",
+        c->client.host[0] ? c->client.host : "a unix socket", (unsigned long long)c->written,
+        limits->write_timeout, c->out_size);
     return true;
 }
 
@@ -447,7 +454,8 @@ static void on_deadline(cd_timer *timer)
 
 /* ---- the beginning ---- */
 
-cd_conn *cd_conn_open(cd_server *server, cd_transport *transport, const cd_addr *client, const cd_addr *local)
+cd_conn *cd_conn_open(cd_server *server, cd_transport *transport, const cd_addr *client,
+                      const cd_addr *local)
 {
     cd_conn *c = cd_zalloc(sizeof *c);
     if (c == NULL || cd_server_expect_release(server) < 0) {

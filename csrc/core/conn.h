@@ -1,7 +1,7 @@
 /*
- * A connection: a transport below, a protocol above, input that was not parsed yet, output that was not written yet, one
- * deadline. It knows nothing of HTTP. The server's list owns it; it ends in dispatch, when its transport is closed and its protocol
- * has let go of the streams.
+ * A connection: a transport below, a protocol above, input that was not parsed yet, output that was
+ * not written yet, one deadline. It knows nothing of HTTP. The server's list owns it; it ends in
+ * dispatch, when its transport is closed and its protocol has let go of the streams.
  */
 #ifndef CD_CONN_H
 #define CD_CONN_H
@@ -13,14 +13,16 @@
 
 #include <llhttp.h>
 
-/* What a protocol does for its connection. All are called in either phase and must not call the bridge: they post to streams. */
+/* What a protocol does for its connection. All are called in either phase and must not call the
+ * bridge: they post to streams. */
 typedef struct {
     /*
-     * Parses; returns how many bytes it took. What it leaves is kept and offered again, in front of new input, after
-     * cd_conn_resume. A protocol that fails a connection returns n.
+     * Parses; returns how many bytes it took. What it leaves is kept and offered again, in front of
+     * new input, after cd_conn_resume. A protocol that fails a connection returns n.
      */
     size_t (*input)(cd_conn *c, const uint8_t *p, size_t n);
-    /* End of file from the peer, or a dead connection (`reset`): the streams must hear of it; then cd_conn_close. */
+    /* End of file from the peer, or a dead connection (`reset`): the streams must hear of it; then
+     * cd_conn_close. */
     void (*eof)(cd_conn *c, bool reset);
     /* All output was written. */
     void (*flushed)(cd_conn *c);
@@ -37,7 +39,8 @@ typedef struct {
 enum cd_conn_state {
     CD_CONN_OPEN,    /* reads and writes */
     CD_CONN_CLOSING, /* writes what is queued, then lingers or closes; input is dropped */
-    CD_CONN_LINGER,  /* said FIN; reads and drops until the peer's FIN or linger_timeout, so that no RST eats the response */
+    CD_CONN_LINGER,  /* said FIN; reads and drops until the peer's FIN or linger_timeout, so that no
+                        RST eats the response */
     CD_CONN_CLOSED,  /* transport gone; freed in this dispatch or the next */
 };
 
@@ -49,34 +52,35 @@ typedef struct {
 /* HTTP/1 state of a connection; belongs to http1*.c. */
 typedef struct {
     llhttp_t parser;
-    struct cd_stream *stream;   /* the request being received or answered; NULL between requests */
-    cd_buf head;                /* what earlier reads brought of an unfinished head */
-    const uint8_t *slice;       /* the bytes under the parser, while it runs */
-    size_t slice_body;          /* bytes of the slice that were body */
-    cd_http1_field *fields;     /* offsets count from the first byte of the head */
+    struct cd_stream *stream; /* the request being received or answered; NULL between requests */
+    cd_buf head;              /* what earlier reads brought of an unfinished head */
+    const uint8_t *slice;     /* the bytes under the parser, while it runs */
+    size_t slice_body;        /* bytes of the slice that were body */
+    cd_http1_field *fields;   /* offsets count from the first byte of the head */
     uint32_t field_count, field_size;
     uint32_t target, target_size;
-    int fault;                  /* status to refuse the request with, or CD_NOMEM; 0: none */
-    const char *why;            /* for the log: a constant text */
-    uint64_t content_length;    /* announced; UINT64_MAX: chunked */
-    uint64_t body_size;         /* body bytes parsed so far */
-    uint64_t received;          /* body bytes since the timer last looked */
-    int64_t framing;            /* bytes of chunk lines and trailers beyond the least that chunks need */
+    int fault;               /* status to refuse the request with, or CD_NOMEM; 0: none */
+    const char *why;         /* for the log: a constant text */
+    uint64_t content_length; /* announced; UINT64_MAX: chunked */
+    uint64_t body_size;      /* body bytes parsed so far */
+    uint64_t received;       /* body bytes since the timer last looked */
+    int64_t framing; /* bytes of chunk lines and trailers beyond the least that chunks need */
     size_t trailer_size;
-    size_t discarded;           /* body bytes dropped after the response */
-    size_t served;              /* pipelined requests answered in a row */
-    unsigned phase : 3;         /* enum cd_http1_phase */
-    unsigned fresh : 1;         /* no byte has come on this connection */
-    unsigned field_open : 1;    /* fields[field_count] is being filled */
-    unsigned keep_alive : 1;    /* the request allows it */
-    unsigned complete : 1;      /* the parser has seen the end of the message */
+    size_t discarded;        /* body bytes dropped after the response */
+    size_t served;           /* pipelined requests answered in a row */
+    unsigned phase : 3;      /* enum cd_http1_phase */
+    unsigned fresh : 1;      /* no byte has come on this connection */
+    unsigned field_open : 1; /* fields[field_count] is being filled */
+    unsigned keep_alive : 1; /* the request allows it */
+    unsigned complete : 1;   /* the parser has seen the end of the message */
 } cd_http1;
 
 /* A piece of output outside the copy buffer. */
 typedef struct {
     const uint8_t *p;
     size_t n;
-    size_t before; /* bytes of the copy buffer that go out between the piece before this one and this one */
+    size_t before; /* bytes of the copy buffer that go out between the piece before this one and
+                      this one */
     void *token;
 } cd_piece;
 
@@ -90,20 +94,20 @@ struct cd_conn {
     cd_job job;         /* resume or free */
     cd_timer timer;
     enum cd_conn_state state;
-    unsigned want_read : 1;        /* the protocol lets us read */
-    unsigned full : 1;             /* read_ahead_size is used up: no reading until the protocol takes from it */
+    unsigned want_read : 1; /* the protocol lets us read */
+    unsigned full : 1; /* read_ahead_size is used up: no reading until the protocol takes from it */
     unsigned blocked : 1;          /* the transport took less than there was: wait for CD_WRITE */
     unsigned ended : 1;            /* end of file was read */
     unsigned above_high_water : 1; /* CD_AGAIN was returned: drained is owed */
     unsigned linger : 1;
-    unsigned armed : 2;            /* what the transport was told to want */
+    unsigned armed : 2; /* what the transport was told to want */
     cd_buf in;          /* read, not parsed */
     cd_buf copy;        /* small output, copied */
     cd_piece *pieces;   /* large output, pinned: those from piece_head to piece_tail wait */
     size_t piece_head, piece_tail, piece_size;
-    size_t copy_tail;   /* bytes of `copy` behind the last piece */
-    size_t out_size;    /* bytes not yet written, both kinds */
-    uint64_t written;   /* bytes written since the write timer last looked */
+    size_t copy_tail; /* bytes of `copy` behind the last piece */
+    size_t out_size;  /* bytes not yet written, both kinds */
+    uint64_t written; /* bytes written since the write timer last looked */
     cd_addr client, server_addr;
     void *cache;        /* the bridge's, released at the end */
     double write_check; /* when the write stall is looked at; part of the one deadline */
@@ -115,7 +119,8 @@ struct cd_conn {
 };
 
 /* Takes over the transport and starts HTTP/1. NULL: no memory; the transport stays the caller's. */
-cd_conn *cd_conn_open(struct cd_server *server, cd_transport *transport, const cd_addr *client, const cd_addr *local);
+cd_conn *cd_conn_open(struct cd_server *server, cd_transport *transport, const cd_addr *client,
+                      const cd_addr *local);
 
 /* ---- for transports ---- */
 
@@ -124,32 +129,39 @@ void cd_conn_on_io(cd_conn *c, int events);
 
 /* ---- for protocols ---- */
 
-/* Switches reading off and on (flow control). Input that was left is offered by cd_conn_resume only. */
+/* Switches reading off and on (flow control). Input that was left is offered by cd_conn_resume
+ * only. */
 void cd_conn_want_read(cd_conn *c, bool on);
 /* In dispatch, offers the input that was left again, then reads on. */
 void cd_conn_resume(cd_conn *c);
 /* The same, but in the next turn: other connections first. */
 void cd_conn_resume_later(cd_conn *c);
 
-/* Copies n bytes to the output. CD_OK or CD_NOMEM (the caller should abort). Written at the next flush. */
+/* Copies n bytes to the output. CD_OK or CD_NOMEM (the caller should abort). Written at the next
+ * flush. */
 int cd_conn_put(cd_conn *c, const void *p, size_t n);
 /* Room for n bytes of output to be filled in place, then cd_conn_commit. NULL: no memory. */
 uint8_t *cd_conn_reserve(cd_conn *c, size_t n);
 void cd_conn_commit(cd_conn *c, size_t n);
-/* Queues a chunk: copied when it has no token, else pinned until written or the connection ends. CD_NOMEM: not taken. */
+/* Queues a chunk: copied when it has no token, else pinned until written or the connection ends.
+ * CD_NOMEM: not taken. */
 int cd_conn_put_chunk(cd_conn *c, cd_chunk chunk);
 /* CD_AGAIN above write_high_water (remembered, for drained), else CD_OK. */
 int cd_conn_pressure(cd_conn *c);
 
-/* Seconds from now until protocol->timeout; 0: off. One per connection: a new one replaces the old. */
+/* Seconds from now until protocol->timeout; 0: off. One per connection: a new one replaces the old.
+ */
 void cd_conn_deadline(cd_conn *c, double seconds);
 
-/* Writes what is queued, then ends: with FIN, waiting for the peer's (`linger`) if it may still be sending. */
+/* Writes what is queued, then ends: with FIN, waiting for the peer's (`linger`) if it may still be
+ * sending. */
 void cd_conn_close(cd_conn *c, bool linger);
 /* Ends at once; what is queued is lost. */
 void cd_conn_abort(cd_conn *c);
-/* One log line through the bridge, prefixed by nothing. Posted, so any phase is fine. printf format. */
-void cd_conn_log(cd_conn *c, enum cd_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* One log line through the bridge, prefixed by nothing. Posted, so any phase is fine. printf
+ * format. */
+void cd_conn_log(cd_conn *c, enum cd_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Writes as much as the transport takes. Called by the loop; a test may call it. */
 void cd_conn_flush(cd_conn *c);

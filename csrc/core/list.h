@@ -1,6 +1,6 @@
 /*
- * Intrusive doubly linked lists. A node is owned by the struct it is part of; a list owns nothing. A node that is in no list
- * points at itself, so that unlinking twice does no harm.
+ * Intrusive doubly linked lists. A node is owned by the struct it is part of; a list owns nothing.
+ * A node that is in no list points at itself, so that unlinking twice does no harm.
  */
 #ifndef CD_LIST_H
 #define CD_LIST_H

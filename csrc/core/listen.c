@@ -1,13 +1,15 @@
 /*
  * listen.c - accepting connections.
  *
- * A listener takes a batch of connections per turn and leaves the rest to the next one, so that a burst of new peers does not starve
- * those who are being served. It stops accepting in two cases, and lets the kernel's backlog hold the peers: at
- * max_connections, until a connection ends; and when the process or the system is out of descriptors, until one ends or a short pause
- * is over. Neither spins.
+ * A listener takes a batch of connections per turn and leaves the rest to the next one, so that a
+ * burst of new peers does not starve those who are being served. It stops accepting in two cases,
+ * and lets the kernel's backlog hold the peers: at max_connections, until a connection ends; and
+ * when the process or the system is out of descriptors, until one ends or a short pause is over.
+ * Neither spins.
  *
- * Sockets are made, bound and listening when they come here: that is the bridge's side, where names and permissions live. Accepted sockets
- * inherit TCP_NODELAY from the listening one, which saves a system call per connection.
+ * Sockets are made, bound and listening when they come here: that is the bridge's side, where names
+ * and permissions live. Accepted sockets inherit TCP_NODELAY from the listening one, which saves a
+ * system call per connection.
  */
 #include "listen.h"
 

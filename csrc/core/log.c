@@ -3,13 +3,14 @@
  *
  *     127.0.0.1:52000 - - [23/Nov/2026:14:41:10] "GET /path?query" 200 1234
  *
- * Local time without a zone, the client without brackets, a WebSocket as WSCONNECTING, WSCONNECT, WSREJECT or WSDISCONNECT: people have
- * scripts that read these lines. Unlike daphne's, a line is always one line: control characters and bytes above 0x7e are
- * written as \xNN, so a peer cannot forge entries or talk to a terminal.
+ * Local time without a zone, the client without brackets, a WebSocket as WSCONNECTING, WSCONNECT,
+ * WSREJECT or WSDISCONNECT: people have scripts that read these lines. Unlike daphne's, a line is
+ * always one line: control characters and bytes above 0x7e are written as \xNN, so a peer cannot
+ * forge entries or talk to a terminal.
  *
- * Lines collect during a turn of the loop and leave in one write. A descriptor that does not take them (a full non-blocking pipe, a full disk)
- * may hold back a megabyte; what comes on top is counted, and the count is logged when there is room again. A slow log never
- * stops the server.
+ * Lines collect during a turn of the loop and leave in one write. A descriptor that does not take
+ * them (a full non-blocking pipe, a full disk) may hold back a megabyte; what comes on top is
+ * counted, and the count is logged when there is room again. A slow log never stops the server.
  */
 #include "log.h"
 

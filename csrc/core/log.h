@@ -6,11 +6,11 @@
 #include "cdaphne.h"
 
 typedef struct {
-    int fd;              /* -1: off; not owned */
-    cd_buf pending;      /* lines of this turn */
-    size_t dropped;      /* lines lost because the descriptor does not take them */
-    int64_t second;      /* of `stamp` */
-    char stamp[32];      /* "dd/Mon/yyyy:HH:MM:SS", local time */
+    int fd;         /* -1: off; not owned */
+    cd_buf pending; /* lines of this turn */
+    size_t dropped; /* lines lost because the descriptor does not take them */
+    int64_t second; /* of `stamp` */
+    char stamp[32]; /* "dd/Mon/yyyy:HH:MM:SS", local time */
 } cd_log;
 
 void cd_log_init(cd_log *log, int fd);
@@ -21,8 +21,8 @@ void cd_log_access(cd_log *log, const cd_access *access);
 void cd_log_flush(cd_log *log);
 
 /*
- * Copies text so that it is one line of printable ASCII: other bytes become \xNN, a backslash becomes \\. Returns bytes written,
- * at most 4 * n; nothing is NUL-terminated.
+ * Copies text so that it is one line of printable ASCII: other bytes become \xNN, a backslash
+ * becomes \\. Returns bytes written, at most 4 * n; nothing is NUL-terminated.
  */
 size_t cd_log_escape(char *to, const char *text, size_t n);
 

@@ -1,13 +1,15 @@
 /*
  * loop.c - the turn of the loop: poll, then dispatch.
  *
- * libev waits and tells who is ready; everything that has to call the application is posted as a job and run by cd_loop_dispatch, so that
- * no parser is ever re-entered and nothing that one stands on is freed. Output is written at the end of the dispatch and again before
- * the next wait (for what tasks sent in between): one writev per connection and turn.
+ * libev waits and tells who is ready; everything that has to call the application is posted as a
+ * job and run by cd_loop_dispatch, so that no parser is ever re-entered and nothing that one stands
+ * on is freed. Output is written at the end of the dispatch and again before the next wait (for
+ * what tasks sent in between): one writev per connection and turn.
  *
- * The wait comes in two steps. First without blocking, which under load is all there is; only if that brought nothing does the thread
- * sleep, with the caller's hooks around it. They release the GIL: doing so every turn would let a busy worker thread hold the loop
- * up for a whole switch interval.
+ * The wait comes in two steps. First without blocking, which under load is all there is; only if
+ * that brought nothing does the thread sleep, with the caller's hooks around it. They release the
+ * GIL: doing so every turn would let a busy worker thread hold the loop up for a whole switch
+ * interval.
  *
  * The loop knows no Python, no servers and no protocols. Descriptors of others are in watch.c.
  */
@@ -127,7 +129,8 @@ static int try_eventfd(void)
 
 static int start_ev(cd_loop *loop)
 {
-    /* No environment, so that LIBEV_FLAGS cannot change a server; no timerfd: a descriptor per loop for wall-clock jumps we ignore. */
+    /* No environment, so that LIBEV_FLAGS cannot change a server; no timerfd: a descriptor per loop
+     * for wall-clock jumps we ignore. */
     loop->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOTIMERFD);
     if (loop->ev == NULL)
         return CD_SYSTEM;
@@ -223,7 +226,8 @@ static void sleep_at_most(cd_loop *loop, double timeout)
     ev_timer_stop(loop->ev, &loop->timeout);
 }
 
-void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*wake)(void *), void *arg)
+void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*wake)(void *),
+                  void *arg)
 {
     loop->polling = true;
     loop->woken = false;

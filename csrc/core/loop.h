@@ -9,8 +9,8 @@
 #include <ev.h>
 
 /*
- * Work for the dispatch phase. Parsers and timers never call out: they post. A job is embedded in what it works on; posting it twice is
- * posting it once; run() may free what it is part of.
+ * Work for the dispatch phase. Parsers and timers never call out: they post. A job is embedded in
+ * what it works on; posting it twice is posting it once; run() may free what it is part of.
  */
 typedef struct cd_job cd_job;
 struct cd_job {
@@ -23,19 +23,20 @@ enum { CD_SCRATCH_SIZE = 65536 };
 struct cd_loop {
     struct ev_loop *ev;
     ev_async async;
-    ev_timer timeout;  /* ends a poll */
-    ev_check clock;    /* before everything else that a poll brings: sets now */
-    double now;        /* monotonic; libev's own ev_now() is wall-clock time, which an operator may set back */
-    cd_list jobs;      /* run in this dispatch, also when posted during it */
-    cd_list later;     /* run in the next dispatch; the poll before it does not sleep */
-    cd_list flushes;   /* connections with output that is to be written */
-    cd_list ends;      /* run once at the end of the turn, after the output (log lines) */
+    ev_timer timeout; /* ends a poll */
+    ev_check clock;   /* before everything else that a poll brings: sets now */
+    double now;    /* monotonic; libev's own ev_now() is wall-clock time, which an operator may set
+                      back */
+    cd_list jobs;  /* run in this dispatch, also when posted during it */
+    cd_list later; /* run in the next dispatch; the poll before it does not sleep */
+    cd_list flushes;    /* connections with output that is to be written */
+    cd_list ends;       /* run once at the end of the turn, after the output (log lines) */
     cd_watches watches; /* descriptors of others */
     void (*sleep)(void *), (*wake)(void *);
     void *arg;
-    bool polling;      /* in the poll phase: nobody may be called */
-    bool woken;        /* cd_loop_wake was called, or the time is up */
-    uint8_t *scratch;  /* CD_SCRATCH_SIZE bytes that every read goes through first */
+    bool polling;     /* in the poll phase: nobody may be called */
+    bool woken;       /* cd_loop_wake was called, or the time is up */
+    uint8_t *scratch; /* CD_SCRATCH_SIZE bytes that every read goes through first */
 };
 
 void cd_job_init(cd_job *job, void (*run)(cd_job *));

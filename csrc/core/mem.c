@@ -1,15 +1,16 @@
 /*
  * mem.c - the core's allocator: malloc, with two things that only tests use.
  *
- * A failed allocation must close a connection and never the process, and the only way to know that it does is to make
- * every single allocation fail once. cd_alloc_fail_at() does that for the C tests: they run a scenario again and again, failing one
- * allocation later each time. cd_alloc_live() then tells whether anything was left behind.
+ * A failed allocation must close a connection and never the process, and the only way to know that
+ * it does is to make every single allocation fail once. cd_alloc_fail_at() does that for the C
+ * tests: they run a scenario again and again, failing one allocation later each time.
+ * cd_alloc_live() then tells whether anything was left behind.
  *
- * No pools here: glibc's thread cache serves what a request needs (a stream, an arena block, an output buffer) in tens of
- * nanoseconds, and unlike a pool it lets ASan see a use after free.
+ * No pools here: glibc's thread cache serves what a request needs (a stream, an arena block, an
+ * output buffer) in tens of nanoseconds, and unlike a pool it lets ASan see a use after free.
  *
- * One loop runs on one thread, but a process may have several loops, hence the atomics; they are not on the path of a
- * release build.
+ * One loop runs on one thread, but a process may have several loops, hence the atomics; they are
+ * not on the path of a release build.
  */
 #include "mem.h"
 

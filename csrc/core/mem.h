@@ -1,4 +1,5 @@
-/* Allocation for the core. Every allocation goes through here, so that tests can make the n-th one fail. */
+/* Allocation for the core. Every allocation goes through here, so that tests can make the n-th one
+ * fail. */
 #ifndef CD_MEM_H
 #define CD_MEM_H
 
@@ -11,7 +12,8 @@ void *cd_realloc(void *p, size_t n);
 void cd_free(void *p);
 
 #ifdef CD_DEBUG
-/* Tests only: the n-th allocation from now on (1 is the next) and all after it fail; 0 switches it off. */
+/* Tests only: the n-th allocation from now on (1 is the next) and all after it fail; 0 switches it
+ * off. */
 void cd_alloc_fail_at(long n);
 /* Tests only: blocks that are allocated now. */
 long cd_alloc_live(void);

@@ -1,13 +1,14 @@
 /*
- * server.c - configuration, the lists that own connections and streams, and what they share: the Date header, the queue of log lines, the
- * tokens that go back to the bridge.
+ * server.c - configuration, the lists that own connections and streams, and what they share: the
+ * Date header, the queue of log lines, the tokens that go back to the bridge.
  *
- * Log lines and tokens are queued because they end in callbacks, and those belong to dispatch; both are made in the poll phase too. A
- * token's place in the queue is reserved when the token comes in (cd_server_expect_release), so that giving it back
- * cannot fail.
+ * Log lines and tokens are queued because they end in callbacks, and those belong to dispatch; both
+ * are made in the poll phase too. A token's place in the queue is reserved when the token comes in
+ * (cd_server_expect_release), so that giving it back cannot fail.
  *
- * Graceful shutdown is two functions for the bridge to call with its own deadline in between: cd_server_drain asks everybody to come to an
- * end, cd_server_cancel (stream.c, which knows what is running) ends what did not.
+ * Graceful shutdown is two functions for the bridge to call with its own deadline in between:
+ * cd_server_drain asks everybody to come to an end, cd_server_cancel (stream.c, which knows what is
+ * running) ends what did not.
  */
 #include "server.h"
 

@@ -1,4 +1,5 @@
-/* The inside of cd_server: configuration, listeners, and the lists that own connections and streams. */
+/* The inside of cd_server: configuration, listeners, and the lists that own connections and
+ * streams. */
 #ifndef CD_SERVER_H
 #define CD_SERVER_H
 
@@ -21,28 +22,32 @@ struct cd_server {
     cd_list listeners, conns, streams;
     size_t conn_count, stream_count;
     cd_log log;
-    cd_job log_end;      /* writes the access log at the end of the turn */
+    cd_job log_end; /* writes the access log at the end of the turn */
     cd_job release_job;
-    void **releases;     /* tokens that wait for dispatch */
+    void **releases; /* tokens that wait for dispatch */
     size_t release_count, release_size;
     size_t release_owed; /* tokens that are out and will come back: releases has room for them */
     cd_job line_job;
-    cd_buf lines;        /* log lines that wait for dispatch: level, length, text */
-    char date[40];   /* "date: ...\r\n" of date_second */
+    cd_buf lines;  /* log lines that wait for dispatch: level, length, text */
+    char date[40]; /* "date: ...\r\n" of date_second */
     int64_t date_second;
 };
 
-/* "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", made once a second (RFC 9110, 6.6.1); always 37 bytes. */
+/* "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", made once a second (RFC 9110, 6.6.1); always 37 bytes.
+ */
 const char *cd_server_date(cd_server *server);
 
-/* Makes room for the release of one more token: CD_OK or CD_NOMEM. To be called before a token is taken. */
+/* Makes room for the release of one more token: CD_OK or CD_NOMEM. To be called before a token is
+ * taken. */
 int cd_server_expect_release(cd_server *server);
 
-/* ops.release(token) in the next dispatch; NULL only gives the room back. One call for every cd_server_expect_release. */
+/* ops.release(token) in the next dispatch; NULL only gives the room back. One call for every
+ * cd_server_expect_release. */
 void cd_server_release(cd_server *server, void *token);
 
 /* One line through ops.on_log, posted to dispatch. Control characters are escaped. */
-void cd_server_log(cd_server *server, enum cd_level level, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void cd_server_log(cd_server *server, enum cd_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 /* Closes the listening sockets (listen.c). */
 void cd_server_stop_listening(cd_server *server);

@@ -1,14 +1,18 @@
 /*
- * stream.c - what all streams share: the two sides of their life, the queue of callbacks, and the order of events.
+ * stream.c - what all streams share: the two sides of their life, the queue of callbacks, and the
+ * order of events.
  *
- * A stream has a wire side and an application side, and either may end first: a client leaves while the application computes, or
- * the application has answered and goes on working. The stream is freed when both have ended, after on_gone.
+ * A stream has a wire side and an application side, and either may end first: a client leaves while
+ * the application computes, or the application has answered and goes on working. The stream is
+ * freed when both have ended, after on_gone.
  *
- * receive() is a FIFO (ASGI): what was queued is delivered in order, also after the response is complete or the client has gone; then
- * one disconnect; then nothing, for ever. Body bytes are handed out in slices of request_buffer_size; a slice stays in place until
- * the next pull, because the bridge reads it without a copy of ours. What a WebSocket queues is known to ws.c only.
+ * receive() is a FIFO (ASGI): what was queued is delivered in order, also after the response is
+ * complete or the client has gone; then one disconnect; then nothing, for ever. Body bytes are
+ * handed out in slices of request_buffer_size; a slice stays in place until the next pull, because
+ * the bridge reads it without a copy of ours. What a WebSocket queues is known to ws.c only.
  *
- * Parsers call cd_stream_post and cd_stream_wake; the callbacks themselves are called by the stream's job, in dispatch.
+ * Parsers call cd_stream_post and cd_stream_wake; the callbacks themselves are called by the
+ * stream's job, in dispatch.
  */
 #include "stream.h"
 
@@ -206,8 +210,9 @@ static bool body_readable(const cd_stream *s)
 static void take_body(cd_stream *s, cd_event *event)
 {
     size_t length = cd_buf_length(&s->in);
-    size_t n = length < s->server->limits.request_buffer_size ? length
-                                                              : s->server->limits.request_buffer_size;
+    size_t n = length < s->server->limits.request_buffer_size
+                   ? length
+                   : s->server->limits.request_buffer_size;
     event->kind = CD_EVENT_REQUEST;
     event->data = (cd_str){n > 0 ? (const char *)cd_buf_data(&s->in) : NULL, n};
     event->more = !(s->body_complete && n == length);
@@ -326,7 +331,8 @@ void cd_stream_access(cd_stream *s, enum cd_action action)
         s->access_due |= 1u << action & 31u;
         cd_stream_post(s, 0);
     } else if (server->log.fd >= 0) {
-        cd_access access = {.action = action, .head = &s->head, .status = s->status, .size = s->sent};
+        cd_access access = {
+            .action = action, .head = &s->head, .status = s->status, .size = s->sent};
         cd_log_access(&server->log, &access);
         cd_job_end(server->loop, &server->log_end);
     }
@@ -340,7 +346,8 @@ static void cut(cd_stream *s)
         return;
     s->cancel_why = CD_CANCEL_SHUTDOWN;
     cd_stream_post(s, CD_POST_CANCEL);
-    cd_server_log(s->server, CD_WARNING, "Cut at shutdown: %s %.*s, running for %.1f s (--graceful-timeout)",
+    cd_server_log(s->server, CD_WARNING,
+                  "Cut at shutdown: %s %.*s, running for %.1f s (--graceful-timeout)",
                   s->head.kind == CD_WEBSOCKET ? "WebSocket" : "request",
                   (int)(s->head.raw_path.n < 200 ? s->head.raw_path.n : 200), s->head.raw_path.p,
                   cd_clock() - s->opened);

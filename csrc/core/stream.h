@@ -1,7 +1,8 @@
 /*
- * A stream as the core's files see it: the common part of an HTTP/1 exchange and a WebSocket (and later an HTTP/2 stream). It has two
- * sides. The wire side is `conn`, NULL once the exchange is over or the connection gone. The application side ends with
- * cd_stream_finish. When both have ended, on_gone is posted and the stream freed.
+ * A stream as the core's files see it: the common part of an HTTP/1 exchange and a WebSocket (and
+ * later an HTTP/2 stream). It has two sides. The wire side is `conn`, NULL once the exchange is
+ * over or the connection gone. The application side ends with cd_stream_finish. When both have
+ * ended, on_gone is posted and the stream freed.
  */
 #ifndef CD_STREAM_H
 #define CD_STREAM_H
@@ -15,8 +16,8 @@
 typedef struct cd_conn cd_conn;
 
 /*
- * What differs between kinds of stream. Arguments and results as the seam's functions of the same name. But for message, only called
- * while conn != NULL.
+ * What differs between kinds of stream. Arguments and results as the seam's functions of the same
+ * name. But for message, only called while conn != NULL.
  */
 typedef struct {
     int (*start)(cd_stream *s, int status, const cd_header *headers, size_t count);
@@ -29,7 +30,8 @@ typedef struct {
     /* The stream's timer fired (poll phase). */
     void (*timeout)(cd_stream *s);
     /* WebSocket only, else NULL. */
-    /* Takes the next message off s->in, or tells whether there is one (event == NULL). Also called when conn is NULL. */
+    /* Takes the next message off s->in, or tells whether there is one (event == NULL). Also called
+     * when conn is NULL. */
     bool (*message)(cd_stream *s, cd_event *event);
     int (*accept)(cd_stream *s, cd_str subprotocol, const cd_header *headers, size_t count);
     int (*send)(cd_stream *s, bool text, cd_chunk chunk);
@@ -41,65 +43,70 @@ enum { CD_POST_OPEN = 1, CD_POST_READY = 2, CD_POST_DRAIN = 4, CD_POST_CANCEL = 
 
 struct cd_stream {
     const cd_stream_ops *ops;
-    cd_conn *conn;              /* NULL: the wire side has ended */
+    cd_conn *conn; /* NULL: the wire side has ended */
     struct cd_server *server;
-    void *data;                 /* the bridge's */
-    cd_list link;               /* in server->streams */
+    void *data;   /* the bridge's */
+    cd_list link; /* in server->streams */
     cd_job job;
-    cd_timer timer;             /* http_timeout, WebSocket age and connect; application_close_timeout once the wire has ended */
+    cd_timer timer; /* http_timeout, WebSocket age and connect; application_close_timeout once the
+                       wire has ended */
     cd_arena arena;
     cd_head head;
-    double opened;              /* loop time of the complete head */
+    double opened; /* loop time of the complete head */
 
     /* Application side. */
-    unsigned posted : 4;        /* CD_POST_* */
-    unsigned access_due : 5;    /* a bit per cd_action that on_access is to hear of */
-    unsigned opened_up : 1;     /* on_open was called */
-    unsigned finished : 1;      /* cd_stream_finish was called */
-    unsigned starved : 1;       /* cd_stream_next had nothing: on_ready is owed */
-    unsigned blocked : 1;       /* CD_AGAIN was returned: on_drain is owed */
+    unsigned posted : 4;     /* CD_POST_* */
+    unsigned access_due : 5; /* a bit per cd_action that on_access is to hear of */
+    unsigned opened_up : 1;  /* on_open was called */
+    unsigned finished : 1;   /* cd_stream_finish was called */
+    unsigned starved : 1;    /* cd_stream_next had nothing: on_ready is owed */
+    unsigned blocked : 1;    /* CD_AGAIN was returned: on_drain is owed */
     unsigned cancel_why : 2;
 
     /* Input: for HTTP the body bytes; for WebSocket records of ws.c. */
     cd_buf in;
-    size_t taken;               /* bytes of `in` that the last event showed; dropped by the next pull */
+    size_t taken; /* bytes of `in` that the last event showed; dropped by the next pull */
     unsigned connect_due : 1;   /* websocket.connect not delivered */
     unsigned body_complete : 1; /* the wire side has delivered the whole body */
     unsigned end_taken : 1;     /* the event with more == false was delivered */
     unsigned disconnect_due : 1;
     unsigned disconnect_taken : 1;
-    int close_code;             /* of the disconnect */
-    cd_str close_reason;        /* in the arena */
+    int close_code;      /* of the disconnect */
+    cd_str close_reason; /* in the arena */
 
     /* Response. */
-    unsigned started : 1;       /* start was taken */
-    unsigned head_sent : 1;     /* and is in the connection's output */
-    unsigned complete : 1;      /* the last write was taken */
+    unsigned started : 1;   /* start was taken */
+    unsigned head_sent : 1; /* and is in the connection's output */
+    unsigned complete : 1;  /* the last write was taken */
     unsigned chunked : 1, has_length : 1, bodyless : 1;
     unsigned expect_continue : 1; /* 100 Continue is owed to the peer */
-    unsigned close_after : 1;   /* no keep-alive after this response */
+    unsigned close_after : 1;     /* no keep-alive after this response */
     unsigned has_date : 1, has_server : 1;
     int status;
-    uint64_t length;            /* announced Content-Length */
-    uint64_t sent;              /* body bytes taken so far */
-    cd_str response_head;       /* in the arena; held until the first write */
-    void *protocol;             /* ws.c's state; NULL for HTTP */
+    uint64_t length;      /* announced Content-Length */
+    uint64_t sent;        /* body bytes taken so far */
+    cd_str response_head; /* in the arena; held until the first write */
+    void *protocol;       /* ws.c's state; NULL for HTTP */
 };
 
-/* A stream with its arena empty, on the server's list. NULL: no memory. The protocol fills head, then posts CD_POST_OPEN. */
+/* A stream with its arena empty, on the server's list. NULL: no memory. The protocol fills head,
+ * then posts CD_POST_OPEN. */
 cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops);
 
 void cd_stream_post(cd_stream *s, unsigned what);
 
-/* There is new input, end of body or a disconnect: posts CD_POST_READY if the application waits for it. */
+/* There is new input, end of body or a disconnect: posts CD_POST_READY if the application waits for
+ * it. */
 void cd_stream_wake(cd_stream *s);
 
-/* Queues the one disconnect event (reason is copied into the arena; dropped if there is no memory) and wakes. Later calls do nothing. */
+/* Queues the one disconnect event (reason is copied into the arena; dropped if there is no memory)
+ * and wakes. Later calls do nothing. */
 void cd_stream_disconnect(cd_stream *s, int code, cd_str reason);
 
 /*
- * The wire side ends: conn becomes NULL, a disconnect is queued, waiting senders are woken. `client_gone`: the application gets
- * application_close_timeout to end by itself, then it is cancelled (after a completed response it may run on).
+ * The wire side ends: conn becomes NULL, a disconnect is queued, waiting senders are woken.
+ * `client_gone`: the application gets application_close_timeout to end by itself, then it is
+ * cancelled (after a completed response it may run on).
  */
 void cd_stream_detach(cd_stream *s, bool client_gone);
 

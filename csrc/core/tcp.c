@@ -1,13 +1,14 @@
 /*
  * tcp.c - the transport over a plain stream socket, TCP or unix.
  *
- * System calls and the translation of errno, nothing else. A socket that would block is CD_AGAIN, every other failure is CD_GONE: for a
- * server all the ways in which a peer can vanish are one. sendmsg instead of writev, because only it can be told not to raise
- * SIGPIPE. A reset sets SO_LINGER to zero seconds, which makes close() send RST: the one way to tell a peer over plain TCP that what
- * it has is not the whole.
+ * System calls and the translation of errno, nothing else. A socket that would block is CD_AGAIN,
+ * every other failure is CD_GONE: for a server all the ways in which a peer can vanish are one.
+ * sendmsg instead of writev, because only it can be told not to raise SIGPIPE. A reset sets
+ * SO_LINGER to zero seconds, which makes close() send RST: the one way to tell a peer over plain
+ * TCP that what it has is not the whole.
  *
- * One libev watcher serves both directions; its events change through ev_io_modify, which spares an epoll_ctl when
- * nothing changed.
+ * One libev watcher serves both directions; its events change through ev_io_modify, which spares an
+ * epoll_ctl when nothing changed.
  */
 #include "conn.h"
 #include "mem.h"

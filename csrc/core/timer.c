@@ -1,12 +1,14 @@
 /*
  * timer.c - deadlines that are cheap to move.
  *
- * Nearly every deadline is moved or dropped before it passes: a keep-alive connection sets one after each response and takes it back
- * with the next request. So cd_timer_set writes one number when the libev timer would fire early enough anyway; when it
- * does fire and the deadline has moved on, it is started again for the rest. Under load a connection touches libev's heap once per
+ * Nearly every deadline is moved or dropped before it passes: a keep-alive connection sets one
+ * after each response and takes it back with the next request. So cd_timer_set writes one number
+ * when the libev timer would fire early enough anyway; when it does fire and the deadline has moved
+ * on, it is started again for the rest. Under load a connection touches libev's heap once per
  * keep-alive timeout instead of twice per request.
  *
- * Deadlines count from the loop's time, which is the time of the last poll. Nothing here is exact to less than a turn of the loop.
+ * Deadlines count from the loop's time, which is the time of the last poll. Nothing here is exact
+ * to less than a turn of the loop.
  */
 #include "timer.h"
 
@@ -47,8 +49,8 @@ void cd_timer_set(cd_timer *t, double seconds)
         return;
     }
     t->deadline = cd_loop_now(t->loop) + seconds;
-    bool early_enough = ev_is_active(&t->watcher) &&
-                        ev_timer_remaining(t->loop->ev, &t->watcher) <= seconds;
+    bool early_enough =
+        ev_is_active(&t->watcher) && ev_timer_remaining(t->loop->ev, &t->watcher) <= seconds;
     if (!early_enough)
         start(t);
 }

@@ -1,6 +1,6 @@
 /*
- * What a connection reads from and writes to: TCP and unix sockets (tcp.c), later TLS, and memory in the tests. The connection owns its
- * transport and ends it with close().
+ * What a connection reads from and writes to: TCP and unix sockets (tcp.c), later TLS, and memory
+ * in the tests. The connection owns its transport and ends it with close().
  */
 #ifndef CD_TRANSPORT_H
 #define CD_TRANSPORT_H
@@ -22,7 +22,8 @@ typedef struct {
     void (*want)(cd_transport *t, int events);
     /* Tells the peer that nothing more comes (FIN, close_notify); reading goes on. */
     void (*shutdown)(cd_transport *t);
-    /* Ends the connection (`reset`: so that the peer sees an error, not an end) and frees the transport. */
+    /* Ends the connection (`reset`: so that the peer sees an error, not an end) and frees the
+     * transport. */
     void (*close)(cd_transport *t, bool reset);
 } cd_transport_ops;
 
@@ -31,7 +32,8 @@ struct cd_transport {
     cd_conn *conn; /* set by cd_conn_open */
 };
 
-/* A transport over a connected non-blocking socket, which it owns from here on. NULL: no memory; fd stays the caller's. */
+/* A transport over a connected non-blocking socket, which it owns from here on. NULL: no memory; fd
+ * stays the caller's. */
 cd_transport *cd_tcp_new(cd_loop *loop, int fd);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * buf.c, arena.c, list.h and log.c: the pieces that know nothing of connections.
  *
- * The byte queue is compared with a plain array under a long random series of appends and consumes; the access log is read back from
- * a pipe.
+ * The byte queue is compared with a plain array under a long random series of appends and consumes;
+ * the access log is read back from a pipe.
  */
 #include "arena.h"
 #include "buf.h"
@@ -102,7 +102,8 @@ static void test_list_moves(void)
 
 static void test_escape(void)
 {
-    static const char in[] = "/a\r\n\x1b[31m\\\x7f\x85" "z";
+    static const char in[] = "/a\r\n\x1b[31m\\\x7f\x85"
+                             "z";
     char out[4 * sizeof in];
     size_t n = cd_log_escape(out, in, sizeof in - 1);
     static const char want[] = "/a\\x0d\\x0a\\x1b[31m\\\\\\x7f\\x85z";

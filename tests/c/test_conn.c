@@ -1,5 +1,6 @@
 /*
- * conn.c, stream.c and server.c under a protocol of the test's own: order and ownership of output, back-pressure, the orderly end, stalls.
+ * conn.c, stream.c and server.c under a protocol of the test's own: order and ownership of output,
+ * back-pressure, the orderly end, stalls.
  */
 #include "harness.h"
 

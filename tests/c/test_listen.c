@@ -1,5 +1,6 @@
 /*
- * listen.c and tcp.c on real sockets: addresses, the connection limit, and what happens when descriptors run out.
+ * listen.c and tcp.c on real sockets: addresses, the connection limit, and what happens when
+ * descriptors run out.
  */
 #include "harness.h"
 
@@ -69,7 +70,8 @@ static void test_addresses(void)
     CHECK(newest(r)->client.port > 0);
     CHECK_STR(newest(r)->server_addr.host, "127.0.0.1"); /* not the 0.0.0.0 it is bound to */
     CHECK_INT(newest(r)->server_addr.port, ntohs(port));
-    struct sockaddr_in6 a = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = port6};
+    struct sockaddr_in6 a = {
+        .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = port6};
     int fd6 = socket(AF_INET6, SOCK_STREAM, 0);
     CHECK_INT(connect(fd6, (struct sockaddr *)&a, sizeof a), 0);
     turns(r);

@@ -1,7 +1,8 @@
 /*
  * loop.c and timer.c: phases, jobs, deadlines, watches, waking.
  *
- * Time is the harness' virtual one, so nothing here sleeps, except where a thread wakes a loop that really waits.
+ * Time is the harness' virtual one, so nothing here sleeps, except where a thread wakes a loop that
+ * really waits.
  */
 #include "harness.h"
 #include "timer.h"
@@ -176,7 +177,7 @@ static void test_watches(void)
     CHECK(write(ends[1], &byte, 1) == 1);
     turn(loop);
     CHECK(cd_loop_fired(loop, &events) == in && events == CD_READ);
-    turn(loop); /* level-triggered: nobody read */
+    turn(loop);        /* level-triggered: nobody read */
     cd_watch_free(in); /* the firing is forgotten */
     CHECK(cd_loop_fired(loop, &events) == NULL);
     cd_watch_free(out);

@@ -85,7 +85,7 @@ static void test_descriptor_used_again(void)
     CHECK(cd_loop_fired(loop, &events) == NULL);
     put(second[1]);
     turn(loop);
-    CHECK(cd_loop_fired(loop, &events) == new &&events == CD_READ);
+    CHECK(cd_loop_fired(loop, &events) == new && events == CD_READ);
     cd_watch_free(new);
     close(first[1]);
     close_both(second);
