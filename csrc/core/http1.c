@@ -436,6 +436,8 @@ static const llhttp_settings_t settings = {
 static size_t head_room(const cd_conn *c, size_t n)
 {
     size_t room = c->server->limits.max_head_size;
+    if (room > UINT32_MAX / 2) /* fields are found by offsets of 32 bits */
+        room = UINT32_MAX / 2;
     size_t before = cd_buf_length(&c->u.http1.head);
     room = room > before ? room - before : 0;
     return n < room ? n : room;
@@ -664,27 +666,28 @@ const cd_protocol_ops cd_http1_protocol = {
 
 /* ---- what the application asks of the request ---- */
 
-static void send_continue(cd_stream *s)
+/*
+ * The application asks for the body of a peer that waits to be told: now its time runs. It is not
+ * told when it is sending already (RFC 9110, 10.1.1), and cannot be once the response has begun.
+ */
+static void expect_body(cd_stream *s)
 {
     static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+    cd_conn *c = s->conn;
     s->expect_continue = 0;
-    if (s->conn->u.http1.body_size > 0)
-        return; /* it is sending already (RFC 9110, 10.1.1) */
-    if (cd_conn_put(s->conn, line, sizeof line - 1) < 0)
-        cd_conn_abort(s->conn);
-    else
-        start_window(s->conn);
+    start_window(c);
+    if (!s->head_sent && c->u.http1.body_size == 0 && cd_conn_put(c, line, sizeof line - 1) < 0)
+        cd_conn_abort(c);
 }
 
 static void on_pulled(cd_stream *s)
 {
     cd_conn *c = s->conn;
+    if (s->expect_continue && c->u.http1.phase == CD_HTTP1_BODY && c->state == CD_CONN_OPEN)
+        expect_body(s);
     if (c->u.http1.phase != CD_HTTP1_BODY || c->state != CD_CONN_OPEN)
         return;
-    if (s->expect_continue && !s->head_sent)
-        send_continue(s);
-    else if (!c->want_read &&
-             cd_buf_length(&s->in) - s->taken < c->server->limits.body_high_water) {
+    if (!c->want_read && cd_buf_length(&s->in) - s->taken < c->server->limits.body_high_water) {
         cd_conn_want_read(c, true);
         start_window(c);
     }
