@@ -7,6 +7,8 @@
  * when the process or the system is out of descriptors, until one ends or a short pause is over.
  * Neither spins.
  *
+ * A drain takes in who is in the backlog before the socket closes: no request is lost at a restart.
+ *
  * Sockets are made, bound and listening when they come here: that is the bridge's side, where names
  * and permissions live. Accepted sockets inherit TCP_NODELAY from the listening one, which saves a
  * system call per connection.
@@ -130,24 +132,31 @@ static void accept_failed(cd_listener *l)
     ev_timer_start(l->server->loop->ev, &l->pause);
 }
 
-static void on_connection(struct ev_loop *ev, ev_io *io, int events)
+/* Takes up to `most` peers off the backlog. False: there were no more. */
+static bool take_backlog(cd_listener *l, size_t most)
 {
-    (void)ev, (void)events;
-    cd_listener *l = cd_container(io, cd_listener, io);
-    for (int i = 0; i < BATCH; i++) {
-        if (l->server->conn_count >= cd_server_max_connections(l->server)) {
-            stop(l);
-            return;
-        }
+    for (size_t i = 0; i < most; i++) {
+        if (l->server->conn_count >= cd_server_max_connections(l->server))
+            return true;
         address peer;
         socklen_t length = sizeof peer;
         int fd = accept4(l->fd, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0) {
             accept_failed(l);
-            return;
+            return false;
         }
         open_connection(l, fd, &peer, length);
     }
+    return true;
+}
+
+static void on_connection(struct ev_loop *ev, ev_io *io, int events)
+{
+    (void)ev, (void)events;
+    cd_listener *l = cd_container(io, cd_listener, io);
+    bool more = take_backlog(l, BATCH);
+    if (more && l->server->conn_count >= cd_server_max_connections(l->server))
+        stop(l);
 }
 
 int cd_server_listen(cd_server *server, int fd, bool tls)
@@ -179,6 +188,9 @@ void cd_server_stop_listening(cd_server *server)
 {
     while (!cd_list_empty(&server->listeners)) {
         cd_listener *l = cd_listener_of(server->listeners.next);
+        if (server->draining) /* close() would reset those who wait, and they may have asked already
+                               */
+            take_backlog(l, SIZE_MAX);
         stop(l);
         ev_timer_stop(server->loop->ev, &l->pause);
         cd_list_remove(&l->link);

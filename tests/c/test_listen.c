@@ -150,6 +150,31 @@ static void test_out_of_descriptors(void)
     rig_free(r);
 }
 
+static void test_drain_takes_the_backlog(void)
+{
+    rig *r = new_rig(0);
+    in_port_t port = listen_on(r, AF_INET);
+    static const char request[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    char answer[256];
+    int fds[3];
+    r->script = "body;start 200;last hello";
+    for (int i = 0; i < 3; i++) {
+        fds[i] = connect_to(port);
+        CHECK(send(fds[i], request, sizeof request - 1, 0) == sizeof request - 1);
+    }
+    cd_server_drain(r->server);
+    turns(r);
+    for (int i = 0; i < 3; i++) {
+        ssize_t n = recv(fds[i], answer, sizeof answer - 1, MSG_DONTWAIT);
+        answer[n > 0 ? n : 0] = '\0';
+        CHECK(strncmp(answer, "HTTP/1.1 200 OK\r\n", 17) == 0);
+        close(fds[i]);
+    }
+    turns(r);
+    CHECK_INT(cd_server_connections(r->server), 0);
+    rig_free(r);
+}
+
 static void test_no_memory_for_a_connection(void)
 {
     for (long n = 1; n < 8; n++) {
@@ -172,6 +197,7 @@ int main(void)
     test_unix_socket();
     test_limit_leaves_the_rest_in_the_backlog();
     test_out_of_descriptors();
+    test_drain_takes_the_backlog();
     test_no_memory_for_a_connection();
     return check_summary();
 }
