@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import shutil
 import subprocess
 import time
@@ -180,6 +181,7 @@ def test_curl_uploads_with_expect(handle: Handle, tmp_path: Path) -> None:
         text=True,
         timeout=30,
         check=True,
+        env={key: value for key, value in os.environ.items() if key != "LD_PRELOAD"},
     )
     assert done.stdout == str(3 << 20)
     assert "HTTP/1.1 100 Continue" in done.stderr
