@@ -7,6 +7,7 @@ PORT ?= 8000
 T ?= http1
 SECS ?= 60
 PARTS ?=
+BENCH ?=
 
 # The virtual environments bring their own Python settings.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -42,7 +43,7 @@ test-py: system-test debug ## Python tests without the browser
 test-browser: system-test debug ## the page in a real Chromium
 	@$(VENV)/python scripts/tests.py browser
 
-test-pythons: system-test debug ## Python tests on every other Python (3.11 to 3.14) of this machine
+test-pythons: system-test debug ## Python tests on the other Pythons (3.11 to 3.14) of this machine
 	@$(VENV)/python scripts/tests.py pythons
 
 lint: lint-c lint-python lint-types lint-rules ## clang-format, ruff, mypy and the rules of the house
@@ -81,7 +82,7 @@ fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 		{ echo "an input in build/fuzz/found breaks $(T): keep it in tests/fuzz/regression/$(T)"; exit 1; }
 
 # Without this folder on the path: the debug build in place would be found before the release.
-bench: $(RUN_VENV)/ready ## compare with the peers
+bench: $(RUN_VENV)/ready ## compare with the peers (BENCH="--quick")
 	@$(SYSTEM) bench
 	$(if $(wildcard benchmarks/requirements.txt),$(RUN_VENV)/pip install --quiet -r benchmarks/requirements.txt)
 	@mkdir -p build/bench && ln -sfn ../../benchmarks build/bench/benchmarks

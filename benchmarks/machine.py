@@ -75,7 +75,7 @@ def facts(cores: Cores, version: str) -> dict[str, str]:
 
 def method(bench: Bench, rounds: int) -> list[str]:
     return [
-        f"One worker each, no access log, each in its best configuration; {rounds} rounds, the servers in turn "
+        f"One worker each, no access log, each in its best configuration; {rounds} round(s), the servers in turn "
         "within each round, every measurement with a freshly started server.",
         f"{bench.seconds:g} s of counted load after {bench.warmup:g} s of warming up; a figure is the median of its "
         "rounds, a ratio the median of the ratios of each round.",

@@ -6,6 +6,7 @@ number stands at the end of each bar.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
 from .results import OURS, Report, Result
@@ -27,10 +28,14 @@ BAR, GAP, TOP = 11, 12, 70
 FONT = "font-family='system-ui, sans-serif'"
 
 
-def svg(report: Report, better: str, title: str) -> str:
-    """The plot of all figures of which `better` ("more" or "less") is better; empty when there is none."""
+def svg(report: Report, better: str, title: str, keys: Sequence[str] = ()) -> str:
+    """The plot of all figures of which `better` ("more" or "less") is better, or of these keys; empty without any."""
     groups = [
-        result for result in report.results if result.figure.better == better and good(result)
+        result
+        for result in report.results
+        if result.figure.better == better
+        and good(result)
+        and (not keys or result.figure.key in keys)
     ]
     if not groups:
         return ""
@@ -54,11 +59,10 @@ def good(result: Result) -> list[str]:
 
 
 def servers(groups: list[Result]) -> list[str]:
-    """In the order of the legend: ours first, then as they were measured."""
-    names: list[str] = []
-    for result in groups:
-        names += [name for name in good(result) if name not in names]
-    return sorted(names, key=lambda name: name != OURS)
+    """In the order of COLOURS, so that a server has the same place everywhere."""
+    names = {name for result in groups for name in good(result)}
+    order = list(COLOURS)
+    return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 
 
 def legend(names: list[str]) -> list[str]:

@@ -433,14 +433,14 @@ ROWS = (
     Row(
         "access-log",
         access_log,
-        one("access-log", "Plaintext with access log, against without"),
+        one("access-log", "Plaintext with access log"),
         peers=("cdaphne",),
         ours="cdaphne+log",
     ),
     Row(
         "channels-room",
         ws_broadcast("channels-room", 32, PROJECT),
-        one("channels-room", "Channels: group of 32 through the in-memory layer", "messages/s"),
+        one("channels-room", "Channels: group of 32, in memory", "messages/s"),
         quick=True,
     ),
     Row(

@@ -20,7 +20,7 @@ from .servers import APPS, PEERS, SERVERS, WORK, Server
 
 QUICK_PEERS = ("daphne", "uvicorn", "granian")
 FAILED_BEFORE = "left out, as it failed before:"
-ROUNDS, QUICK_ROUNDS = 3, 3
+ROUNDS = 3
 IMPORT = (
     "import json, pyasgi, pyasgi._core as core;"
     "print(json.dumps([pyasgi.__version__, hasattr(core, 'debug_live'), core.__file__]))"
@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="key rows, three peers, short: about four minutes")
     add("--only", metavar="ROW[,ROW]", help="these rows; --list names them")
     add("--servers", metavar="A,B", help="these servers")
-    add("--rounds", type=int, metavar="N", help=f"{ROUNDS}, with --quick {QUICK_ROUNDS}")
+    add("--rounds", type=int, metavar="N", help=f"{ROUNDS} unless given")
     add("--seconds", type=float, metavar="S", help="of counted load in each measurement (2; 1)")
     add("--cores", metavar="S,C", help="core of the server, core of the clients")
     add("--output", type=Path, default=WORK, metavar="DIR", help="results.json and the plots")
@@ -61,7 +61,9 @@ def settings(options: argparse.Namespace) -> tuple[Bench, int]:
         if options.seconds <= 0:
             raise SystemExit("--seconds takes a number above 0")
         bench = replace(bench, seconds=options.seconds)
-    rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
+    rounds: int = ROUNDS if options.rounds is None else options.rounds
+    if rounds < 1:
+        raise SystemExit("--rounds takes a number above 0")
     return bench, rounds
 
 

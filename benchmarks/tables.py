@@ -32,14 +32,16 @@ def value(series: Series | None) -> str:
 
 def times(result: Result, other: str | None) -> str:
     ratio = result.ratio(other)
-    return f"{number(ratio.median)}" if ratio else NONE
+    return number(ratio.median) if ratio else NONE
 
 
 def spread(result: Result, other: str | None) -> str:
-    """The ratio of the medians of rounds, with its extremes."""
+    """The median of the ratios of the rounds, with the extremes where there are several."""
     ratio = result.ratio(other)
     if ratio is None:
         return NONE
+    if ratio.low == ratio.high:
+        return number(ratio.median)
     return f"{number(ratio.median)} ({number(ratio.low)} to {number(ratio.high)})"
 
 
@@ -56,8 +58,8 @@ HEADER = (
     "",
     "Ratio (rounds)",
     "Per CPU s",
-    "daphne",
-    "nginx",
+    "Over daphne",
+    "Over nginx",
 )
 
 
@@ -107,13 +109,12 @@ def everybody(report: Report) -> list[str]:
 
 def rst(report: Report) -> list[str]:
     """A simple reStructuredText table: the README's. Less columns than the terminal's."""
-    header = ("Work", "Unit", "cdaphne", "Best peer", "Ratio", "Per CPU s", "daphne", "nginx")
-    rows = [header]
+    rows = [(*HEADER[:4], *HEADER[5:])]
     for result in report.results:
         work, unit, ours, theirs, name, ratio, cpu, daphne, nginx = cells(result)
         named = f"{theirs} {name}".strip()
         rows.append((work, unit, ours, named, ratio, cpu, daphne, nginx))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     rule = "  ".join("=" * width for width in widths)
     body = columns(rows)
     return [rule, body[0], rule, *body[1:], rule]

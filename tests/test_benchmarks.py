@@ -18,7 +18,7 @@ from benchmarks.servers import Launch, Server
 
 TOY = Path(__file__).parent / "apps" / "echo_server.py"
 BENCH = Bench(choose_cores(), seconds=0.1, warmup=0.0, idle=100)
-MORE = Figure("speed", "Speed <of> it", "requests/s")
+MORE = Figure("plaintext", "Speed <of> it", "requests/s")
 LESS = Figure("cost", "Cost", "KB", "less")
 NO_ERRORS = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
 CLEAN = {"requests": 10, "bytes": 1000, **NO_ERRORS}
@@ -192,9 +192,15 @@ class TestWritten:
         readme.write(tmp_path / "new.json", page)
         text = page.read_text()
         assert text.startswith("Before\n") and text.endswith("\nAfter\n") and "old" not in text
-        assert "Speed <of> it" in text and "* speed, broken: wrong byte" in text
+        assert "Speed <of> it" in text and "* plaintext, broken: wrong byte" in text
         kept = tmp_path / "benchmarks" / "results"
-        assert {path.name for path in kept.iterdir()} == {"results.json", "speed.svg", "cost.svg"}
+        assert {path.name for path in kept.iterdir()} == {
+            "results.json",
+            "headline.svg",
+            "speed.svg",
+            "cost.svg",
+        }
+        assert ".. image:: benchmarks/results/headline.svg" in text
         readme.write(kept / "results.json", page)
         assert page.read_text() == text, "writing twice changes nothing"
 
@@ -226,7 +232,7 @@ class TestOrder:
             seen.append(server.name)
             if server.name == "daphne":
                 raise LoadError("early close")
-            return {"speed": Sample(float(len(seen)))}
+            return {"plaintext": Sample(float(len(seen)))}
 
         report = Report({}, [])
         chosen = ["cdaphne", "daphne", "uvicorn"]
@@ -234,7 +240,7 @@ class TestOrder:
             report, [Row("speed", measure, (MORE,))], chosen, BENCH, 2, tmp_path / "r.json"
         )
         assert seen == ["cdaphne", "daphne", "uvicorn", "uvicorn", "cdaphne"]
-        assert report.failures == ["speed, daphne: early close"]
+        assert report.failures == ["plaintext, daphne: early close"]
         assert "FAILED early close" in capsys.readouterr().out
         assert read(tmp_path / "r.json").results[0].series["cdaphne"] == Series(
             [Sample(1.0), Sample(5.0)]
@@ -253,6 +259,7 @@ class TestOrder:
         [
             (["--only", "plaintxt"], "--only: no 'plaintxt'; there are plaintext"),
             (["--servers", "apache"], "--servers: no 'apache'; there are cdaphne"),
+            (["--rounds", "0"], "--rounds takes a number above 0"),
             (["--seconds", "0"], "--seconds takes a number above 0"),
             (["--cores", "one"], "--cores takes two numbers"),
         ],
