@@ -644,10 +644,30 @@ static void test_cases(void)
         run_case(&cases[i]);
 }
 
+/* What does not fit the first blocks of memory: more fields than are kept, a response head larger
+ * than an arena's block. */
+static void test_large_heads(void)
+{
+    char *input = repeat(HEAD, "X: y\r\n", 200, "\r\n" HEAD "\r\n");
+    simple_case many = {
+        .name = "200 headers", .script = HELLO, .input = input, .output = HELLO_OUT HELLO_OUT};
+    check_simple(&many);
+    free(input);
+    char *script = repeat("start 200 x: ", "y", 5000, ";last hello");
+    char *output =
+        repeat("HTTP/1.1 200 OK\r\nx: ", "y", 5000, "\r\ncontent-length: 5\r\n\r\nhello");
+    simple_case large = {
+        .name = "5000 bytes of head", .script = script, .input = HEAD "\r\n", .output = output};
+    check_simple(&large);
+    free(script);
+    free(output);
+}
+
 int main(void)
 {
     test_refusals();
     test_head_limits();
+    test_large_heads();
     test_acceptances();
     test_cases();
     return check_summary();
