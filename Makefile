@@ -81,12 +81,10 @@ fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 		build/fuzz/corpus/$(T) $(wildcard tests/fuzz/corpus/$(T) tests/fuzz/regression/$(T)) || \
 		{ echo "an input in build/fuzz/found breaks $(T): keep it in tests/fuzz/regression/$(T)"; exit 1; }
 
-# Without this folder on the path: the debug build in place would be found before the release.
+# The suite starts its servers from another folder: the debug build in place is not found there.
 bench: $(RUN_VENV)/ready ## compare with the peers (BENCH="--quick")
 	@$(SYSTEM) bench
-	$(if $(wildcard benchmarks/requirements.txt),$(RUN_VENV)/pip install --quiet -r benchmarks/requirements.txt)
-	@mkdir -p build/bench && ln -sfn ../../benchmarks build/bench/benchmarks
-	@PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/build/bench $(RUN_VENV)/python -m benchmarks
+	@$(RUN_VENV)/python -m benchmarks $(BENCH)
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 

@@ -16,7 +16,7 @@ from .clients import LoadError
 from .processes import choose_cores
 from .results import OURS, Report, Series
 from .rows import ROWS, Bench, Row
-from .servers import APPS, PEERS, SERVERS, WORK, Server
+from .servers import APPS, PEERS, SERVERS, WORK, Server, clean_environment
 
 QUICK_PEERS = ("daphne", "uvicorn", "granian")
 FAILED_BEFORE = "left out, as it failed before:"
@@ -90,7 +90,10 @@ def taking_part(row: Row, chosen: Sequence[str]) -> list[Server]:
 
 def build_under_test(debug_allowed: bool) -> str:
     """The version of cdaphne that the interpreter has; ends the program when there is none or a debug build."""
-    done = subprocess.run([sys.executable, "-c", IMPORT], cwd=APPS, capture_output=True, text=True)
+    command = [sys.executable, "-c", IMPORT]
+    done = subprocess.run(
+        command, cwd=APPS, env=clean_environment(), capture_output=True, text=True
+    )
     if done.returncode != 0:
         reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise SystemExit(f"{sys.executable} cannot import cdaphne ({reason}): run `make bench`")

@@ -172,6 +172,11 @@ def free_port() -> int:
         return port
 
 
+def clean_environment() -> dict[str, str]:
+    """Ours without Python's settings, so that a server's interpreter finds what is installed for it."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
 def first_answer(process: subprocess.Popen[bytes], port: int, started: float) -> float:
     """Wait for the first right answer to GET /; seconds since `started`."""
     while time.monotonic() - started < START_SECONDS:
@@ -196,8 +201,7 @@ def running(server: Server, cores: Cores, app: str = RAW) -> Iterator[Running]:
     launch = Launch(app, free_port(), folder)
     launch.access_log.unlink(missing_ok=True)
     command = server.command(launch)
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
-    environment.update(server.environment(launch))
+    environment = {**clean_environment(), **server.environment(launch)}
     log = folder / "output.log"
     with log.open("wb") as output, on_core(cores.server):
         started = time.monotonic()

@@ -1,7 +1,7 @@
 /*
- * HTTP/1.1 load client for what wrk does not do: whole bodies compared byte by byte, large bodies in
- * both directions, a connection per request, a fixed rate with latencies counted from when a request
- * was due (a slow answer delays none of the later ones on paper), server-sent events, idle
+ * HTTP/1.1 load client for what wrk does not do: whole bodies compared byte by byte, large bodies
+ * in both directions, a connection per request, a fixed rate with latencies counted from when a
+ * request was due (a slow answer delays none of the later ones on paper), server-sent events, idle
  * connections.
  *
  *   http [options] HOST PORT PATH
@@ -44,7 +44,8 @@ struct conn {
     enum parse parse;
     bool closes; /* the server said so */
     size_t head_size;
-    uint64_t left, seen, chunk; /* of this length or chunk; of the body; the chunk size read so far */
+    uint64_t left, seen,
+        chunk; /* of this length or chunk; of the body; the chunk size read so far */
     uint64_t event_id;
     char head[HEAD_MAX];
 };
@@ -425,9 +426,9 @@ static void make_request(void)
     if (option.upload)
         snprintf(length, sizeof(length), "Content-Length: %llu\r\n",
                  (unsigned long long)option.upload);
-    int size = asprintf(&request, "%s %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n",
-                        option.upload ? "POST" : "GET", option.path, option.host, length,
-                        option.close ? "Connection: close\r\n" : "");
+    int size =
+        asprintf(&request, "%s %s HTTP/1.1\r\nHost: %s\r\n%s%s\r\n", option.upload ? "POST" : "GET",
+                 option.path, option.host, length, option.close ? "Connection: close\r\n" : "");
     if (size < 0)
         fail("no memory");
     request_size = (size_t)size;

@@ -30,13 +30,13 @@ struct run {
     /* set by the program */
     struct sockaddr_in server;
     unsigned connections;
-    double seconds;    /* of counted load, unless `limit` is set */
-    double warmup;     /* seconds */
-    uint64_t limit;    /* end after this many; 0 for none */
-    bool wait;         /* when all are ready, say so and wait for a line on stdin */
-    bool spin;         /* poll without sleeping: for exact times of sending */
-    double patience;   /* seconds without any event before the run fails */
-    void (*on_open)(unsigned index);                      /* make this connection */
+    double seconds;                  /* of counted load, unless `limit` is set */
+    double warmup;                   /* seconds */
+    uint64_t limit;                  /* end after this many; 0 for none */
+    bool wait;                       /* when all are ready, say so and wait for a line on stdin */
+    bool spin;                       /* poll without sleeping: for exact times of sending */
+    double patience;                 /* seconds without any event before the run fails */
+    void (*on_open)(unsigned index); /* make this connection */
     void (*on_event)(struct sock *sock, uint32_t events); /* epoll's events */
     void (*on_resume)(void);                              /* the wait is over */
     void (*on_turn)(double now);                          /* after each turn; may be NULL */

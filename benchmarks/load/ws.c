@@ -205,8 +205,8 @@ static void on_control(struct conn *conn)
         conn->pong_size = n + conn->control_size;
         send_pong(conn);
     } else if (conn->opcode == CLOSE && conn->state != CLOSING) {
-        unsigned code = conn->control_size < 2 ? 1005
-                                               : (unsigned)(conn->control[0] << 8 | conn->control[1]);
+        unsigned code =
+            conn->control_size < 2 ? 1005 : (unsigned)(conn->control[0] << 8 | conn->control[1]);
         fail("the server closed the WebSocket with code %u", code);
     }
 }
