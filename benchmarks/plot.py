@@ -59,8 +59,8 @@ def good(result: Result) -> list[str]:
 
 
 def servers(groups: list[Result]) -> list[str]:
-    """In the order of COLOURS, so that a server has the same place everywhere."""
-    names = {name for result in groups for name in good(result)}
+    """In the order of COLOURS, so that a server has the same place everywhere; unknown ones last."""
+    names = dict.fromkeys(name for result in groups for name in good(result))
     order = list(COLOURS)
     return sorted(names, key=lambda name: order.index(name) if name in order else len(order))
 

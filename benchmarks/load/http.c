@@ -29,7 +29,6 @@
 
 #define READ_SIZE (256 * 1024)
 #define UPLOAD_CHUNK (256 * 1024)
-#define HEAD_MAX 4096
 #define EVENT_SIZE 80 /* "id: %010d\ndata: ...\n\n", as apps/raw.py makes them */
 #define EVENT_ID 4
 
@@ -212,22 +211,11 @@ static void on_head(struct conn *conn)
 /* Each of these takes bytes of one kind and returns how many. */
 static size_t take_head(struct conn *conn, const char *p, size_t n)
 {
-    size_t room = HEAD_MAX - 1 - conn->head_size, take = n < room ? n : room;
-    size_t before = conn->head_size;
-    char *end;
-    memcpy(conn->head + before, p, take);
-    conn->head_size += take;
-    conn->head[conn->head_size] = 0;
-    end = memmem(conn->head, conn->head_size, "\r\n\r\n", 4);
-    if (!end) {
-        if (conn->head_size == HEAD_MAX - 1)
-            fail("head longer than %d bytes", HEAD_MAX - 1);
-        return take;
-    }
-    end[2] = 0;
-    take = (size_t)(end - conn->head) + 4 - before;
-    on_head(conn);
-    return take;
+    bool whole;
+    size_t took = head_append(conn->head, &conn->head_size, p, n, &whole);
+    if (whole)
+        on_head(conn);
+    return took;
 }
 
 static size_t take_body(struct conn *conn, const char *p, size_t n)
@@ -354,30 +342,19 @@ static void on_turn(double t)
 }
 
 static const struct option flags[] = {
-    {"connections", 1, NULL, 'c'}, {"seconds", 1, NULL, 's'}, {"warmup", 1, NULL, 'w'},
-    {"requests", 1, NULL, 'n'},    {"wait", 0, NULL, 'W'},    {"rate", 1, NULL, 'r'},
-    {"close", 0, NULL, 'C'},       {"sse", 0, NULL, 'e'},     {"upload", 1, NULL, 'u'},
-    {"pattern", 1, NULL, 'p'},     {"length", 1, NULL, 'l'},  {NULL, 0, NULL, 0},
+    RUN_FLAGS,
+    {"rate", 1, NULL, 'r'},
+    {"close", 0, NULL, 'C'},
+    {"sse", 0, NULL, 'e'},
+    {"upload", 1, NULL, 'u'},
+    {"pattern", 1, NULL, 'p'},
+    {"length", 1, NULL, 'l'},
+    {NULL, 0, NULL, 0},
 };
 
 static void parse_flag(int flag)
 {
     switch (flag) {
-    case 'c':
-        run.connections = (unsigned)parse_number("--connections", optarg);
-        break;
-    case 's':
-        run.seconds = parse_number("--seconds", optarg);
-        break;
-    case 'w':
-        run.warmup = parse_number("--warmup", optarg);
-        break;
-    case 'n':
-        run.limit = (uint64_t)parse_number("--requests", optarg);
-        break;
-    case 'W':
-        run.wait = true;
-        break;
     case 'r':
         option.rate = parse_number("--rate", optarg);
         run.spin = true;
@@ -399,7 +376,8 @@ static void parse_flag(int flag)
         option.length = (uint64_t)parse_number("--length", optarg);
         break;
     default:
-        fail("unknown flag; see the head of http.c");
+        if (!run_flag(flag, optarg))
+            fail("unknown flag; see the head of http.c");
     }
 }
 
@@ -437,9 +415,6 @@ static void make_request(void)
 int main(int argc, char **argv)
 {
     int flag;
-    run.connections = 64;
-    run.seconds = 3;
-    run.warmup = 0.5;
     while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
         parse_flag(flag);
     if (argc - optind != 3)

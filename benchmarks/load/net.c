@@ -32,7 +32,7 @@
 #define TURN_MS 5
 #define SOURCE_ADDRESSES 64
 
-struct run run = {.patience = 30};
+struct run run = {.connections = 64, .seconds = 3, .warmup = 0.5, .patience = 30};
 
 double now(void)
 {
@@ -119,6 +119,47 @@ void sock_open(struct sock *sock, unsigned index)
         fail("connect: %s", strerror(errno));
     if (epoll_ctl(run.epoll, EPOLL_CTL_ADD, sock->fd, &event) < 0)
         fail("epoll_ctl: %s", strerror(errno));
+}
+
+bool run_flag(int flag, const char *value)
+{
+    switch (flag) {
+    case 'c':
+        run.connections = (unsigned)parse_number("--connections", value);
+        return true;
+    case 's':
+        run.seconds = parse_number("--seconds", value);
+        return true;
+    case 'w':
+        run.warmup = parse_number("--warmup", value);
+        return true;
+    case 'n':
+        run.limit = (uint64_t)parse_number("--requests", value);
+        return true;
+    case 'W':
+        run.wait = true;
+        return true;
+    default:
+        return false;
+    }
+}
+
+size_t head_append(char *head, size_t *size, const char *p, size_t n, bool *whole)
+{
+    size_t room = HEAD_MAX - 1 - *size, take = n < room ? n : room, before = *size;
+    char *end;
+    memcpy(head + before, p, take);
+    *size += take;
+    head[*size] = 0;
+    end = memmem(head, *size, "\r\n\r\n", 4);
+    *whole = end != NULL;
+    if (!end) {
+        if (*size == HEAD_MAX - 1)
+            fail("head longer than %d bytes", HEAD_MAX - 1);
+        return take;
+    }
+    end[2] = 0;
+    return (size_t)(end - head) + 4 - before;
 }
 
 void sock_close(struct sock *sock)

@@ -73,6 +73,17 @@ bool sock_flush(struct sock *sock);                               /* true when n
 ptrdiff_t sock_read(struct sock *sock, char *buffer, size_t size);
 bool sock_connected(struct sock *sock, uint32_t events); /* true once, when it becomes so */
 
+/* The flags that every client has, as rows of getopt_long's table; and what they set. */
+#define RUN_FLAGS                                                                       \
+    {"connections", 1, NULL, 'c'}, {"seconds", 1, NULL, 's'}, {"warmup", 1, NULL, 'w'}, \
+        {"requests", 1, NULL, 'n'}, {"wait", 0, NULL, 'W'}
+bool run_flag(int flag, const char *value); /* false when the flag is none of these */
+
+/* Append bytes to a response head of HEAD_MAX; how many were taken. *whole says that it is
+ * complete: then it is a string whose last line ends with CR LF. */
+#define HEAD_MAX 4096
+size_t head_append(char *head, size_t *size, const char *p, size_t n, bool *whole);
+
 void run_ready(void); /* one more connection had its first good answer */
 void run_latency(double seconds);
 void run_all(void); /* run, print the report */

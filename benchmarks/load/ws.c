@@ -25,7 +25,6 @@
 #include <sys/epoll.h>
 
 #define READ_SIZE (256 * 1024)
-#define HEAD_MAX 4096
 #define STAMP 16
 #define CONTROL_MAX 125
 
@@ -298,22 +297,13 @@ static void on_upgraded(struct conn *conn)
 
 static size_t take_response(struct conn *conn, const char *p, size_t n)
 {
-    size_t room = HEAD_MAX - 1 - conn->head_size, take = n < room ? n : room;
-    size_t before = conn->head_size;
-    char *end;
-    memcpy(conn->head + before, p, take);
-    conn->head_size += take;
-    conn->head[conn->head_size] = 0;
-    end = memmem(conn->head, conn->head_size, "\r\n\r\n", 4);
-    if (!end && conn->head_size == HEAD_MAX - 1)
-        fail("head longer than %d bytes", HEAD_MAX - 1);
-    if (!end)
-        return take;
-    take = (size_t)(end - conn->head) + 4 - before;
-    end[2] = 0;
-    conn->head_size = 0;
-    on_upgraded(conn);
-    return take;
+    bool whole;
+    size_t took = head_append(conn->head, &conn->head_size, p, n, &whole);
+    if (whole) {
+        conn->head_size = 0;
+        on_upgraded(conn);
+    }
+    return took;
 }
 
 static void on_bytes(struct conn *conn, const char *p, size_t n)
@@ -392,37 +382,24 @@ static void on_turn(double t)
 }
 
 static const struct option flags[] = {
-    {"connections", 1, NULL, 'c'}, {"seconds", 1, NULL, 's'}, {"warmup", 1, NULL, 'w'},
-    {"size", 1, NULL, 'z'},        {"text", 0, NULL, 't'},    {"requests", 1, NULL, 'n'},
-    {"wait", 0, NULL, 'W'},        {NULL, 0, NULL, 0},
+    RUN_FLAGS,
+    {"size", 1, NULL, 'z'},
+    {"text", 0, NULL, 't'},
+    {NULL, 0, NULL, 0},
 };
 
 static void parse_flag(int flag)
 {
     switch (flag) {
-    case 'c':
-        run.connections = (unsigned)parse_number("--connections", optarg);
-        break;
-    case 's':
-        run.seconds = parse_number("--seconds", optarg);
-        break;
-    case 'w':
-        run.warmup = parse_number("--warmup", optarg);
-        break;
     case 'z':
         option.size = (size_t)parse_number("--size", optarg);
         break;
     case 't':
         option.text = true;
         break;
-    case 'n':
-        run.limit = (uint64_t)parse_number("--requests", optarg);
-        break;
-    case 'W':
-        run.wait = true;
-        break;
     default:
-        fail("unknown flag; see the head of ws.c");
+        if (!run_flag(flag, optarg))
+            fail("unknown flag; see the head of ws.c");
     }
 }
 
@@ -463,9 +440,6 @@ static void make_buffers(void)
 int main(int argc, char **argv)
 {
     int flag;
-    run.connections = 64;
-    run.seconds = 3;
-    run.warmup = 0.5;
     while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
         parse_flag(flag);
     if (argc - optind != 4)
