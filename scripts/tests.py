@@ -1,6 +1,6 @@
 """Run the parts of `make test` and add up what they counted.
 
-    python scripts/tests.py             all parts but `pythons`
+    python scripts/tests.py             all parts
     python scripts/tests.py c py        only these
 
 Every part runs even when an earlier one failed. The last line is "N passed, N failed", summed over
@@ -30,6 +30,10 @@ ASAN_TREE = BUILD / "asan" / "tree"
 PROGRAM_SECONDS = 600
 # A whole part; pytest has a time limit for each test of its own.
 PART_SECONDS = 1800
+# Tests wait more than they compute, so there is one more at a time than there are cores.
+SPREAD = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
+NO_BROWSER = [*SPREAD, "-m", "not browser", "--ignore=tests/lint", "tests"]
+SERVER = [*SPREAD, "-m", "server and not browser", "--ignore=tests/lint", "tests"]
 ASAN_OPTIONS = "abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1"
 UBSAN_OPTIONS = "print_stacktrace=1:halt_on_error=1"
 
@@ -168,7 +172,7 @@ def sanitized(**extra: str) -> dict[str, str]:
 
 
 def part_py() -> Tally:
-    return pytest("py", ["-m", "not browser", "--ignore=tests/lint", "tests"])
+    return pytest("py", NO_BROWSER)
 
 
 def part_example() -> Tally:
@@ -202,8 +206,7 @@ def from_unittest(text: str, status: int) -> Tally:
 
 def part_asyncio() -> Tally:
     """Everything that starts the server, with asyncio's own checks switched on in it."""
-    selection = ["-m", "server and not browser", "--ignore=tests/lint", "tests"]
-    return pytest("asyncio", selection, PYTHONASYNCIODEBUG="1")
+    return pytest("asyncio", SERVER, PYTHONASYNCIODEBUG="1")
 
 
 def part_asan() -> Tally:
@@ -227,15 +230,7 @@ def part_asan() -> Tally:
     )
     if not where.stdout.startswith(str(tree)):
         return Tally(failed=1, broken=f"the ASan run would use {where.stdout.strip()}")
-    selection = [
-        "-m",
-        "server and not browser",
-        "--ignore=tests/lint",
-        "-o",
-        "timeout=180",
-        "tests",
-    ]
-    return pytest("asan", selection, tree, **environment)
+    return pytest("asan", ["-o", "timeout=180", *SERVER], tree, **environment)
 
 
 def asan_tree() -> Path | None:
@@ -320,8 +315,7 @@ def part_pythons() -> Tally:
         if any(run(command, CD_DEBUG="1") != 0 for command in commands):
             tally.add(Tally(failed=1, broken=f"no environment for Python {version}"))
             continue
-        selection = ["-m", "not browser", "--ignore=tests/lint", "tests"]
-        tally.add(pytest(f"py-{version}", selection, python=python))
+        tally.add(pytest(f"py-{version}", NO_BROWSER, python=python))
     return tally
 
 
@@ -338,7 +332,6 @@ def other_pythons() -> dict[str, str]:
         ]
         if answering and version != ".".join(map(str, sys.version_info[:2])):
             found[version] = answering[0]
-    print(f"Pythons: {found}", flush=True)
     return found
 
 
@@ -358,8 +351,11 @@ PARTS: dict[str, Callable[[], Tally]] = {
     "browser": part_browser,
     "pythons": part_pythons,
 }
-# It would take an installation for each Python: `make test-pythons` asks for it.
-ON_REQUEST = {"pythons"}
+
+
+def default_parts() -> list[str]:
+    """All of them; a machine with one Python has no others to test with."""
+    return [name for name in PARTS if name != "pythons" or other_pythons()]
 
 
 def run_part(name: str) -> tuple[Tally, float]:
@@ -378,7 +374,7 @@ def main(names: list[str]) -> int:
         return 2
     total = Tally()
     lines = []
-    for name in names or [name for name in PARTS if name not in ON_REQUEST]:
+    for name in names or default_parts():
         tally, seconds = run_part(name)
         total.add(tally)
         total.failed += bool(tally.broken and not tally.failed)
