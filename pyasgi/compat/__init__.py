@@ -24,7 +24,6 @@ from .. import __version__ as own_version
 DAPHNE_VERSION = "4.2.3"  # the daphne whose interface this is
 
 ALIASES = {
-    "daphne.__main__": "pyasgi.__main__",
     "daphne.access": "pyasgi.access",
     "daphne.apps": "pyasgi.compat.apps",
     "daphne.checks": "pyasgi.checks",
