@@ -38,14 +38,15 @@ static int grow(cd_buf *b, size_t n)
         return CD_NOMEM;
     while (size < length + n)
         size *= 2;
-    uint8_t *block = cd_alloc(size);
+    if (b->start > 0)
+        memmove(b->block, cd_buf_data(b), length);
+    b->start = 0;
+    b->end = length;
+    uint8_t *block = cd_realloc(b->block, size); /* a large block moves by its page table */
     if (block == NULL)
         return CD_NOMEM;
     if (b->block == NULL)
         CD_LIVE(buffers, 1);
-    else
-        memcpy(block, cd_buf_data(b), length);
-    cd_free(b->block);
     *b = (cd_buf){.block = block, .end = length, .size = size};
     return CD_OK;
 }

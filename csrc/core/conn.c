@@ -28,7 +28,13 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { IOV_COUNT = 64 };
+enum {
+    IOV_COUNT = 64,
+    /* Bytes of one read: what a slow application can be given beyond the high-water mark. */
+    READ_SIZE = 65536,
+    /* Bytes that a stream may send before the others get their turn. */
+    RELIEF = 1 << 20,
+};
 
 /* ---- arming ---- */
 
@@ -171,7 +177,8 @@ static void on_end_of_file(cd_conn *c, bool reset)
 
 static void read_input(cd_conn *c)
 {
-    ssize_t n = c->transport->ops->read(c->transport, c->loop->scratch, CD_SCRATCH_SIZE);
+    size_t most = c->bulky ? CD_SCRATCH_SIZE : READ_SIZE;
+    ssize_t n = c->transport->ops->read(c->transport, c->loop->scratch, most);
     if (n == CD_AGAIN)
         return;
     if (n <= 0) {
@@ -300,6 +307,18 @@ int cd_conn_pressure(cd_conn *c)
         return CD_OK;
     c->above_high_water = 1;
     return CD_AGAIN;
+}
+
+int cd_conn_relieve(cd_conn *c)
+{
+    if (c->out_size < c->server->limits.write_high_water)
+        return CD_OK;
+    c->relieved += c->out_size;
+    if (c->relieved > RELIEF)
+        c->relieved = 0;
+    else if (!c->blocked && c->state == CD_CONN_OPEN)
+        cd_conn_flush(c);
+    return c->state == CD_CONN_OPEN ? cd_conn_pressure(c) : CD_OK;
 }
 
 static int gather(cd_conn *c, struct iovec *iov)

@@ -100,6 +100,7 @@ struct cd_conn {
     unsigned ended : 1;            /* end of file was read */
     unsigned above_high_water : 1; /* CD_AGAIN was returned: drained is owed */
     unsigned linger : 1;
+    unsigned bulky : 1; /* the protocol expects a lot: read all of the scratch at once */
     unsigned armed : 2; /* what the transport was told to want */
     cd_buf in;          /* read, not parsed */
     cd_buf copy;        /* small output, copied */
@@ -107,6 +108,7 @@ struct cd_conn {
     size_t piece_head, piece_tail, piece_size;
     size_t copy_tail; /* bytes of `copy` behind the last piece */
     size_t out_size;  /* bytes not yet written, both kinds */
+    size_t relieved;  /* bytes written at once since an application last had to wait */
     uint64_t written; /* bytes written since the write timer last looked */
     cd_addr client, server_addr;
     void *cache;        /* the bridge's, released at the end */
@@ -148,6 +150,10 @@ void cd_conn_commit(cd_conn *c, size_t n);
 int cd_conn_put_chunk(cd_conn *c, cd_chunk chunk);
 /* CD_AGAIN above write_high_water (remembered, for drained), else CD_OK. */
 int cd_conn_pressure(cd_conn *c);
+/* The same behind an application's write, which is worth trying to write at once: a stream that the
+ * peer keeps up with never waits for a turn. The last thing a write does, because a dead transport
+ * shows here and ends the connection; then CD_OK. */
+int cd_conn_relieve(cd_conn *c);
 
 /* Seconds from now until protocol->timeout; 0: off. One per connection: a new one replaces the old.
  */

@@ -401,7 +401,7 @@ int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
         s->sent += n;
     }
     if (more)
-        return cd_conn_pressure(c);
+        return cd_conn_relieve(c);
     s->complete = 1;
     cd_http1_responded(s);
     return CD_OK; /* also above the high-water mark: there is nothing more to wait for */

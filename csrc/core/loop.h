@@ -18,7 +18,7 @@ struct cd_job {
     void (*run)(cd_job *job);
 };
 
-enum { CD_SCRATCH_SIZE = 65536 };
+enum { CD_SCRATCH_SIZE = 262144 };
 
 struct cd_loop {
     struct ev_loop *ev;

@@ -63,6 +63,8 @@ struct cd_ws {
     double heard;   /* when the last byte came */
 };
 
+enum { BULK = 65536 }; /* bytes of a frame still to come that are worth larger reads */
+
 static const cd_str no_reason = {NULL, 0};
 
 static void set_state(struct cd_ws *ws, enum ws_state state)
@@ -308,6 +310,7 @@ static bool take_data(cd_conn *c, const uint8_t *p, size_t n)
         return false;
     ws->left -= n;
     ws->in_frame = !last;
+    c->bulky = ws->left > BULK;
     return open && last && frame->fin && !whole ? finish_message(c) : true;
 }
 
@@ -624,7 +627,7 @@ static void on_pulled(cd_stream *s)
 static int put_pinned(cd_conn *c, cd_chunk chunk)
 {
     if (cd_conn_put_chunk(c, chunk) == CD_OK)
-        return cd_conn_pressure(c);
+        return cd_conn_relieve(c);
     cd_conn_abort(c);
     return CD_NOMEM;
 }
@@ -648,7 +651,7 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
         return put_pinned(c, chunk);
     if (chunk.token)
         cd_server_release(c->server, chunk.token);
-    return cd_conn_pressure(c);
+    return cd_conn_relieve(c);
 }
 
 static int close_accepted(cd_stream *s, int code, cd_str reason)

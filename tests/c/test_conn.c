@@ -143,6 +143,30 @@ static void test_back_pressure(void)
     rig_free(r);
 }
 
+/* A write above the high-water mark is tried at once, but not for ever: others want their turn. */
+static void test_relief(void)
+{
+    rig *r = rig_new(CUT_WHOLE, 1);
+    wire *w = open_probe(r, SIZE_MAX);
+    cd_conn *c = w->transport.conn;
+    int waits = 0;
+    for (int i = 0; i < 40; i++) {
+        CHECK_INT(cd_conn_put(c, pinned_bytes, sizeof pinned_bytes), CD_OK);
+        if (cd_conn_relieve(c) == CD_AGAIN) {
+            waits++;
+            rig_settle(r);
+            CHECK_INT(seen.drained, waits);
+        }
+    }
+    CHECK_INT(waits, 2); /* 40 * 64 KiB */
+    CHECK_INT(w->output.n, 40 * sizeof pinned_bytes);
+    w->room = 0;
+    CHECK_INT(cd_conn_put(c, pinned_bytes, sizeof pinned_bytes), CD_OK);
+    CHECK_INT(cd_conn_relieve(c), CD_AGAIN);
+    wire_reset(w);
+    rig_free(r);
+}
+
 static void test_input_that_is_left_is_offered_again(void)
 {
     rig *r = rig_new(CUT_WHOLE, 1);
@@ -296,6 +320,7 @@ int main(void)
         pinned_bytes[i] = (char)(i * 7 + i / 251);
     test_output_keeps_its_order();
     test_back_pressure();
+    test_relief();
     test_input_that_is_left_is_offered_again();
     test_read_ahead_is_bounded();
     test_close_writes_first_and_lingers();
