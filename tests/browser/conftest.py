@@ -172,8 +172,9 @@ class Devops:
 
 
 @pytest.fixture
-def devops(server: Servers, redis_url: str, tmp_path: Path) -> Iterator[Devops]:
+def devops(redis_url: str, server: Servers, tmp_path: Path) -> Iterator[Devops]:
     """The project, migrated, with its demonstration data, and its server started."""
+    # Redis comes first, and so goes last: a server that outlives it has reason to complain.
     project = Devops(server, redis_url, tmp_path)
     project.manage("migrate", "--verbosity", "0")
     assert "password: demo" in project.manage("demo_data")
