@@ -394,21 +394,41 @@ def test_send_and_receive_from_another_thread() -> None:
         assert client.request(POST + b"ab").body == b"ab"
 
 
-def test_waiter_dropped_in_another_thread() -> None:
-    """The last reference may go anywhere; the next receive() is woken on its own thread."""
+@pytest.mark.parametrize("sent", [(), (b"a",), (b"a", b"b")])
+def test_waiter_dropped_in_another_thread(sent: tuple[bytes, ...]) -> None:
+    """The last reference may go anywhere; the next receive() gets the event on its own thread."""
+    dropped = threading.Event()
 
     async def behaviour(scope: Message, receive: Receive, send: Send) -> None:
         held = [asyncio.ensure_future(receive())]
-        while not held[0].done():
-            await asyncio.sleep(0)
+        for _ in range(1000):
+            if held[0].done() or not sent:
+                break
+            await asyncio.sleep(0.001)
         task = asyncio.create_task(receive())  # type: ignore[arg-type]
         await asyncio.sleep(0)
         thread = threading.Thread(target=held.clear)
         thread.start()
-        thread.join()
-        assert (await asyncio.wait_for(task, 5))["text"] in "ab"
+        await asyncio.get_running_loop().run_in_executor(None, thread.join)
+        dropped.set()
+        assert (await asyncio.wait_for(task, 5))["text"] in "abc"
 
-    chat(behaviour, text_frame("a"), text_frame("b"))
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await behaviour(scope, receive, send)
+        await send({"type": "websocket.send", "text": "end"})
+
+    with Inside(app) as inside, inside.connect() as client:
+        client.send(UPGRADE)
+        client.read_until(b"\r\n\r\n")
+        for text in sent:
+            client.send(text_frame(text.decode()))
+        assert dropped.wait(10)
+        client.send(text_frame("c"))
+        seen = client.recv()
+        assert inside.errors == []
+        assert seen.startswith(b"\x81\x03end")
 
 
 def test_receive_and_send_outlive_their_request() -> None:

@@ -217,3 +217,16 @@ def test_child_task_outlives_the_application(server: Servers) -> None:
     seen = notes(handle, "n", 2)
     assert seen[0] == "http.disconnect"
     assert seen[1].startswith(("ClientDisconnected:", "RuntimeError: HTTP response is complete"))
+
+
+def test_continue_is_sent_when_the_application_asks_for_the_body(server: Servers) -> None:
+    handle = server.start(APP)
+    head = "POST {} HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    with handle.connect() as client:
+        client.send(head.format("/events?n").encode())
+        assert client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.send(b"body")
+        assert client.response().body == b"ok"
+    with handle.connect() as client:
+        client.send(head.format("/notes?other").encode())
+        assert client.response().status == 200  # it did not ask

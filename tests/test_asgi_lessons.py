@@ -142,6 +142,7 @@ def once():
     class Loop(core.LoopBase, asyncio.SelectorEventLoop):
         def __init__(self):
             super().__init__(core.Poller(self))
+            self.slow_callback_duration = 100
 
     with asyncio.Runner(loop_factory=Loop) as runner:
         runner.run(main(core))

@@ -193,11 +193,25 @@ static bool wake_first(cdpy_stream *stream, bool direct)
     return true;
 }
 
+/* The last reference to a waiter went on another thread: the core may be asked only on the loop's.
+ */
+static void ready_later(cdpy_stream *stream)
+{
+    cdpy_loop *loop = stream->server->loop;
+
+    if (stream->receiving.first && cdpy_call_soon(loop, (PyObject *)stream, Py_None, NULL) < 0)
+        cdpy_loop_report(loop, "A receive() could not be woken");
+}
+
 void cdpy_receive_ready(cdpy_stream *stream, bool direct)
 {
     Py_INCREF(stream);
-    while (wake_first(stream, direct))
-        ;
+    if (cdpy_loop_mine(stream->server->loop)) {
+        while (wake_first(stream, direct))
+            ;
+    } else {
+        ready_later(stream);
+    }
     Py_DECREF(stream);
 }
 

@@ -206,10 +206,6 @@ static void start(cdpy_stream *stream, PyObject *coroutine, PyObject *context)
     PyObject *task = start_task(stream->server, coroutine, context);
     int done = -1;
 
-    if (task && stream->core == NULL) { /* the application closed the server */
-        Py_DECREF(task);
-        return;
-    }
     if (task) {
         stream->task = Py_NewRef(task);
         done = follow_task(stream, task, context);
@@ -564,7 +560,10 @@ static void close_core(cdpy_server *self)
     while (self->streams)
         cut(self->streams);
     self->core = NULL;
+    self->loop->dispatching =
+        true; /* the last callbacks, also those of other servers on the loop */
     cd_server_free(core);
+    self->loop->dispatching = false;
     self->loop->servers--;
 }
 
@@ -631,7 +630,10 @@ static int server_clear(PyObject *op)
     return 0;
 }
 
-/* The core still holds a Server that was never closed. */
+/*
+ * Nobody can close it any more, so we do; but not under a loop that turns on another thread (the
+ * collector runs on any): then it stays for ever.
+ */
 static void server_finalize(PyObject *op)
 {
     cdpy_server *self = (cdpy_server *)op;
@@ -641,7 +643,10 @@ static void server_finalize(PyObject *op)
     PyObject *pending = cdpy_error_take();
     if (PyErr_WarnFormat(PyExc_ResourceWarning, 1, "unclosed server %R", op) < 0)
         PyErr_WriteUnraisable(op);
-    close_core(self);
+    if (cdpy_loop_mine(self->loop) && !cdpy_loop_in_dispatch(self->loop))
+        close_core(self);
+    else
+        Py_INCREF(op);
     cdpy_error_put(pending);
 }
 

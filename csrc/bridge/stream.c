@@ -23,7 +23,10 @@ static PyObject *stream_call(PyObject *op, PyObject *const *args, size_t nargsf,
 {
     if (PyVectorcall_NARGS(nargsf) != 1 || names)
         return PyErr_Format(PyExc_TypeError, "a stream is called with its task");
-    cdpy_server_task_done((cdpy_stream *)op, args[0]);
+    if (args[0] == Py_None)
+        cdpy_receive_ready((cdpy_stream *)op, false);
+    else
+        cdpy_server_task_done((cdpy_stream *)op, args[0]);
     Py_RETURN_NONE;
 }
 
