@@ -394,6 +394,20 @@ def test_send_and_receive_from_another_thread() -> None:
         assert client.request(POST + b"ab").body == b"ab"
 
 
+def test_send_awaited_on_another_loop_is_refused() -> None:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        async def elsewhere() -> None:
+            await send({"type": "http.response.start", "status": 200})
+
+        with pytest.raises(RuntimeError, match="on a thread that does not run its event loop"):
+            await asyncio.get_running_loop().run_in_executor(None, asyncio.run, elsewhere())
+        await respond(send)
+
+    with Inside(app) as inside:
+        assert inside.get() == b"ok"
+        assert inside.errors == []
+
+
 @pytest.mark.parametrize("sent", [(), (b"a",), (b"a", b"b")])
 def test_waiter_dropped_in_another_thread(sent: tuple[bytes, ...]) -> None:
     """The last reference may go anywhere; the next receive() gets the event on its own thread."""
