@@ -84,7 +84,9 @@ if REDIS_URL:
     CHANNEL_LAYERS = {
         "default": {
             "BACKEND": "channels_redis.core.RedisChannelLayer",
-            "CONFIG": {"hosts": [REDIS_URL]},
+            # channels_redis waits 5 s for a message, as long as redis-py 8 waits for any answer:
+            # without a longer socket_timeout, idle consumers die of the race between the two.
+            "CONFIG": {"hosts": [{"address": REDIS_URL, "socket_timeout": 15}]},
         },
     }
 else:
