@@ -306,6 +306,22 @@ def test_access_events() -> None:
     ]
 
 
+def test_access_event_names_the_client_that_the_proxy_names() -> None:
+    seen: list[Any] = []
+
+    def on_access(protocol: str, action: str, details: dict[str, Any]) -> None:
+        seen.append(details["client"])
+
+    names = (b"x-forwarded-for", b"x-forwarded-port", None)
+    with Inside(ok, on_access=on_access, proxy_headers=names) as inside, inside.connect() as client:
+        port = client.sock.getsockname()[1]
+        client.request(GET)
+        client.request(GET[:-2] + b"X-Forwarded-For: 1.2.3.4, 5.6.7.8\r\n\r\n")
+        client.request(GET[:-2] + b"X-Forwarded-For: ::1\r\nX-Forwarded-Port: 8\r\n\r\n")
+        wait_for(lambda: len(seen) == 3)
+    assert seen == [f"127.0.0.1:{port}", "1.2.3.4:0", "::1:8"]
+
+
 def test_application_that_outstays_its_client_is_cancelled_once() -> None:
     cancelled: list[float] = []
 

@@ -372,8 +372,8 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
 /* A connection's cache, in head->cache: its two addresses as str and int, and the headers of its
  * last request. */
 PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head);
-/* "host:port", or None for the peer of a unix socket. */
-PyObject *cdpy_client_text(const cd_head *head);
+/* "host:port" of the client as the scope has it, or None for the peer of a unix socket. */
+PyObject *cdpy_client_text(const cdpy_server *server, const cd_head *head);
 
 /* ---- http.c, websocket.c: events of each protocol -------------------------------------------- */
 

@@ -523,8 +523,27 @@ PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head)
     return scope;
 }
 
-PyObject *cdpy_client_text(const cd_head *head)
+/* The address that the proxy named, as the scope has it. */
+static PyObject *forwarded_text(const special *found)
 {
+    PyObject *client = forwarded_client(found);
+    PyObject *text = NULL;
+
+    if (client)
+        text =
+            PyUnicode_FromFormat("%S:%S", PyList_GET_ITEM(client, 0), PyList_GET_ITEM(client, 1));
+    Py_XDECREF(client);
+    return text;
+}
+
+PyObject *cdpy_client_text(const cdpy_server *server, const cd_head *head)
+{
+    special found = {{NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+
+    for (size_t i = 0; server->forwarded_for && i < head->header_count; i++)
+        note_forwarded(server, &found, &head->headers[i]);
+    if (found.address.p)
+        return forwarded_text(&found);
     if (head->client->host[0] == '\0')
         return Py_NewRef(Py_None);
     return PyUnicode_FromFormat("%s:%d", head->client->host, head->client->port);
