@@ -83,6 +83,7 @@ class Command(RunserverCommand):
 
     protocol = "http"
     server_cls: Any = Server
+    use_asgi = True
 
     # ---- options ----
 
@@ -159,7 +160,8 @@ class Command(RunserverCommand):
 
     def inner_run(self, *args: Any, **options: Any) -> None:
         """Serves until it is interrupted; under the reloader this is not the main thread."""
-        if not options.get("use_asgi", True):
+        self.use_asgi = options.get("use_asgi", True)
+        if not self.use_asgi:
             self.server_cls = RunserverCommand.server_cls
             super().inner_run(*args, **options)
             return
@@ -223,7 +225,11 @@ class Command(RunserverCommand):
         os._exit(error.returncode)
 
     def on_bind(self, server_port: int) -> None:
-        """Tells the user where the server listens."""
+        """Tells the user where the server listens; Django's own server calls it too."""
+        if not self.use_asgi:
+            super().on_bind(server_port)
+            self.stdout.flush()
+            return
         address = f"[{self.addr}]" if self._raw_ipv6 else self.addr
         quit_command = "CTRL-BREAK" if sys.platform == "win32" else "CONTROL-C"
         self.stdout.write(
