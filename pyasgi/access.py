@@ -1,4 +1,4 @@
-"""The access log in daphne's format, as an action logger that can be subclassed.
+"""The access log: where it goes, and daphne's generator of lines, which can be subclassed.
 
 An AccessLogGenerator that nobody changed is only a name for its stream: the server writes the same lines
 from C, straight to the stream's descriptor. A subclass, or any other callable, is called for every action.
@@ -9,7 +9,11 @@ from __future__ import annotations
 import datetime
 import os
 import stat
+import sys
 from typing import Any, TextIO
+
+from .logs import NO_ACCESS_LOG
+from .syslog import Syslog, SyslogError
 
 WORDS = {
     "connecting": "WSCONNECTING",
@@ -19,10 +23,84 @@ WORDS = {
 }
 
 
+SYSLOG = "syslog:"
+
+
+class AccessLogError(Exception):
+    """The access log cannot be written there; the message is one line for the operator."""
+
+
+def access_stream(target: str | None, verbosity: int) -> TextIO | Syslog | None:
+    """The stream of --access-log: "-" is stdout, None is stdout unless verbosity is 0. AccessLogError."""
+    if target == NO_ACCESS_LOG or (not target and verbosity < 1):
+        return None
+    if not target or target == "-":
+        return sys.stdout
+    try:
+        if target.startswith(SYSLOG):
+            return Syslog(target)
+        return open(target, "a", buffering=1, encoding="utf-8")
+    except SyslogError as error:
+        raise AccessLogError(f"--access-log {error}") from None
+    except OSError as error:
+        raise _unwritable(target, error.strerror) from None
+
+
+def check_target(target: str | None) -> None:
+    """AccessLogError when access_stream() would fail; makes no file."""
+    if not target or target in ("-", NO_ACCESS_LOG):
+        return
+    if not target.startswith(SYSLOG) and not os.path.exists(target):
+        folder = os.path.dirname(target) or "."
+        if not os.path.isdir(folder):
+            raise _unwritable(target, os.strerror(2))
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _unwritable(target, os.strerror(13))
+        return
+    stream = access_stream(target, 1)
+    assert stream is not None
+    stream.close()
+
+
+def _unwritable(target: str, reason: str | None) -> AccessLogError:
+    return AccessLogError(
+        f"--access-log {target!r} cannot be opened: {reason};"
+        " give a file that this user may write, or - for stdout"
+    )
+
+
+def reopen(action_logger: object) -> str | None:
+    """Opens the file of an access log anew, after a rotation; None, or what went wrong.
+
+    The new file takes the old one's place beneath its descriptor, so whoever holds the descriptor writes on.
+    """
+    stream = getattr(action_logger, "stream", None)
+    try:
+        name, descriptor = stream.name, stream.fileno()  # type: ignore[union-attr]
+        if not isinstance(name, str) or not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+    except (AttributeError, OSError, ValueError):  # no file: memory, syslog, closed
+        return None
+    if stream in (sys.stdout, sys.__stdout__, sys.stderr):
+        return None
+    try:
+        with open(name, "a", encoding="utf-8") as fresh:
+            os.dup2(fresh.fileno(), descriptor, inheritable=False)
+    except OSError as error:
+        return f"access log {name!r}: {error.strerror}"
+    return None
+
+
+def syslog_of(action_logger: object) -> tuple[str | None, str | None]:
+    """(head, tag) of the datagrams of an access log that goes to the system's log."""
+    stream = getattr(action_logger, "stream", None)
+    return (stream.head, stream.tag) if isinstance(stream, Syslog) else (None, None)
+
+
 class AccessLogGenerator:
     """Writes a line to stream for every action of the server: override write_entry for another line."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | Syslog) -> None:
         self.stream = stream
 
     def __call__(self, protocol: str, action: str, details: dict[str, Any]) -> None:

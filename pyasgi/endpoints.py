@@ -1,7 +1,7 @@
 """Where the server listens: endpoint strings in Twisted's grammar, and the opening of their sockets.
 
     tcp:PORT[:interface=ADDRESS-OR-NAME][:backlog=N]       tcp6:PORT[:interface=ADDRESS][:backlog=N]
-    unix:PATH[:mode=OCTAL][:backlog=N]                     fd:fileno=N
+    unix:PATH[:mode=OCTAL][:user=U][:group=G][:backlog=N]  fd:fileno=N
     systemd:domain=INET|INET6|UNIX:index=N|name=NAME
 
 Fields are separated by ``:``; NAME=VALUE is a keyword, anything else is positional; a backslash
@@ -13,7 +13,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import grp
 import os
+import pwd
 import socket
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -37,8 +39,14 @@ def build_endpoint_description_strings(
     port: int | None = None,
     unix_socket: str | None = None,
     file_descriptor: int | None = None,
+    *,
+    unix_socket_mode: str | None = None,
+    unix_socket_user: str | None = None,
+    unix_socket_group: str | None = None,
 ) -> list[str]:
     """The endpoint strings for a TCP address, a unix socket and a descriptor, those that are given.
+
+    The keyword arguments are ours: mode ("660"), owner and group of the unix socket.
 
     ValueError for a host without a port or a port without a host.
     """
@@ -50,7 +58,9 @@ def build_endpoint_description_strings(
         raise ValueError("a TCP endpoint needs both host and port")
     if unix_socket:
         name = "address=" if "=" in unix_socket else ""
-        strings.append(f"unix:{name}{_escape(unix_socket)}")
+        owner = {"mode": unix_socket_mode, "user": unix_socket_user, "group": unix_socket_group}
+        options = [f":{key}={_escape(value)}" for key, value in owner.items() if value]
+        strings.append(f"unix:{name}{_escape(unix_socket)}{''.join(options)}")
     if file_descriptor is not None:
         strings.append(f"fd:fileno={int(file_descriptor)}")
     return strings
@@ -105,10 +115,11 @@ def _add_field(
 
 @dataclass(frozen=True)
 class Kind:
-    """One type of endpoint: its parameters in positional order, and what opens it."""
+    """One type of endpoint: its parameters in positional order, what looks at them and what opens it."""
 
     parameters: tuple[str, ...]
     open: Callable[[str, Mapping[str, str]], list[Listener]]
+    check: Callable[[str, Mapping[str, str]], object]
     required: tuple[str, ...] = ()
 
 
@@ -225,6 +236,12 @@ def open_endpoint(text: str, taken: Iterable[str] = ()) -> list[Listener]:
         raise EndpointError(f"cannot listen on {text!r}: {error.strerror or error}") from error
 
 
+def check_endpoint(text: str) -> None:
+    """EndpointError for what can be known to be wrong with an endpoint string without opening it."""
+    name, parameters = parse(text)
+    KINDS[name].check(text, parameters)
+
+
 def _v4_wildcard_ports(texts: Iterable[str]) -> set[str]:
     """The ports for which some endpoint asks for 0.0.0.0."""
     ports = set()
@@ -241,20 +258,42 @@ def _v4_wildcard_ports(texts: Iterable[str]) -> set[str]:
 # ---- TCP ----
 
 
-def _open_tcp(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+@dataclass(frozen=True)
+class Inet:
+    """Where a tcp or tcp6 endpoint listens."""
+
+    host: str
+    port: int
+    backlog: int
+    addresses: list[Address]
+
+
+def _tcp(text: str, parameters: Mapping[str, str]) -> Inet:
     interface = parameters.get("interface", "")
     host = "0.0.0.0" if interface in V4_WILDCARDS else interface
-    return _open_inet(text, parameters, host, socket.AF_UNSPEC)
+    return _inet(text, parameters, host, socket.AF_UNSPEC)
+
+
+def _tcp6(text: str, parameters: Mapping[str, str]) -> Inet:
+    return _inet(text, parameters, parameters.get("interface") or "::", socket.AF_INET6)
+
+
+def _inet(text: str, parameters: Mapping[str, str], host: str, family: int) -> Inet:
+    port = _number(text, parameters, "port", 0, 0, 65535)
+    backlog = _number(text, parameters, "backlog", DEFAULT_BACKLOG, 1, 65535)
+    return Inet(host, port, backlog, _resolve(text, host.strip("[]"), port, family))
+
+
+def _open_tcp(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    return _open_inet(text, parameters, _tcp(text, parameters))
 
 
 def _open_tcp6(text: str, parameters: Mapping[str, str]) -> list[Listener]:
-    return _open_inet(text, parameters, parameters.get("interface") or "::", socket.AF_INET6)
+    return _open_inet(text, parameters, _tcp6(text, parameters))
 
 
-def _open_inet(text: str, parameters: Mapping[str, str], host: str, family: int) -> list[Listener]:
-    port = _number(text, parameters, "port", 0, 0, 65535)
-    backlog = _number(text, parameters, "backlog", DEFAULT_BACKLOG, 1, 65535)
-    addresses = _resolve(text, host.strip("[]"), port, family)
+def _open_inet(text: str, parameters: Mapping[str, str], where: Inet) -> list[Listener]:
+    host, port, backlog, addresses = where.host, where.port, where.backlog, where.addresses
     v6only = "v6only" in parameters
     for attempt in range(PORT_ATTEMPTS):
         try:
@@ -345,22 +384,61 @@ def _pretty(host: str, port: int) -> str:
 # ---- unix ----
 
 
+@dataclass(frozen=True)
+class Unix:
+    """Mode, owner (-1: stays), group (-1: stays) and backlog of a unix endpoint."""
+
+    mode: int
+    user: int
+    group: int
+    backlog: int
+
+
+def _unix(text: str, parameters: Mapping[str, str]) -> Unix:
+    _number(text, parameters, "lockfile", 1, 0, 1)  # Twisted's; there is no lock file here
+    return Unix(
+        _number(text, parameters, "mode", 0o666, 0, 0o777, base=8),
+        _identity(text, parameters, "user", lambda name: pwd.getpwnam(name).pw_uid),
+        _identity(text, parameters, "group", lambda name: grp.getgrnam(name).gr_gid),
+        _number(text, parameters, "backlog", DEFAULT_BACKLOG, 1, 65535),
+    )
+
+
+def _identity(
+    text: str, parameters: Mapping[str, str], key: str, find: Callable[[str], int]
+) -> int:
+    """The number of a user or group, given as its name or number."""
+    value = parameters.get(key)
+    if not value:
+        return -1
+    if value.isascii() and value.isdigit():
+        return _number(text, parameters, key, -1, 0, 2**32 - 2)
+    try:
+        return find(value)
+    except KeyError:
+        raise EndpointError(
+            f"bad endpoint {text!r}: this machine has no {key} {value!r};"
+            f" give one that it has (--unix-socket-{key})"
+        ) from None
+
+
 def _open_unix(text: str, parameters: Mapping[str, str]) -> list[Listener]:
     path = parameters["address"]
-    mode = _number(text, parameters, "mode", 0o666, 0, 0o777, base=8)
-    backlog = _number(text, parameters, "backlog", DEFAULT_BACKLOG, 1, 65535)
-    _number(text, parameters, "lockfile", 1, 0, 1)  # Twisted's; there is no lock file here
+    wanted = _unix(text, parameters)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _remove_stale(path)
         sock.setblocking(False)
-        os.fchmod(sock.fileno(), mode)  # bind() takes it: the path never allows more than mode
+        os.fchmod(
+            sock.fileno(), wanted.mode
+        )  # bind() takes it: the path never allows more than mode
         sock.bind(path)
         status = os.lstat(path)
         listener = Listener(text, sock, path, (status.st_dev, status.st_ino))
         try:
-            os.chmod(path, mode)
-            sock.listen(backlog)
+            _give(path, wanted)
+            os.chmod(path, wanted.mode)  # after chown, which may take bits away
+            sock.listen(wanted.backlog)
         except BaseException:
             listener.unlink()
             raise
@@ -373,6 +451,19 @@ def _open_unix(text: str, parameters: Mapping[str, str]) -> list[Listener]:
         sock.close()
         raise
     return [listener]
+
+
+def _give(path: str, wanted: Unix) -> None:
+    if wanted.user == wanted.group == -1:
+        return
+    try:
+        os.chown(path, wanted.user, wanted.group, follow_symlinks=False)
+    except PermissionError as error:
+        raise EndpointError(
+            f"cannot listen on unix socket {path!r}: this user may not give it to another;"
+            " leave user= out (--unix-socket-user), or give a group that this user is in"
+            " (--unix-socket-group)"
+        ) from error
 
 
 def _remove_stale(path: str) -> None:
@@ -419,8 +510,12 @@ def _why_unix(error: OSError, path: str) -> str:
 # ---- inherited descriptors ----
 
 
+def _fd(text: str, parameters: Mapping[str, str]) -> int:
+    return _number(text, parameters, "fileno", -1, 0, 2**31 - 1)
+
+
 def _open_fd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
-    number = _number(text, parameters, "fileno", -1, 0, 2**31 - 1)
+    number = _fd(text, parameters)
     return [Listener(text, _adopt(number, f"descriptor {number} (--fd)"))]
 
 
@@ -461,15 +556,22 @@ SYSTEMD_FIRST = 3
 DOMAINS = {"INET": socket.AF_INET, "INET6": socket.AF_INET6, "UNIX": socket.AF_UNIX}
 
 
-def _open_systemd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+def _systemd(text: str, parameters: Mapping[str, str]) -> str | None:
+    """Looks at the parameters; the domain, None when any will do."""
     domain = parameters.get("domain") or None
     if domain is not None and domain.upper() not in DOMAINS:
         raise EndpointError(
             f"bad endpoint {text!r}: domain is {domain!r}; give INET, INET6 or UNIX"
         )
-    count = _systemd_count(text)
     if ("index" in parameters) == ("name" in parameters):
         raise EndpointError(f"bad endpoint {text!r}: give either index=N or name=NAME")
+    _number(text, parameters, "index", 0, 0, 2**20)
+    return domain.upper() if domain else None
+
+
+def _open_systemd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    domain = _systemd(text, parameters)
+    count = _systemd_count(text)
     if "index" in parameters:
         index = _number(text, parameters, "index", 0, 0, 2**20)
         if index >= count:
@@ -479,7 +581,7 @@ def _open_systemd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
     else:
         index = _systemd_index(text, parameters["name"], count)
     sock = _adopt(SYSTEMD_FIRST + index, f"the systemd socket of {text!r}")
-    if domain is not None and sock.family != DOMAINS[domain.upper()]:
+    if domain is not None and sock.family != DOMAINS[domain]:
         sock.close()
         raise EndpointError(
             f"cannot listen on {text!r}: the socket's family is not {domain}; leave domain= out"
@@ -512,9 +614,14 @@ def _systemd_index(text: str, name: str, count: int) -> int:
 
 
 KINDS = {
-    "tcp": Kind(("port", "interface", "backlog"), _open_tcp, ("port",)),
-    "tcp6": Kind(("port", "backlog", "interface"), _open_tcp6, ("port",)),
-    "unix": Kind(("address", "mode", "backlog", "lockfile"), _open_unix, ("address",)),
-    "fd": Kind(("fileno", "domain"), _open_fd, ("fileno",)),
-    "systemd": Kind(("domain", "index", "name"), _open_systemd),
+    "tcp": Kind(("port", "interface", "backlog"), _open_tcp, _tcp, ("port",)),
+    "tcp6": Kind(("port", "backlog", "interface"), _open_tcp6, _tcp6, ("port",)),
+    "unix": Kind(
+        ("address", "mode", "backlog", "lockfile", "user", "group"),
+        _open_unix,
+        _unix,
+        ("address",),
+    ),
+    "fd": Kind(("fileno", "domain"), _open_fd, _fd, ("fileno",)),
+    "systemd": Kind(("domain", "index", "name"), _open_systemd, _systemd),
 }

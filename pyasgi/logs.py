@@ -1,24 +1,157 @@
-"""Python's logging and the access log's stream, set up from the command line's verbosity."""
+"""Python's logging: set up from the command line's verbosity, or from a file as --log-config names it."""
 
 from __future__ import annotations
 
+import configparser
+import copy
+import json
 import logging
+import logging.config
+import os
 import sys
-from typing import TextIO
+import tomllib
+from collections.abc import Callable
+from typing import Any, TextIO
 
 DEFAULT_FORMAT = "%(asctime)-15s %(levelname)-8s %(message)s"
 LEVELS = {0: logging.WARNING, 1: logging.INFO, 2: logging.DEBUG, 3: logging.DEBUG}
+NO_ACCESS_LOG = "none"  # --access-log none
+# SGR codes of a level's name on a terminal.
+COLOURS = {
+    logging.DEBUG: "36",
+    logging.INFO: "32",
+    logging.WARNING: "33",
+    logging.ERROR: "31",
+    logging.CRITICAL: "1;31",
+}
+
+
+class LogError(Exception):
+    """Logging cannot be set up; the message is one line for the operator."""
+
+
+class ColourFormatter(logging.Formatter):
+    """The name of the level in colour, its padding outside of it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        code = COLOURS.get(record.levelno)
+        if code is None:
+            return super().format(record)
+        plain = record.levelname
+        coloured = copy.copy(record)
+        coloured.levelname = _Coloured(plain, code)
+        return super().format(coloured)
+
+
+class _Coloured(str):
+    """A text that pads itself by what is seen of it."""
+
+    code: str
+
+    def __new__(cls, text: str, code: str) -> _Coloured:
+        made = super().__new__(cls, text)
+        made.code = code
+        return made
+
+    def __str__(self) -> str:
+        return f"\x1b[{self.code}m{super().__str__()}\x1b[0m"
+
+
+def wants_colour(stream: TextIO) -> bool:
+    """Is it a terminal that shows colours, and did nobody say no (https://no-color.org)?"""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return stream.isatty()
 
 
 def setup(verbosity: int, log_format: str = DEFAULT_FORMAT) -> None:
-    """Sends all loggers to stderr. ValueError for a format that logging does not take."""
-    logging.basicConfig(level=LEVELS[verbosity], format=log_format)
+    """Sends all loggers to stderr. LogError for a format that logging does not take."""
+    handler = logging.StreamHandler()
+    make = ColourFormatter if wants_colour(sys.stderr) else logging.Formatter
+    try:
+        handler.setFormatter(make(log_format))
+    except ValueError as error:
+        raise LogError(
+            f"--log-fmt {log_format!r} is no format of Python's logging: {error}"
+        ) from None
+    logging.basicConfig(level=LEVELS[verbosity], handlers=[handler])
 
 
-def access_stream(target: str | None, verbosity: int) -> TextIO | None:
-    """The stream of the access log: "-" is stdout, None is stdout unless verbosity is 0. OSError."""
-    if target == "-" or (not target and verbosity >= 1):
-        return sys.stdout
-    if not target:
-        return None
-    return open(target, "a", buffering=1, encoding="utf-8")
+# ---- --log-config ----
+
+
+def configure(file: str) -> None:
+    """Configures logging from an .ini, .json or .toml file. LogError names the file and what is wrong.
+
+    Loggers that exist already stay switched on, unless the file says disable_existing_loggers.
+    """
+    suffix = os.path.splitext(file)[1].lower()
+    if suffix not in READERS:
+        known = ", ".join(READERS)
+        raise LogError(f"--log-config {file!r}: the name must end with one of {known}")
+    try:
+        READERS[suffix](file)
+    except OSError as error:
+        raise LogError(
+            f"--log-config {file!r} cannot be read: {error.strerror or error};"
+            " give a file that this user may read"
+        ) from None
+    except (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
+        cause = error.__cause__
+        reason = " ".join(f"{error}{f' ({cause})' if cause else ''}".split())
+        raise LogError(
+            f"--log-config {file!r} is no configuration of Python's logging: {reason}"
+        ) from None
+    except configparser.Error as error:
+        raise LogError(f"--log-config {file!r}: {' '.join(str(error).split())}") from None
+
+
+def _ini(file: str) -> None:
+    with open(file, encoding="utf-8") as text:
+        parser = configparser.ConfigParser(interpolation=None)
+        parser.read_file(text)
+    logging.config.fileConfig(parser, disable_existing_loggers=False)
+
+
+def _from_dict(config: Any) -> None:
+    if not isinstance(config, dict):
+        raise ValueError("it is no table at its top")
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **config})
+
+
+def _json(file: str) -> None:
+    with open(file, encoding="utf-8") as text:
+        _from_dict(json.load(text))
+
+
+def _toml(file: str) -> None:
+    with open(file, "rb") as data:
+        _from_dict(tomllib.load(data))
+
+
+READERS: dict[str, Callable[[str], None]] = {
+    ".ini": _ini,
+    ".conf": _ini,
+    ".json": _json,
+    ".toml": _toml,
+}
+
+
+# ---- rotation ----
+
+
+def reopen() -> list[str]:
+    """Opens the files of all logging.FileHandler anew, after a rotation; a complaint for each that failed."""
+    handlers = [reference() for reference in list(logging._handlerList)]  # type: ignore[attr-defined]
+    complaints = []
+    for handler in handlers:
+        if isinstance(handler, logging.FileHandler) and handler.stream is not None:
+            try:
+                stream = open(handler.baseFilename, "a", encoding=handler.encoding)  # noqa: SIM115
+            except OSError as error:
+                complaints.append(f"log file {handler.baseFilename!r}: {error.strerror}")
+                continue
+            previous = handler.setStream(stream)
+            if previous is not None:
+                previous.close()
+    return complaints

@@ -19,13 +19,14 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import _core, main_loop, trace
+from . import _core, access, logs, main_loop, trace
 from .access import native_descriptor, open_unblocking
-from .endpoints import EndpointError, Listener, open_endpoint
+from .endpoints import EndpointError, Listener, check_endpoint, open_endpoint
 from .importer import ApplicationError, single_callable
 from .lifespan import MODES, Lifespan, LifespanError
 from .loop import EventLoop
-from .process import Leaks, raise_descriptor_limit
+from .notify import Notifier
+from .process import Leaks, raise_descriptor_limit, worker_threads
 from .signals import ShutdownSignals
 
 logger = logging.getLogger("daphne.server")
@@ -51,6 +52,8 @@ class Server:
     lifespan: "on", "off" or "auto"
     lifespan_startup_timeout, lifespan_shutdown_timeout: 0 for no limit
     date_header: send a Date header
+    access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
+    access_log_exclude: path prefixes that are kept out of the access log
     loop: a pyasgi.loop.EventLoop to run on, which stays the caller's; None makes one in run()
     limits: any other row of _core.limits()
     """
@@ -84,6 +87,8 @@ class Server:
         lifespan_startup_timeout: float = 300,
         lifespan_shutdown_timeout: float = 30,
         date_header: bool = True,
+        access_log_format: str = "daphne",
+        access_log_exclude: Iterable[str] = (),
         loop: EventLoop | None = None,
         **limits: float | None,
     ) -> None:
@@ -113,6 +118,8 @@ class Server:
         self.lifespan_startup_timeout = lifespan_startup_timeout
         self.lifespan_shutdown_timeout = lifespan_shutdown_timeout
         self.date_header = date_header
+        self.access_log_format = access_log_format
+        self.access_log_exclude = tuple(access_log_exclude)
         self.loop = loop
         for name, value in limits.items():
             if name not in LIMITS:
@@ -128,6 +135,7 @@ class Server:
         self.abort_start = False
         self.abort_reason = ""  # one line, of a server that could not start
         self._core: _core.Server | None = None
+        self._notifier: Notifier | None = None
         self._access_descriptor: int | None = None  # one that is ours to close
         self._stopping: asyncio.Event | None = None
         self._running_loop: asyncio.AbstractEventLoop | None = None
@@ -195,6 +203,43 @@ class Server:
             with contextlib.suppress(RuntimeError):  # the loop was closed a moment ago
                 loop.call_soon_threadsafe(stopping.set)
 
+    def check(self) -> list[str]:
+        """What run() would complain of, one line each; opens no endpoint and does not run the lifespan."""
+        problems = []
+        for text in self.endpoints:
+            try:
+                check_endpoint(str(text))
+            except EndpointError as error:
+                problems.append(str(error))
+        loop = EventLoop()
+        try:
+            loop.run_until_complete(self._try_core(loop))
+            worker_threads().shutdown()
+        except (ApplicationError, TypeError, ValueError, OverflowError) as error:
+            problems.append(str(error))
+        finally:
+            self._close_access_descriptor()
+            loop.close()
+        return problems
+
+    async def _try_core(self, loop: EventLoop) -> None:
+        application = single_callable(self.application)
+        self._make_core(loop, application, Lifespan(application, "off", 0, 0)).close()
+
+    def reopen_logs(self) -> None:
+        """Opens the log files anew after a rotation; in the loop's thread. SIGUSR1 calls it."""
+        if self._notifier is not None:
+            self._notifier.reloading("Reopening log files")
+        complaints = logs.reopen()
+        if complaint := access.reopen(self.action_logger):
+            complaints.append(complaint)
+        for complaint in complaints:
+            logger.error("Cannot reopen %s; the old file is written on", complaint)
+        if not complaints:
+            logger.info("Log files were opened anew")
+        if self._notifier is not None:
+            self._notifier.ready(self._status())
+
     @property
     def connections(self) -> int:
         """Number of open connections."""
@@ -250,7 +295,7 @@ class Server:
             return
         if trace.wanted():
             application = trace.traced(application)
-        with self._signals(loop):
+        with self._signals(loop), Notifier(loop, self.signal_handlers) as self._notifier:
             try:
                 if self._open_endpoints():
                     await self._with_lifespan(loop, application)
@@ -259,7 +304,9 @@ class Server:
                     listener.close()
 
     def _signals(self, loop: asyncio.AbstractEventLoop) -> ShutdownSignals:
-        return ShutdownSignals(loop, self._first_signal, self._second_signal, self.signal_handlers)
+        return ShutdownSignals(
+            loop, self._first_signal, self._second_signal, self.reopen_logs, self.signal_handlers
+        )
 
     def _open_endpoints(self) -> bool:
         """Opens every endpoint, also after one that failed; False when one failed."""
@@ -324,15 +371,23 @@ class Server:
             if self.ready_callable is not None:
                 self.ready_callable()
             self._announce()
-            assert self._stopping is not None
+            assert self._stopping is not None and self._notifier is not None
+            self._notifier.ready(self._status())
             await self._stopping.wait()
+            self._notifier.stopping("Finishing what is running")
             await self._drain(core)
         finally:
             self._core = None
             core.close()
-            if self._access_descriptor is not None:
-                os.close(self._access_descriptor)
-                self._access_descriptor = None
+            self._close_access_descriptor()
+
+    def _close_access_descriptor(self) -> None:
+        if self._access_descriptor is not None:
+            os.close(self._access_descriptor)
+            self._access_descriptor = None
+
+    def _status(self) -> str:
+        return f"Listening at {', '.join(map(str, self.endpoints))}"
 
     def _announce(self) -> None:
         """Tells a DaphneProcess that we listen: copies of daphne's own run() have no other way to know."""
@@ -353,6 +408,7 @@ class Server:
             descriptor = native if self._access_descriptor is None else self._access_descriptor
         elif self.action_logger is not None or not plain:
             on_access = self.log_action
+        syslog, tag = access.syslog_of(self.action_logger)
         return _core.Server(
             loop,  # type: ignore[arg-type]
             application,
@@ -360,6 +416,10 @@ class Server:
             on_access=on_access,
             on_exception=_on_exception,
             access_fd=descriptor,
+            access_format=self.access_log_format,
+            access_exclude=self.access_log_exclude,
+            access_syslog=syslog,
+            access_tag=tag,
             server_header=self.server_name.encode("latin-1") or None,
             date_header=self.date_header,
             root_path=self.root_path,

@@ -1,7 +1,8 @@
 """SIGTERM and SIGINT: the first one begins the graceful shutdown, a second one ends the process at once.
 
-Only in the main thread, and SIGINT only where Python's own handler stands: what an embedding program
-or a shell's `nohup` chose stays.
+SIGUSR1 reopens the log files. All of it only in the main thread, SIGINT only where Python's own handler
+stands and SIGUSR1 where nobody's does: what an embedding program, the application or a shell's `nohup`
+chose stays.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 class ShutdownSignals:
     """Context manager: while it is open, signals call `first` in the loop, then `second` in the main thread.
 
+    SIGUSR1 calls `reopen` in the loop.
+
     second runs as a Python signal handler, so it also works while the application blocks the loop; when it
     returns the process exits with 128 plus the signal's number.
     """
@@ -27,12 +30,14 @@ class ShutdownSignals:
         loop: asyncio.AbstractEventLoop,
         first: Callable[[signal.Signals], None],
         second: Callable[[signal.Signals], None],
+        reopen: Callable[[], None],
         enabled: bool = True,
     ) -> None:
         self._enabled = enabled
         self._loop = loop
         self._first = first
         self._second = second
+        self._reopen = reopen
         self._previous: dict[signal.Signals, Any] = {}
         self._seen = 0
 
@@ -48,6 +53,9 @@ class ShutdownSignals:
             # In place of asyncio's empty handler; the descriptor that wakes the loop stays asyncio's.
             signal.signal(number, self._arrived)
             signal.siginterrupt(number, False)
+        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
+            self._previous[signal.SIGUSR1] = signal.SIG_DFL
+            self._loop.add_signal_handler(signal.SIGUSR1, self._reopen)
 
     def __exit__(
         self,

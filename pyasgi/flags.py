@@ -1,0 +1,492 @@
+"""The flags of the command ``cdaphne``: daphne's, one for every limit of the server, and a few of ours.
+
+Only what they are called, what they take and what --help says of them. config.py reads the same names from
+the environment and from files, completion.py tells them to shells, cli.py acts on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import platform
+import re
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from . import __version__, _core, logs
+from .lifespan import MODES
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+SHELLS = ("bash", "zsh", "fish")
+
+# daphne's long flags. Their abbreviations stay what they are, whatever flags are added to these.
+DAPHNE_FLAGS = (
+    "--help --port --bind --websocket_timeout --websocket_connect_timeout --unix-socket --fd --endpoint"
+    " --verbosity --http-timeout --access-log --log-fmt --ping-interval --ping-timeout"
+    " --websocket-max-message-size --websocket-max-frame-size --application-close-timeout --root-path"
+    " --proxy-headers --proxy-headers-host --proxy-headers-port --server-name --no-server-name"
+)
+
+# What uvicorn, hypercorn and gunicorn call it.
+FOREIGN_FLAGS = {
+    "--host": "--bind",
+    "--uds": "--unix-socket",
+    "--umask": "--unix-socket-mode",
+    "--user": "--unix-socket-user",
+    "--group": "--unix-socket-group",
+    "--log-level": "--verbosity",
+    "--loglevel": "--verbosity",
+    "--debug": "--verbosity",
+    "--access-logfile": "--access-log",
+    "--access-logformat": "--access-log-format",
+    "--log-config-json": "--log-config",
+    "--log-config-dict": "--log-config",
+    "--logger-class": "--log-config",
+    "--timeout-keep-alive": "--keep-alive-timeout",
+    "--keep-alive": "--keep-alive-timeout",
+    "--keepalive": "--keep-alive-timeout",
+    "--timeout-graceful-shutdown": "--graceful-timeout",
+    "--read-timeout": "--body-timeout",
+    "--limit-concurrency": "--max-connections",
+    "--worker-connections": "--max-connections",
+    "--limit-request-line": "--max-target-size",
+    "--limit-request-fields": "--max-header-count",
+    "--ws-max-size": "--websocket-max-message-size",
+    "--websocket-ping-interval": "--ping-interval",
+    "--ws-ping-interval": "--ping-interval",
+    "--ws-ping-timeout": "--ping-timeout",
+    "--no-server-header": "--no-server-name",
+    "--forwarded-allow-ips": "--proxy-headers",
+    "--h11-max-incomplete-event-size": "--max-head-size",
+    "--check-config": "--check",
+}
+
+SEVERAL = (
+    "one process runs one event loop; let the process manager start several on one socket"
+    " (supervisor's fcgi-program with numprocs=N and --fd 0, a systemd socket unit: docs/deploy.rst)"
+)
+RELOADING = (
+    "for development there is 'manage.py runserver' with \"pyasgi\" in INSTALLED_APPS,"
+    " or a watcher that restarts it: watchfiles 'cdaphne ...'"
+)
+# What other servers have and what is done another way here.
+OTHERWISE = {
+    "--workers": SEVERAL,
+    "--worker-class": SEVERAL,
+    "--threads": "the environment variable ASGI_THREADS is the number of threads for synchronous code",
+    "--reload": RELOADING,
+    "--reload-dir": RELOADING,
+    "--reload-include": RELOADING,
+    "--factory": "name what the factory returns: application = create_application() in a module",
+    "--app-dir": "start it in that directory, or set PYTHONPATH",
+    "--chdir": "start it in that directory, or set PYTHONPATH",
+    "--env-file": "set the variables in the process manager (systemd: EnvironmentFile=)",
+    "--interface": "ASGI 2 and ASGI 3 applications are told apart by themselves",
+    "--loop": "there is one event loop, pyasgi.loop.EventLoop",
+    "--http": "there is one HTTP implementation, in C",
+    "--ws": "there is one WebSocket implementation, in C",
+    "--daemon": "let a process manager keep it in the background (docs/deploy.rst)",
+    "--pid": "a process manager knows the process (docs/deploy.rst)",
+    "--use-colors": "colours are on when stderr is a terminal; NO_COLOR=1 switches them off",
+    "--no-use-colors": "colours are on when stderr is a terminal; NO_COLOR=1 switches them off",
+}
+for _name in ("--ssl-keyfile", "--ssl-certfile", "--keyfile", "--certfile"):
+    OTHERWISE[_name] = "give an endpoint: -e ssl:443:privateKey=KEY.pem:certKey=CERT.pem"
+
+# Limits for which a negative number is daphne's word for "none".
+NEGATIVE_IS_NONE = {"websocket_timeout", "websocket_connect_timeout"}
+# Limits whose flag daphne writes another way than the name with dashes.
+FLAG_NAMES = {
+    "http_timeout": ("-t", "--http-timeout"),
+    "websocket_timeout": ("--websocket_timeout", "--websocket-timeout"),
+    "websocket_connect_timeout": ("--websocket_connect_timeout", "--websocket-connect-timeout"),
+}
+# Where a default is not daphne's: what daphne does.
+DAPHNE_DEFAULTS = {
+    "request_buffer_size": "8192",
+    "max_head_size": "16384",
+    "max_header_count": "500",
+    "keep_alive_timeout": "60",
+}
+LIMIT_GROUPS = (
+    ("HTTP timers (seconds, 0 switches one off)", "time", False),
+    ("WebSocket timers (seconds, 0 switches one off)", "time", True),
+    ("HTTP sizes", "size", False),
+    ("WebSocket sizes", "size", True),
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with one line per error, daphne's abbreviations and a suggestion for an unknown flag."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = sys.argv[1:] if args is None else list(args)
+        return super().parse_args(
+            [self._flag(word) for word in _before_dashes(words)] + _rest(words), namespace
+        )
+
+    def actions(self) -> list[argparse.Action]:
+        """Every flag and the positional argument, in the order of --help."""
+        return list(self._actions)
+
+    def groups(self) -> list[tuple[str, str, list[argparse.Action]]]:
+        """(title, description, flags) of every group that has flags."""
+        return [
+            (group.title or "", group.description or "", list(group._group_actions))
+            for group in self._action_groups
+            if group._group_actions
+        ]
+
+    def _flag(self, word: str) -> str:
+        """A word of the command line with daphne's abbreviation written out."""
+        name, equals, value = word.partition("=")
+        if not name.startswith("--") or name in self._option_string_actions:
+            return word
+        if name in OTHERWISE and name not in DAPHNE_ABBREVIATIONS:
+            self.error(f"there is no flag {name}: {OTHERWISE[name]}")
+        known = [flag for flag in DAPHNE_FLAGS.split() if flag.startswith(name)]
+        if len(known) == 1:
+            return f"{known[0]}{equals}{value}"
+        if not any(flag.startswith(name) for flag in self._option_string_actions):
+            self._unknown(name)
+        return word
+
+    def _unknown(self, name: str) -> NoReturn:
+        near = FOREIGN_FLAGS.get(name)
+        if near is None:
+            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+            near = nearest(name, flags)
+        self.error(f"unknown flag {name}" + (f"; did you mean {near}?" if near else ""))
+
+
+# Words of OTHERWISE that are abbreviations of daphne's flags, and keep that meaning.
+DAPHNE_ABBREVIATIONS = {
+    name
+    for name in OTHERWISE
+    if len([flag for flag in DAPHNE_FLAGS.split() if flag.startswith(name)]) == 1
+}
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The one of names that is spelled most like name."""
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)
+
+
+def _before_dashes(words: Sequence[str]) -> Sequence[str]:
+    return words[: words.index("--")] if "--" in words else words
+
+
+def _rest(words: Sequence[str]) -> list[str]:
+    return list(words[len(_before_dashes(words)) :])
+
+
+# ---- what flags take ----
+
+
+def seconds(text: str) -> float:
+    """A number of seconds of the command line; negative ones too, an int where it is whole."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ArgumentTypeError(f"{text!r} is no number of seconds; give for example 10 or 0.5")
+    return int(number) if number.is_integer() else number
+
+
+def positive_seconds(text: str) -> float:
+    number = seconds(text)
+    if number < 0:
+        raise ArgumentTypeError(f"{text!r} is negative; give 0 to switch it off")
+    return number
+
+
+def size(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ArgumentTypeError(f"{text!r} is no size; give a whole number from 0 on")
+    if int(text) > sys.maxsize:
+        raise ArgumentTypeError(f"{text!r} is too large; give at most {sys.maxsize}")
+    return int(text)
+
+
+def whole_number(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no whole number") from None
+
+
+def file_mode(text: str) -> str:
+    if not re.fullmatch(r"0?[0-7]{3}", text):
+        raise ArgumentTypeError(f"{text!r} is no file mode; give three octal digits, as 660")
+    return text
+
+
+def header_value(text: str) -> str:
+    if not text.isprintable() or not all(ord(character) < 256 for character in text):
+        raise ArgumentTypeError(f"{text!r} cannot stand in a header; give printable Latin-1 text")
+    return text
+
+
+def access_format(text: str) -> str:
+    try:
+        _core.check_access_format(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return text
+
+
+def path_prefix(text: str) -> str:
+    if not text.startswith("/"):
+        raise ArgumentTypeError(f"{text!r} is no path prefix; give one that begins with /")
+    return text
+
+
+# ---- the flags ----
+
+
+def add_endpoints(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "where to listen",
+        f"any combination listens on all; without one {DEFAULT_HOST}:{DEFAULT_PORT}",
+    )
+    group.add_argument(
+        "-b",
+        "--bind",
+        dest="host",
+        metavar="HOST",
+        help="address or name, all of whose addresses are bound (daphne: one)",
+    )
+    group.add_argument("-p", "--port", type=whole_number, help="TCP port, 0 for a free one")
+    group.add_argument("-u", "--unix-socket", metavar="PATH", help="unix socket")
+    group.add_argument(
+        "--unix-socket-mode",
+        type=file_mode,
+        metavar="OCTAL",
+        help="who may connect to the unix socket (default 666, as daphne's)",
+    )
+    group.add_argument(
+        "--unix-socket-user", metavar="USER", help="owner of the unix socket; needs root"
+    )
+    group.add_argument("--unix-socket-group", metavar="GROUP", help="group of the unix socket")
+    group.add_argument(
+        "--fd",
+        dest="file_descriptor",
+        type=whole_number,
+        metavar="N",
+        help="inherited listening socket",
+    )
+    group.add_argument(
+        "-e",
+        "--endpoint",
+        dest="socket_strings",
+        action="append",
+        default=[],
+        metavar="ENDPOINT",
+        help="endpoint string, repeatable: tcp:PORT:interface=HOST, tcp6:PORT, unix:PATH:mode=660,"
+        " fd:fileno=N, systemd:domain=INET:index=0",
+    )
+
+
+def add_application(parser: Parser) -> None:
+    # SUPPRESS: an application that the environment or a file names stays when none is given here.
+    parser.add_argument(
+        "application",
+        nargs="?",
+        default=argparse.SUPPRESS,
+        help="MODULE:ATTRIBUTE of the ASGI application",
+    )
+    group = parser.add_argument_group("application")
+    group.add_argument("--root-path", default="", metavar="PATH", help="root_path of the scope")
+    group.add_argument(
+        "--lifespan",
+        choices=MODES,
+        default="auto",
+        help="run startup and shutdown of the application; auto tolerates one that has none (default)",
+    )
+    for name, default, text in (
+        ("--lifespan-startup-timeout", 300, "time for the application to start"),
+        ("--lifespan-shutdown-timeout", 30, "time for the application to shut down"),
+        (
+            "--graceful-timeout",
+            10,
+            "time for running requests to end after SIGTERM or SIGINT (daphne: 0)",
+        ),
+    ):
+        group.add_argument(
+            name,
+            type=positive_seconds,
+            default=default,
+            metavar="SECONDS",
+            help=f"{text} (default {default})",
+        )
+
+
+def add_command(parser: Parser) -> None:
+    group = parser.add_argument_group("configuration")
+    group.add_argument(
+        "--config",
+        metavar="FILE",
+        help="TOML file with the names of these flags (default: [tool.cdaphne] of pyproject.toml"
+        " in the current directory); a flag beats the environment variable CDAPHNE_NAME,"
+        " which beats the file",
+    )
+    group.add_argument(
+        "--check",
+        action="store_true",
+        help="import the application, look at every setting, listen on nothing, and exit: 0 when all is well",
+    )
+    group.add_argument(
+        "--completion",
+        choices=SHELLS,
+        help="print a completion script for this shell and exit",
+    )
+    group.add_argument("--version", action="version", version=version(), help="print it and exit")
+
+
+def add_proxy(parser: Parser) -> tuple[argparse.Action, argparse.Action]:
+    """Adds the flags and returns those two that need another."""
+    group = parser.add_argument_group("behind a proxy")
+    group.add_argument(
+        "--proxy-headers",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="take client address, port and scheme from X-Forwarded-For, -Port and -Proto",
+    )
+    host = group.add_argument(
+        "--proxy-headers-host",
+        metavar="NAME",
+        default=False,
+        help="header with the address in place of X-Forwarded-For; needs --proxy-headers",
+    )
+    port = group.add_argument(
+        "--proxy-headers-port",
+        metavar="NAME",
+        default=False,
+        help="header with the port in place of X-Forwarded-Port; needs --proxy-headers",
+    )
+    return host, port
+
+
+def add_logging(parser: Parser) -> None:
+    group = parser.add_argument_group("logging")
+    group.add_argument(
+        "-v",
+        "--verbosity",
+        type=whole_number,
+        choices=tuple(logs.LEVELS),
+        default=1,
+        help="0 warnings, 1 start, stop and access log (default), 2 every step, 3 also asyncio's debug mode",
+    )
+    group.add_argument(
+        "--log-fmt",
+        default=logs.DEFAULT_FORMAT,
+        metavar="FORMAT",
+        help=f"format of Python's logging (default: {logs.DEFAULT_FORMAT})".replace("%", "%%"),
+    )
+    group.add_argument(
+        "--log-config",
+        metavar="FILE",
+        help="configuration of Python's logging, .ini, .json or .toml; --log-fmt no longer counts",
+    )
+    group.add_argument(
+        "--access-log",
+        metavar="PATH",
+        help="file for the access log, reopened on SIGUSR1; - for stdout (default; none at verbosity 0),"
+        " syslog: for the system's log, or syslog:ADDRESS:facility=NAME:tag=NAME",
+    )
+    group.add_argument(
+        "--no-access-log",
+        dest="access_log",
+        action="store_const",
+        const=logs.NO_ACCESS_LOG,
+        help="write no access log",
+    )
+    group.add_argument(
+        "--access-log-format",
+        type=access_format,
+        default="daphne",
+        metavar="FORMAT",
+        help="daphne, combined, json, or a line of atoms such as"
+        ' "%(h)s %(r)s %(s)s" (docs/deploy.rst); default daphne'.replace("%", "%%"),
+    )
+    group.add_argument(
+        "--access-log-exclude",
+        action="append",
+        type=path_prefix,
+        default=[],
+        metavar="PREFIX",
+        help="no line for paths that begin with this, repeatable",
+    )
+
+
+def add_response(parser: Parser) -> None:
+    group = parser.add_argument_group("responses")
+    group.add_argument(
+        "-s",
+        "--server-name",
+        type=header_value,
+        default="cdaphne",
+        metavar="NAME",
+        help="value of the Server header (default cdaphne; daphne: daphne)",
+    )
+    group.add_argument(
+        "--no-server-name",
+        dest="server_name",
+        action="store_const",
+        const="",
+        help="send no Server header",
+    )
+    group.add_argument(
+        "--date-header",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="send a Date header (default; daphne: no)",
+    )
+
+
+def add_limits(parser: Parser) -> None:
+    for title, kind, websocket in LIMIT_GROUPS:
+        group = parser.add_argument_group(title)
+        for row in _core.limits():
+            name = row[0]
+            if row[1] == kind and name.startswith(("websocket", "ping_")) == websocket:
+                _add_limit(group, *row)
+
+
+def _add_limit(group: Any, name: str, kind: str, default: float, unit: str, doc: str) -> None:
+    if kind == "size":
+        number: Any = size
+    else:
+        number = seconds if name in NEGATIVE_IS_NONE else positive_seconds
+    shown = f"{default:g}" if kind == "time" else f"{default} {unit}"
+    if name in DAPHNE_DEFAULTS:
+        shown += f"; daphne: {DAPHNE_DEFAULTS[name]}"
+    group.add_argument(
+        *FLAG_NAMES.get(name, (f"--{name.replace('_', '-')}",)),
+        dest=name,
+        type=number,
+        default=None if name == "http_timeout" else default,
+        metavar="SECONDS" if kind == "time" else "N",
+        help=f"{_with_flags(doc)} (default {shown})".replace("%", "%%"),
+    )
+
+
+def _with_flags(doc: str) -> str:
+    """A row's text with the limits that it mentions spelled as flags."""
+    names = "|".join(row[0] for row in _core.limits())
+    return re.sub(rf"\b({names})\b", lambda found: f"--{found[1].replace('_', '-')}", doc)
+
+
+def version() -> str:
+    """The line of --version: ours, Python's, and those of the libraries in the extension."""
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    libraries = [f"{name} {number}" for name, number in _core.versions().items()]
+    return f"cdaphne {__version__} ({', '.join([python, *libraries])})"

@@ -1,0 +1,322 @@
+"""Settings from the environment and from TOML files: the names of the flags, their precedence, their mistakes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pyasgi import config
+from pyasgi.flags import FOREIGN_FLAGS, OTHERWISE
+from tests.conftest import ROOT, Servers
+from tests.test_cli import APP, RecordingInterface
+
+PROGRAM = [sys.executable, "-m", "pyasgi"]
+
+
+def command(cwd: Path, *flags: str, **env: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **env}
+    return subprocess.run(
+        [*PROGRAM, *flags], cwd=cwd, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def arguments(*flags: str) -> dict[str, Any]:
+    interface = RecordingInterface()
+    interface.run(list(flags))
+    found: dict[str, Any] = interface.server.arguments
+    return found
+
+
+FULL = f"""
+application = "{APP}"
+bind = "10.0.0.1"
+port = 81
+endpoint = ["tcp:9", "unix:/a b"]
+http-timeout = 2.5
+ping_interval = 7
+websocket_timeout = -1
+proxy-headers = true
+proxy-headers-host = "X-Real-IP"
+date-header = false
+no-server-name = true
+access-log-exclude = ["/health"]
+access-log-format = "json"
+verbosity = 0
+max-head-size = 5000
+"""
+MEANS = {
+    "endpoints": ["tcp:9", "tcp:port=81:interface=10.0.0.1", "unix:/a b"],
+    "http_timeout": 2.5,
+    "ping_interval": 7,
+    "websocket_timeout": -1,
+    "proxy_forwarded_address_header": "X-Real-IP",
+    "date_header": False,
+    "server_name": "",
+    "access_log_exclude": ["/health"],
+    "access_log_format": "json",
+    "action_logger": None,
+    "verbosity": 0,
+    "max_head_size": 5000,
+}
+
+
+@pytest.mark.parametrize("where", ["--config", "CDAPHNE_CONFIG", "pyproject.toml"])
+def test_file(folder: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if where == "pyproject.toml":
+        (folder / where).write_text(f"[project]\nname = 'x'\n[tool.cdaphne]\n{FULL}")
+        found = arguments()
+    else:
+        (folder / "site.toml").write_text(FULL)
+        if where == "--config":
+            found = arguments("--config", "site.toml")
+        else:
+            monkeypatch.setenv(where, "site.toml")
+            found = arguments()
+    assert {name: found[name] for name in MEANS} == MEANS
+
+
+def test_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "APPLICATION": APP,
+        "BIND": "10.0.0.1",
+        "PORT": "81",
+        "ENDPOINT": "tcp:9 unix:/s",
+        "HTTP_TIMEOUT": "2.5",
+        "PROXY_HEADERS": "Yes",
+        "NO_DATE_HEADER": "1",
+        "SERVER_NAME": "",
+        "WEBSOCKET_TIMEOUT": "-1",
+    }.items():
+        monkeypatch.setenv(f"CDAPHNE_{name}", value)
+    found = arguments()
+    assert found["endpoints"] == ["tcp:9", "tcp:port=81:interface=10.0.0.1", "unix:/s"]
+    assert found["http_timeout"] == 2.5
+    assert found["proxy_forwarded_address_header"] == "X-Forwarded-For"
+    assert found["date_header"] is False
+    assert found["server_name"] == "cdaphne", "an empty variable counts as not set"
+    assert found["websocket_timeout"] == -1
+
+
+def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "pyproject.toml").write_text(
+        "[tool.cdaphne]\nhttp-timeout = 1\nping-timeout = 1\nping-interval = 1\n"
+        "endpoint = ['tcp:1']\nproxy-headers = true\n"
+    )
+    monkeypatch.setenv("CDAPHNE_PING_TIMEOUT", "2")
+    monkeypatch.setenv("CDAPHNE_PING_INTERVAL", "2")
+    found = arguments("--ping-interval", "3", APP)
+    assert [found[f"{name}"] for name in ("http_timeout", "ping_timeout", "ping_interval")] == [
+        1,
+        2,
+        3,
+    ]
+    assert found["endpoints"] == ["tcp:1"]
+    assert arguments("-e", "tcp:2", APP)["endpoints"] == ["tcp:2"], "a flag's list replaces"
+    assert arguments("--no-proxy-headers", APP)["proxy_forwarded_address_header"] is None
+    monkeypatch.setenv("CDAPHNE_PROXY_HEADERS", "off")
+    monkeypatch.setenv("CDAPHNE_APPLICATION", "nowhere:app")
+    assert arguments(APP)["proxy_forwarded_address_header"] is None
+    # The default itself, given as a flag, beats the file too.
+    assert arguments("--ping-interval", "20", APP)["ping_interval"] == 20
+
+
+def test_every_flag_has_a_name() -> None:
+    parser = RecordingInterface().parser
+    names = set(config.Names(parser).all())
+    flags = {flag for action in parser.actions() for flag in action.option_strings}
+    long = {flag[2:].replace("_", "-") for flag in flags if flag.startswith("--")}
+    assert names == long - config.COMMAND_ONLY | {"application"}
+    assert len(names) > 60
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("http-timout = 3", "site.toml: unknown key 'http-timout'; did you mean http-timeout?"),
+        ("xyzzy = 3", "site.toml: unknown key 'xyzzy'; the names are those of the flags"),
+        ("config = 'x'", "site.toml: unknown key 'config'; this is for the command line only"),
+        ("http-timeout = 'soon'", "site.toml: http-timeout: 'soon' is no number of seconds; give"),
+        ("http_timeout = true", "site.toml: http_timeout: True is no text and no number"),
+        ("port = 1.5", "site.toml: port: '1.5' is no whole number"),
+        ("max-head-size = -1", "site.toml: max-head-size: '-1' is no size; give"),
+        ("lifespan = 'yes'", "site.toml: lifespan: 'yes' is none of on, off, auto"),
+        ("verbosity = 9", "site.toml: verbosity: '9' is none of 0, 1, 2, 3"),
+        ("proxy-headers = 'perhaps'", "proxy-headers: 'perhaps' is neither true nor false"),
+        ("endpoint = 3", "site.toml: endpoint: 3 is no list of texts"),
+        ("endpoint = [['tcp:1']]", "site.toml: endpoint: ['tcp:1'] is no text and no number"),
+        ("access-log-format = '%(z)s'", "access-log-format: '%(z)s' is no atom of an access log"),
+        ("access-log-exclude = ['x']", "'x' is no path prefix; give one that begins with /"),
+        ("[http-timeout]\nx = 1", "http-timeout: {'x': 1} is no text and no number"),
+        ("= 3", "site.toml: is no TOML: "),
+    ],
+)
+def test_mistakes_in_a_file(folder: Path, text: str, says: str) -> None:
+    (folder / "site.toml").write_text(text)
+    done = command(folder, "--config", "site.toml", APP)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_mistakes_about_files(folder: Path) -> None:
+    done = command(folder, "--config", "nowhere.toml", APP)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "nowhere.toml: cannot be read: No such file or directory; give" in done.stderr
+    (folder / "pyproject.toml").write_text("[tool]\ncdaphne = 3\n")
+    assert "tool.cdaphne is no table; write [tool.cdaphne]" in command(folder, APP).stderr
+    (folder / "pyproject.toml").write_bytes(b"[tool.cdaphne]\nbind = '\xff'\n")
+    assert "pyproject.toml: is no TOML" in command(folder, APP).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        (
+            "HTP_TIMEOUT",
+            "1",
+            "unknown key 'CDAPHNE_HTP_TIMEOUT'; did you mean CDAPHNE_HTTP_TIMEOUT?",
+        ),
+        (
+            "HTTP_TIMEOUT",
+            "soon",
+            "environment: CDAPHNE_HTTP_TIMEOUT: 'soon' is no number of seconds",
+        ),
+        ("PROXY_HEADERS", "2", "CDAPHNE_PROXY_HEADERS: '2' is neither true nor false"),
+        ("PORT", "http", "environment: CDAPHNE_PORT: 'http' is no whole number"),
+    ],
+)
+def test_mistakes_in_the_environment(folder: Path, name: str, value: str, says: str) -> None:
+    done = command(folder, APP, **{f"CDAPHNE_{name}": value})
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert says in done.stderr
+
+
+def test_variables_of_kubernetes_are_not_ours(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "80",
+        "SERVICE_PORT_HTTP": "80",
+        "PORT": "tcp://10.0.0.1:80",
+        "PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PORT_80_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(f"CDAPHNE_{name}", value)
+    assert arguments(APP)["endpoints"] == ["tcp:port=8000:interface=127.0.0.1"]
+
+
+def test_a_server_from_a_file_alone(server: Servers, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        f"[tool.cdaphne]\napplication = '{APP}'\nport = 0\nroot-path = '/from-file'\n"
+    )
+    # The fixture always names an application: here the program takes it away again.
+    program = "import sys; del sys.argv[1:]; from pyasgi.cli import main; main()"
+    handle = server.start(APP, module=("-c", program), bind=(), cwd=tmp_path)
+    assert '"/from-file"' in handle.get("/scope").text
+
+
+# ---- --check ----
+
+
+def test_check(tmp_path: Path, free_port: int) -> None:
+    log = tmp_path / "log"
+    done = command(
+        ROOT,
+        "--check",
+        "-p",
+        str(free_port),
+        "--access-log",
+        str(log),
+        "-u",
+        str(tmp_path / "s"),
+        APP,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == (
+        f"{APP}: ready to listen at tcp:port={free_port}:interface=127.0.0.1, unix:{tmp_path}/s\n"
+    )
+    assert list(tmp_path.iterdir()) == [], "nothing stays"
+
+
+def test_check_beside_a_running_server(server: Servers) -> None:
+    handle = server.start(APP)
+    assert command(ROOT, "--check", "-p", str(handle.port), APP).returncode == 0
+    assert handle.get("/").status == 200
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "says"),
+    [
+        (["nowhere:app"], 1, "no module named 'nowhere'"),
+        (["tests.apps.basic:os.sep"], 1, "the application is a str ('/'), which is not callable"),
+        ([APP, "-e", "tcp:http"], 1, "bad endpoint 'tcp:http': port is 'http'; give 0 to 65535"),
+        ([APP, "-e", "unix:/x:mode=9"], 1, "mode is '9'; give 0 to 777 in octal"),
+        ([APP, "-e", "unix:/x:user=nobody-has-it"], 1, "this machine has no user 'nobody-has-it'"),
+        ([APP, "-e", "systemd:INET"], 1, "give either index=N or name=NAME"),
+        ([APP, "-e", "fd:fileno=x"], 1, "fileno is 'x'"),
+        ([APP, "-b", "no.such.host.invalid"], 1, "does not resolve"),
+        ([APP, "--max-head-size", "0"], 1, "max_head_size must be at least 1, not 0"),
+        ([APP, "--access-log", "/nowhere/log"], 1, "--access-log '/nowhere/log' cannot be opened"),
+        ([APP, "--log-config", "/nowhere.ini"], 1, "--log-config '/nowhere.ini' cannot be read"),
+        ([APP, "--http-timeout", "x"], 2, "'x' is no number of seconds"),
+        ([APP, "--unix-socket-mode", "660"], 2, "--unix-socket-mode needs --unix-socket"),
+    ],
+)
+def test_check_finds(flags: list[str], status: int, says: str) -> None:
+    done = command(ROOT, "--check", *flags)
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+
+
+def test_check_tells_all_endpoints_that_are_wrong() -> None:
+    done = command(ROOT, "--check", "-e", "tcp:x", "-e", "http:1", APP)
+    assert done.returncode == 1
+    assert "'tcp:x'" in done.stderr and "'http:1'" in done.stderr
+    assert done.stderr.count("\n") == 2
+
+
+# ---- what other servers call it ----
+
+
+def test_names_of_other_servers_lead_to_flags_that_exist() -> None:
+    parser = RecordingInterface().parser
+    flags = {flag for action in parser.actions() for flag in action.option_strings}
+    assert set(FOREIGN_FLAGS.values()) <= flags
+    assert not (set(FOREIGN_FLAGS) | set(OTHERWISE)) & flags
+
+
+@pytest.mark.parametrize(
+    ("flag", "says"),
+    [
+        ("--host", "did you mean --bind?"),
+        ("--timeout-keep-alive", "did you mean --keep-alive-timeout?"),
+        ("--workers", "supervisor's fcgi-program with numprocs=N and --fd 0"),
+        ("--reload", "manage.py runserver"),
+        ("--ssl-keyfile", "-e ssl:443:privateKey=KEY.pem:certKey=CERT.pem"),
+        ("--factory", "name what the factory returns"),
+    ],
+)
+@pytest.mark.parametrize("form", ["{}=4", "{}"])
+def test_flags_of_other_servers(
+    flag: str, says: str, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        RecordingInterface().run([form.format(flag), APP])
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert flag in error and says in error
+    assert error.count("\n") == 1
