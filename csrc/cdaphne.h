@@ -203,9 +203,18 @@ typedef struct {
     cd_limits limits;
     const char *server_header; /* value of Server; NULL or "": none. Copied. */
     bool date_header;
-    int access_fd; /* descriptor for access-log lines in daphne's format, -1: none. Stays the
-                      caller's. */
+    int access_fd;             /* descriptor for access-log lines, -1: none. Stays the caller's. */
+    const char *access_format; /* see log_format.h; NULL: daphne's. Copied, as the rest. */
+    const char *const *access_exclude; /* path prefixes without a line, ends with NULL; or NULL */
+    const char *access_syslog;         /* "<134>": access_fd is a datagram socket; or NULL */
+    const char *access_tag;            /* behind the date of a datagram, " cdaphne[1]: " */
+    const char *forwarded_for; /* lower-case header whose leftmost element is the client; or NULL */
+    const char *forwarded_port; /* lower-case header with the client's port; or NULL */
 } cd_config;
+
+/* Can it be an access_format? CD_OK, CD_NOMEM, or CD_VALUE and what is wrong in problem, one line.
+ */
+int cd_access_format_check(const char *text, char *problem, size_t size);
 
 /* NULL: no memory. The loop must outlive it. */
 cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data);

@@ -17,6 +17,9 @@ def limits() -> tuple[tuple[str, Literal["time", "size"], float | int, str, str]
 def versions() -> dict[str, str]:
     """Versions of the libraries inside: libev and llhttp."""
 
+def check_access_format(text: str) -> None:
+    """ValueError, one line, when Server would not take this access_format."""
+
 def debug_live() -> dict[str, int]:
     """Live objects by kind, of the core and of the bridge. Only in a build with CD_DEBUG."""
 
@@ -60,6 +63,10 @@ class Server:
         on_access: Callable[[str, str, dict[str, Any]], object] | None = None,
         on_exception: Callable[[BaseException], object] | None = None,
         access_fd: int = -1,
+        access_format: str | None = None,
+        access_exclude: tuple[str, ...] | None = None,
+        access_syslog: str | None = None,
+        access_tag: str | None = None,
         server_header: bytes | None = None,
         date_header: bool = True,
         root_path: str = "",
@@ -76,7 +83,11 @@ class Server:
             "disconnected" (websocket). details has path and client ("host:port" or None); of http also method, status,
             time_taken (seconds) and size (bytes).
         on_exception(exc): an application ended with this exception. None: loop.call_exception_handler.
-        access_fd: descriptor for the built-in access log in daphne's format, -1 for none. Stays the caller's.
+        access_fd: descriptor for the built-in access log, -1 for none. Stays the caller's.
+        access_format: "daphne" (None), "combined", "json" or a line of atoms (docs/deploy.rst).
+        access_exclude: path prefixes that have no line and no call of on_access.
+        access_syslog: "<134>": access_fd is a connected, non-blocking datagram socket, every line a datagram.
+        access_tag: what stands between the date and the line of such a datagram.
         server_header: value of the Server header, None or empty for none.
         root_path: the scope's root_path.
         state: lifespan state, copied shallowly into each scope; None: scopes have no state.

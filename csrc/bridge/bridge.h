@@ -363,9 +363,12 @@ void cdpy_server_task_done(cdpy_stream *stream, PyObject *task);
 
 /* ---- config.c: Server's keyword arguments ---------------------------------------------------- */
 
-/* Fills server and config from kwargs (may be NULL). *owner keeps strings of config alive. 0 or -1
- * with an exception. */
-int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner);
+/* Fills server and config from kwargs (may be NULL). *owner and kwargs keep strings of config
+ * alive; *prefixes is for PyMem_Free. 0 or -1 with an exception. */
+int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner,
+                       const char ***prefixes);
+/* 0, or -1 with a ValueError that says what is wrong with it. */
+int cdpy_check_access_format(const char *text);
 
 /* ---- scope.c: cd_head -> scope dict ---------------------------------------------------------- */
 

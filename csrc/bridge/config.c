@@ -261,7 +261,96 @@ static int pop_server_header(PyObject *kwargs, const char **text, PyObject **own
     return 0;
 }
 
-int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner)
+/* ---- access log: the texts stay the caller's, whose kwargs hold them until the core has copied
+ * ---- */
+
+static int pop_text(PyObject *kwargs, const char *name, const char **text)
+{
+    PyObject *value = NULL;
+
+    if (pop(kwargs, name, &value) < 0)
+        return -1;
+    if (value == NULL)
+        return 0;
+    int result = PyUnicode_Check(value) ? 0 : refuse(name, "str or None", value);
+    if (result == 0 && (*text = PyUnicode_AsUTF8(value)) == NULL)
+        result = -1;
+    Py_DECREF(value);
+    return result;
+}
+
+int cdpy_check_access_format(const char *text)
+{
+    char problem[256];
+    int code = cd_access_format_check(text, problem, sizeof(problem));
+
+    if (code == CD_NOMEM)
+        PyErr_NoMemory();
+    else if (code != CD_OK)
+        PyErr_SetString(PyExc_ValueError, problem);
+    return code == CD_OK ? 0 : -1;
+}
+
+static int pop_access_format(PyObject *kwargs, const char **text)
+{
+    if (pop_text(kwargs, "access_format", text) < 0)
+        return -1;
+    return *text ? cdpy_check_access_format(*text) : 0;
+}
+
+static int read_prefixes(PyObject *tuple, const char ***prefixes)
+{
+    if (!PyTuple_Check(tuple))
+        return refuse("access_exclude", "a tuple of str", tuple);
+    Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+    *prefixes = PyMem_Calloc((size_t)count + 1, sizeof(char *));
+    if (*prefixes == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        PyObject *prefix = PyTuple_GET_ITEM(tuple, i);
+
+        if (!PyUnicode_Check(prefix))
+            return refuse("access_exclude", "a tuple of str", prefix);
+        if (((*prefixes)[i] = PyUnicode_AsUTF8(prefix)) == NULL)
+            return -1;
+    }
+    return 0;
+}
+
+static int pop_access_exclude(PyObject *kwargs, const char ***prefixes)
+{
+    PyObject *tuple = NULL;
+    int result = pop(kwargs, "access_exclude", &tuple);
+
+    if (result == 0 && tuple)
+        result = read_prefixes(tuple, prefixes);
+    Py_XDECREF(tuple);
+    return result;
+}
+
+static int pop_access(PyObject *kwargs, cd_config *config, const char ***prefixes)
+{
+    if (pop_fd(kwargs, &config->access_fd) < 0 ||
+        pop_access_format(kwargs, &config->access_format) < 0 ||
+        pop_access_exclude(kwargs, prefixes) < 0 ||
+        pop_text(kwargs, "access_syslog", &config->access_syslog) < 0 ||
+        pop_text(kwargs, "access_tag", &config->access_tag) < 0)
+        return -1;
+    config->access_exclude = *prefixes;
+    if (config->access_syslog && config->access_tag == NULL)
+        config->access_tag = " ";
+    return 0;
+}
+
+static const char *text_of(PyObject *bytes)
+{
+    return bytes ? PyBytes_AS_STRING(bytes) : NULL;
+}
+
+int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner,
+                       const char ***prefixes)
 {
     PyObject *rest = kwargs ? PyDict_Copy(kwargs) : PyDict_New();
     int result = -1;
@@ -273,10 +362,12 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
         pop_callable(rest, "on_exception", &server->on_exception) == 0 &&
         pop_context(rest, &server->context) == 0 && pop_root_path(rest, &server->root_path) == 0 &&
         pop_state(rest, &server->lifespan_state) == 0 && pop_proxy_headers(rest, server) == 0 &&
-        pop_fd(rest, &config->access_fd) == 0 &&
+        pop_access(rest, config, prefixes) == 0 &&
         pop_flag(rest, "date_header", &config->date_header) == 0 &&
         pop_server_header(rest, &config->server_header, owner) == 0)
         result = parse_limits(&config->limits, rest);
+    config->forwarded_for = text_of(server->forwarded_for);
+    config->forwarded_port = text_of(server->forwarded_port);
     Py_DECREF(rest);
     return result;
 }

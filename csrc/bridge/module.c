@@ -63,6 +63,15 @@ static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
     return Py_BuildValue("{ssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version());
 }
 
+static PyObject *check_access_format(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    const char *text = PyUnicode_AsUTF8(arg);
+
+    if (text == NULL || cdpy_check_access_format(text) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 #ifdef CD_DEBUG
 static PyObject *debug_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
@@ -80,6 +89,7 @@ static PyObject *debug_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
 static PyMethodDef functions[] = {
     {"limits", limits, METH_NOARGS, "Every row of limits.def: (name, kind, default, unit, doc)."},
     {"versions", versions, METH_NOARGS, "Versions of the libraries inside."},
+    {"check_access_format", check_access_format, METH_O, "ValueError for a bad access_format."},
 #ifdef CD_DEBUG
     {"debug_live", debug_live, METH_NOARGS, "Live objects by kind."},
 #endif

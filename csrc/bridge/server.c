@@ -454,6 +454,7 @@ static int server_init(PyObject *op, PyObject *args, PyObject *kwargs)
     cdpy_server *self = (cdpy_server *)op;
     cd_config config = {.access_fd = -1};
     PyObject *owner = NULL, *loop, *app;
+    const char **prefixes = NULL;
 
     if (self->loop) {
         PyErr_SetString(PyExc_RuntimeError, "Server.__init__() was called twice");
@@ -469,10 +470,11 @@ static int server_init(PyObject *op, PyObject *args, PyObject *kwargs)
     }
     self->loop = (cdpy_loop *)Py_NewRef(loop);
     self->app = Py_NewRef(app);
-    int result = cdpy_parse_options(self, &config, kwargs, &owner);
+    int result = cdpy_parse_options(self, &config, kwargs, &owner, &prefixes);
     if (result == 0)
         result = open_core(self, &config);
     Py_XDECREF(owner);
+    PyMem_Free(prefixes);
     return result;
 }
 

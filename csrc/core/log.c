@@ -1,18 +1,24 @@
 /*
- * log.c - the access log in daphne's format, and the escaping of text that peers sent.
- *
- *     127.0.0.1:52000 - - [23/Nov/2026:14:41:10] "GET /path?query" 200 1234
- *
- * Local time without a zone, the client without brackets, a WebSocket as WSCONNECTING, WSCONNECT,
- * WSREJECT or WSDISCONNECT: people have scripts that read these lines. Unlike daphne's, a line is
- * always one line: control characters and bytes above 0x7e are written as \xNN, so a peer cannot
- * forge entries or talk to a terminal.
+ * log.c - the access log: which requests have a line, and how the lines leave.
  *
  * Lines collect during a turn of the loop and leave in one write. A descriptor that does not take
  * them (a full non-blocking pipe, a full disk) may hold back a megabyte; what comes on top is
  * counted, and the count is logged when there is room again. A slow log never stops the server.
+ *
+ * With a syslog head every line is a datagram of its own to a connected, non-blocking socket
+ * (RFC 3164: head, date, tag, line). A system log that was restarted has left its old socket
+ * behind; the socket is then connected again to the address it had.
+ *
+ * Behind a proxy the client is who the proxy says, as in the scope; the text of its headers is
+ * escaped like anything else that came over the wire.
+ *
+ * Not here: what a line says (log_format.c), and the reopening of files, which happens beneath the
+ * descriptor, in Python.
  */
 #include "log.h"
+
+#include "header.h"
+#include "mem.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -20,139 +26,188 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { PENDING_MOST = 1 << 20 };
+enum { PENDING_MOST = 1 << 20, DATAGRAM_MOST = 8192 };
 
-void cd_log_init(cd_log *log, int fd)
+/* ---- life ---- */
+
+/* *copy stays NULL for NULL. */
+static int copy_text(char **copy, const char *text)
 {
-    *log = (cd_log){.fd = fd, .second = -1};
+    if (text == NULL)
+        return CD_OK;
+    size_t n = strlen(text) + 1;
+    *copy = cd_alloc(n);
+    if (*copy == NULL)
+        return CD_NOMEM;
+    memcpy(*copy, text, n);
+    return CD_OK;
+}
+
+static int copy_list(char ***copy, const char *const *list)
+{
+    size_t n = 0;
+    while (list != NULL && list[n] != NULL)
+        n++;
+    *copy = cd_zalloc((n + 1) * sizeof **copy);
+    if (*copy == NULL)
+        return CD_NOMEM;
+    for (size_t i = 0; i < n; i++) {
+        if (copy_text(&(*copy)[i], list[i]) < 0)
+            return CD_NOMEM;
+    }
+    return CD_OK;
+}
+
+int cd_log_init(cd_log *log, const cd_config *config)
+{
+    *log = (cd_log){.fd = -1};
     cd_buf_init(&log->pending);
+    log->format =
+        cd_log_format_new(config->access_format ? config->access_format : "daphne", NULL, 0);
+    if (log->format == NULL || copy_list(&log->exclude, config->access_exclude) < 0 ||
+        copy_text(&log->syslog, config->access_syslog) < 0 ||
+        copy_text(&log->tag, config->access_tag) < 0 ||
+        copy_text(&log->forwarded[0], config->forwarded_for) < 0 ||
+        copy_text(&log->forwarded[1], config->forwarded_port) < 0) {
+        cd_log_dispose(log);
+        return CD_NOMEM;
+    }
+    cd_log_set_fd(log, config->access_fd);
+    return CD_OK;
+}
+
+void cd_log_set_fd(cd_log *log, int fd)
+{
+    cd_log_flush(log);
+    log->fd = fd;
+    log->peer_size = sizeof log->peer;
+    if (log->syslog == NULL || getpeername(fd, (struct sockaddr *)&log->peer, &log->peer_size) < 0)
+        log->peer_size = 0;
 }
 
 void cd_log_dispose(cd_log *log)
 {
     cd_log_flush(log);
     cd_buf_dispose(&log->pending);
+    cd_log_format_free(log->format);
+    for (char **prefix = log->exclude; prefix != NULL && *prefix != NULL; prefix++)
+        cd_free(*prefix);
+    cd_free(log->exclude);
+    cd_free(log->syslog);
+    cd_free(log->tag);
+    cd_free(log->forwarded[0]);
+    cd_free(log->forwarded[1]);
+    *log = (cd_log){.fd = -1};
 }
 
-size_t cd_log_escape(char *to, const char *text, size_t n)
+/* ---- entries ---- */
+
+bool cd_log_wants(const cd_log *log, cd_str raw_path)
 {
-    static const char hex[] = "0123456789abcdef";
-    char *p = to;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        if (byte >= 0x20 && byte < 0x7f && byte != '\\') {
-            *p++ = (char)byte;
-            continue;
-        }
-        *p++ = '\\';
-        if (byte == '\\') {
-            *p++ = '\\';
-            continue;
-        }
-        *p++ = 'x';
-        *p++ = hex[byte >> 4];
-        *p++ = hex[byte & 15];
+    for (char **prefix = log->exclude; *prefix != NULL; prefix++) {
+        size_t n = strlen(*prefix);
+        if (raw_path.n >= n && memcmp(raw_path.p, *prefix, n) == 0)
+            return false;
     }
-    return (size_t)(p - to);
+    return true;
 }
 
-static const char *stamp(cd_log *log)
+static int forwarded_port(const cd_log *log, const cd_head *head)
 {
-    int64_t second = (int64_t)time(NULL);
-    if (second != log->second) {
-        time_t t = (time_t)second;
-        struct tm tm;
-        localtime_r(&t, &tm);
-        strftime(log->stamp, sizeof log->stamp, "%d/%b/%Y:%H:%M:%S", &tm);
-        log->second = second;
+    const cd_header *found = NULL;
+    uint64_t port = 0;
+    if (log->forwarded[1] != NULL)
+        found = cd_header_find(head->headers, head->header_count, log->forwarded[1], NULL);
+    if (found == NULL || cd_str_number(cd_str_trim(found->value), &port) < 0 || port > 65535)
+        return 0;
+    return (int)port;
+}
+
+cd_str cd_log_client(const cd_log *log, const cd_head *head, int *port)
+{
+    const cd_header *found = NULL;
+    if (log->forwarded[0] != NULL)
+        found = cd_header_find(head->headers, head->header_count, log->forwarded[0], NULL);
+    if (found != NULL && found->value.p != NULL) {
+        cd_str first = found->value;
+        const char *comma = memchr(first.p, ',', first.n);
+        if (comma != NULL)
+            first.n = (size_t)(comma - first.p);
+        *port = forwarded_port(log, head);
+        return cd_str_trim(first);
     }
-    return log->stamp;
-}
-
-static const char *verb(enum cd_action action)
-{
-    switch (action) {
-    case CD_CONNECTING:
-        return "WSCONNECTING";
-    case CD_CONNECTED:
-        return "WSCONNECT";
-    case CD_REJECTED:
-        return "WSREJECT";
-    case CD_DISCONNECTED:
-        return "WSDISCONNECT";
-    case CD_COMPLETE:
-        break;
-    }
-    return NULL;
-}
-
-/* "host:port", or None where there is no such thing, as daphne has it. */
-static int client_text(char *to, size_t size, const cd_addr *client)
-{
-    if (client->port < 0)
-        return snprintf(to, size, "None");
-    return snprintf(to, size, "%s:%d", client->host, client->port);
-}
-
-static size_t request_text(char *to, const cd_access *access)
-{
-    const char *name = verb(access->action);
-    cd_str method = name != NULL ? (cd_str){name, strlen(name)} : access->head->method;
-    cd_str target = name != NULL ? access->head->raw_path : access->head->target;
-    size_t n = cd_log_escape(to, method.p, method.n);
-    to[n++] = ' ';
-    return n + cd_log_escape(to + n, target.p, target.n);
-}
-
-static size_t result_text(char *to, size_t size, const cd_access *access)
-{
-    char status[16] = "-", length[24] = "-";
-    if (access->action == CD_COMPLETE && access->status > 0)
-        snprintf(status, sizeof status, "%d", access->status);
-    if (access->action == CD_COMPLETE && access->size > 0)
-        snprintf(length, sizeof length, "%llu", (unsigned long long)access->size);
-    return (size_t)snprintf(to, size, "\" %s %s\n", status, length);
-}
-
-static size_t room_for(const cd_access *access)
-{
-    return 4 * (access->head->target.n + access->head->method.n) + 320;
+    *port = head->client->port;
+    if (head->client->host[0] == '\0')
+        return (cd_str){NULL, 0};
+    return (cd_str){head->client->host, strlen(head->client->host)};
 }
 
 void cd_log_access(cd_log *log, const cd_access *access)
 {
-    char client[128];
     if (log->fd < 0)
         return;
-    char *line = NULL;
-    if (cd_buf_length(&log->pending) < PENDING_MOST)
-        line = (char *)cd_buf_reserve(&log->pending, room_for(access));
-    if (line == NULL) {
+    cd_log_entry entry = {.access = access, .time = (int64_t)time(NULL)};
+    entry.client = cd_log_client(log, access->head, &entry.client_port);
+    if (cd_buf_length(&log->pending) >= PENDING_MOST ||
+        cd_log_format_write(log->format, &log->pending, &entry) < 0)
         log->dropped++;
-        return;
+}
+
+/* ---- leaving ---- */
+
+static bool is_full(int error)
+{
+    return error == EAGAIN || error == EWOULDBLOCK || error == ENOSPC || error == ENOBUFS;
+}
+
+/* Connects to the same address again; the socket of a system log that ended is dead. */
+static bool reconnect(const cd_log *log)
+{
+    return log->peer_size > 0 &&
+           connect(log->fd, (const struct sockaddr *)&log->peer, log->peer_size) == 0;
+}
+
+/* CD_OK, CD_AGAIN when there is no room now, CD_GONE when nobody listens. */
+static int send_datagram(const cd_log *log, const char *line, size_t n)
+{
+    char text[DATAGRAM_MOST], date[32];
+    time_t now = time(NULL);
+    struct tm tm;
+    localtime_r(&now, &tm);
+    strftime(date, sizeof date, "%b %e %H:%M:%S", &tm);
+    int size = snprintf(text, sizeof text, "%s%s%s%.*s", log->syslog, date, log->tag, (int)n, line);
+    size_t length = size < (int)sizeof text ? (size_t)size : sizeof text - 1;
+    if (send(log->fd, text, length, MSG_NOSIGNAL) >= 0)
+        return CD_OK;
+    if (is_full(errno))
+        return CD_AGAIN;
+    if (reconnect(log) && send(log->fd, text, length, MSG_NOSIGNAL) >= 0)
+        return CD_OK;
+    return CD_GONE;
+}
+
+static void flush_datagrams(cd_log *log)
+{
+    while (cd_buf_length(&log->pending) > 0) {
+        const char *line = (const char *)cd_buf_data(&log->pending);
+        const char *end = memchr(line, '\n', cd_buf_length(&log->pending));
+        size_t n = (size_t)(end - line);
+        int code = send_datagram(log, line, n);
+        if (code == CD_AGAIN)
+            return;
+        if (code == CD_GONE)
+            log->dropped++;
+        cd_buf_consume(&log->pending, n + 1);
     }
-    client_text(client, sizeof client, access->head->client);
-    size_t n = (size_t)snprintf(line, 256, "%s - - [%s] \"", client, stamp(log));
-    n += request_text(line + n, access);
-    n += result_text(line + n, 64, access);
-    cd_buf_commit(&log->pending, n);
 }
 
-static void tell_dropped(cd_log *log)
+static void flush_lines(cd_log *log)
 {
-    char line[64];
-    int n = snprintf(line, sizeof line, "# %zu access log lines lost\n", log->dropped);
-    if (write(log->fd, line, (size_t)n) == n)
-        log->dropped = 0;
-}
-
-void cd_log_flush(cd_log *log)
-{
-    while (log->fd >= 0 && cd_buf_length(&log->pending) > 0) {
+    while (cd_buf_length(&log->pending) > 0) {
         ssize_t n = write(log->fd, cd_buf_data(&log->pending), cd_buf_length(&log->pending));
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOSPC))
+        if (n < 0 && is_full(errno))
             return;
         if (n < 0) {
             cd_buf_dispose(&log->pending); /* nobody is there to read: EPIPE, EBADF, EIO */
@@ -160,6 +215,25 @@ void cd_log_flush(cd_log *log)
         }
         cd_buf_consume(&log->pending, (size_t)n);
     }
-    if (log->dropped > 0 && log->fd >= 0)
+}
+
+static void tell_dropped(cd_log *log)
+{
+    char line[64];
+    int n = snprintf(line, sizeof line, "# %zu access log lines lost\n", log->dropped);
+    if (log->syslog != NULL ? send_datagram(log, line, (size_t)n - 1) == CD_OK
+                            : write(log->fd, line, (size_t)n) == n)
+        log->dropped = 0;
+}
+
+void cd_log_flush(cd_log *log)
+{
+    if (log->fd < 0)
+        return;
+    if (log->syslog != NULL)
+        flush_datagrams(log);
+    else
+        flush_lines(log);
+    if (log->dropped > 0 && cd_buf_length(&log->pending) == 0)
         tell_dropped(log);
 }

@@ -130,8 +130,7 @@ static void on_log_end(cd_job *job)
 
 void cd_server_set_access_fd(cd_server *server, int fd)
 {
-    cd_log_flush(&server->log);
-    server->log.fd = fd;
+    cd_log_set_fd(&server->log, fd);
 }
 
 /* ---- headers of every response ---- */
@@ -181,8 +180,9 @@ cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *o
     cd_job_init(&server->release_job, on_release_job);
     cd_job_init(&server->line_job, on_line_job);
     cd_job_init(&server->log_end, on_log_end);
-    cd_log_init(&server->log, config->access_fd);
-    if (make_server_header(server, config->server_header) < 0) {
+    if (cd_log_init(&server->log, config) < 0 ||
+        make_server_header(server, config->server_header) < 0) {
+        cd_log_dispose(&server->log);
         cd_free(server);
         return NULL;
     }

@@ -327,12 +327,16 @@ int cd_ws_close(cd_stream *s, int code, cd_str reason)
 void cd_stream_access(cd_stream *s, enum cd_action action)
 {
     cd_server *server = s->server;
+    if (!cd_log_wants(&server->log, s->head.raw_path))
+        return;
     if (server->ops->on_access != NULL) {
         s->access_due |= 1u << action & 31u;
         cd_stream_post(s, 0);
     } else if (server->log.fd >= 0) {
         cd_access access = {
             .action = action, .head = &s->head, .status = s->status, .size = s->sent};
+        if (cd_log_format_timed(server->log.format))
+            access.duration = cd_clock() - s->opened;
         cd_log_access(&server->log, &access);
         cd_job_end(server->loop, &server->log_end);
     }

@@ -126,7 +126,7 @@ static void log_lines(text *got, const cd_access *accesses, int count)
     char raw[4096];
     CHECK(pipe(ends) == 0);
     cd_log log;
-    cd_log_init(&log, ends[1]);
+    CHECK_INT(cd_log_init(&log, &(cd_config){.access_fd = ends[1]}), CD_OK);
     for (int i = 0; i < count; i++)
         cd_log_access(&log, &accesses[i]);
     cd_log_flush(&log);
@@ -174,7 +174,7 @@ static void test_full_log_never_blocks(void)
     cd_head head = head_of(&client);
     cd_access access = {.action = CD_COMPLETE, .head = &head, .status = 200};
     cd_log log;
-    cd_log_init(&log, ends[1]);
+    CHECK_INT(cd_log_init(&log, &(cd_config){.access_fd = ends[1]}), CD_OK);
     for (int i = 0; i < 40000; i++) {
         cd_log_access(&log, &access);
         if (i % 64 == 0)
@@ -197,7 +197,8 @@ static void test_closed_log_is_dropped(void)
     cd_head head = head_of(&client);
     cd_access access = {.action = CD_COMPLETE, .head = &head, .status = 200};
     cd_log log;
-    cd_log_init(&log, 1 << 20); /* no such descriptor */
+    CHECK_INT(cd_log_init(&log, &(cd_config){.access_fd = 1 << 20}),
+              CD_OK); /* no such descriptor */
     cd_log_access(&log, &access);
     cd_log_flush(&log);
     CHECK_INT(cd_buf_length(&log.pending), 0);
