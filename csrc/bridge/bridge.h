@@ -130,6 +130,7 @@ int cdpy_loop_init(PyObject *module, cdpy_state *state);
 int cdpy_awaitable_init(PyObject *module, cdpy_state *state);
 int cdpy_stream_init(PyObject *module, cdpy_state *state);
 int cdpy_scope_init(PyObject *module, cdpy_state *state);
+int cdpy_application_init(cdpy_state *state);
 int cdpy_server_init(PyObject *module, cdpy_state *state);
 
 /* The only way an object of ours dies: untrack, clear, free, let the type go. `clear` is the type's
@@ -355,11 +356,14 @@ struct cdpy_server {
     size_t pin_size;
 };
 
-/* The application of the stream has ended: the stream is finished towards the core and its task let
- * go. */
-void cdpy_server_ended(cdpy_stream *stream, bool failed);
-/* Looks at a task that is done: logs its exception, then ends the stream. */
-void cdpy_server_task_done(cdpy_stream *stream, PyObject *task);
+/* ---- application.c: one run of the application ----------------------------------------------- */
+
+/* Calls the application and starts its task. In dispatch. */
+void cdpy_application_run(cdpy_stream *stream, const cd_head *head);
+/* Looks at a task that is done: reports its exception, then ends the stream. */
+void cdpy_application_done(cdpy_stream *stream, PyObject *task);
+/* It has ended, or is to count as ended: the core is told. Nothing on a second call. */
+void cdpy_application_ended(cdpy_stream *stream, bool failed);
 
 /* ---- config.c: Server's keyword arguments ---------------------------------------------------- */
 

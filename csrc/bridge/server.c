@@ -1,247 +1,16 @@
 /*
- * server.c - Server: the core's callbacks, and the life of an application's task.
+ * server.c - Server: the core's callbacks, the type, and the ends it can come to.
  *
- * on_open is called in dispatch when a request's head is complete. It makes the scope, receive and
- * send, calls the application in a copy of the server's context and runs the first step of its task
- * at once ("eager start"): an application that answers without waiting costs no turn of the loop.
- * From Python 3.12 on asyncio.Task does that by itself; on 3.11 the step that the Task hands to
- * call_soon is captured by LoopBase and run here.
+ * The callbacks translate and hand on: a request to application.c, "there is something to read" and
+ * "there is room to write" to the waiters in awaitable.c, log lines and access events to the
+ * Python callables that Server was given. They are called in dispatch only, where no task runs.
  *
- * A task ends in one of two ways: within on_open, which is seen at once, or later, through its done
- * callback. Either way its exception is logged once, the core is told (cd_stream_finish), and the
- * stream object lets the task go.
+ * Exceptions have nowhere to go in a callback of the core: ours go to cdpy_loop_report.
  *
- * Exceptions have nowhere to go in a callback of the core: those of the application go to
- * on_exception, our own to cdpy_loop_report, and KeyboardInterrupt and SystemExit of the
- * application come out of Poller.select, as out of any asyncio callback.
+ * The core's server lives until close(). Streams hold the Server, and the core holds the streams,
+ * so a Server with anything under way cannot vanish; one that is dropped unclosed warns.
  */
 #include "bridge.h"
-
-/* ---- the end of an application ---- */
-
-static void link_stream(cdpy_stream *stream)
-{
-    cdpy_server *server = stream->server;
-
-    stream->next = server->streams;
-    if (stream->next)
-        stream->next->prev = stream;
-    server->streams = stream;
-    server->tasks++;
-}
-
-static void unlink_stream(cdpy_stream *stream)
-{
-    cdpy_server *server = stream->server;
-
-    *(stream->prev ? &stream->prev->next : &server->streams) = stream->next;
-    if (stream->next)
-        stream->next->prev = stream->prev;
-    stream->prev = stream->next = NULL;
-    server->tasks--;
-}
-
-void cdpy_server_ended(cdpy_stream *stream, bool failed)
-{
-    cd_stream *core = stream->core;
-
-    if (core == NULL)
-        return;
-    stream->core = NULL;
-    stream->head = NULL;
-    unlink_stream(stream);
-    cd_stream_finish(core, failed);
-    /* What a child task of the application may still be waiting for. */
-    cdpy_send_ready(stream, true, false);
-    if (cdpy_stream_readable(stream))
-        cdpy_receive_ready(stream, false);
-    else
-        cdpy_waiters_detach(stream);
-}
-
-static bool is_exit(PyObject *error)
-{
-    return PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) ||
-           PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
-}
-
-/* Takes the exception that is set: the application's. */
-static void report(cdpy_server *server)
-{
-    PyObject *error = cdpy_error_take();
-    PyObject *done = NULL;
-
-    if (PyErr_GivenExceptionMatches(error, server->state->cancelled_error))
-        done = Py_NewRef(Py_None);
-    else if (server->on_exception && !is_exit(error))
-        done = PyObject_CallOneArg(server->on_exception, error);
-    else
-        cdpy_error_put(Py_NewRef(error));
-    if (done == NULL)
-        cdpy_loop_report(server->loop, "Exception inside application");
-    Py_XDECREF(done);
-    Py_DECREF(error);
-}
-
-void cdpy_server_task_done(cdpy_stream *stream, PyObject *task)
-{
-    cdpy_state *state = stream->server->state;
-    PyObject *error = PyObject_CallMethodNoArgs(task, state->s_exception);
-    bool failed = error != Py_None;
-
-    Py_INCREF(stream);
-    Py_CLEAR(stream->task);
-    if (error == NULL) {
-        report(stream->server); /* cancelled: exception() raises it */
-    } else if (failed && !is_exit(error)) {
-        cdpy_error_put(Py_NewRef(error));
-        report(stream->server);
-    } /* KeyboardInterrupt and SystemExit came out of the loop when the task raised them */
-    Py_XDECREF(error);
-    cdpy_server_ended(stream, failed);
-    Py_DECREF(stream);
-}
-
-/* ---- the start of an application ---- */
-
-/* A new coroutine, or NULL with an exception: what application(scope, receive, send) returned. */
-static PyObject *call_application(cdpy_stream *stream, PyObject *const *args, PyObject *context)
-{
-    cdpy_server *server = stream->server;
-
-    if (PyContext_Enter(context) < 0)
-        return NULL;
-    PyObject *result = PyObject_Vectorcall(server->app, args, 3, NULL);
-    PyObject *error = result ? NULL : cdpy_error_take();
-    if (PyContext_Exit(context) < 0)
-        Py_CLEAR(result);
-    cdpy_error_put(error);
-    if (result == NULL || PyCoro_CheckExact(result))
-        return result;
-    PyAsyncMethods *async = Py_TYPE(result)->tp_as_async;
-    PyObject *coroutine = NULL;
-    if (async && async->am_await)
-        coroutine = cdpy_wrap_awaitable(server->state, result);
-    else
-        PyErr_Format(PyExc_TypeError,
-                     "The application returned %.200s, which cannot be awaited: %R",
-                     Py_TYPE(result)->tp_name, server->app);
-    Py_DECREF(result);
-    return coroutine;
-}
-
-#if PY_VERSION_HEX >= 0x030C0000
-static PyObject *start_task(cdpy_server *server, PyObject *coroutine, PyObject *context)
-{
-    PyObject *args[] = {NULL, coroutine, (PyObject *)server->loop, context, Py_True};
-
-    return PyObject_Vectorcall(server->state->task_type, args + 1,
-                               1 | PY_VECTORCALL_ARGUMENTS_OFFSET, server->state->task_kwnames);
-}
-
-static PyObject *task_names(const cdpy_state *state)
-{
-    return PyTuple_Pack(3, state->s_loop, state->s_context, state->s_eager_start);
-}
-#else
-/* Runs the first step that the Task gave to call_soon. -1 with KeyboardInterrupt or SystemExit; a
- * task keeps the others. */
-static int run_first_step(PyObject *step, PyObject *context)
-{
-    if (PyContext_Enter(context) < 0)
-        return -1;
-    PyObject *result = PyObject_CallNoArgs(step);
-    PyObject *error = result ? NULL : cdpy_error_take();
-    Py_XDECREF(result);
-    if (PyContext_Exit(context) < 0 && error)
-        PyErr_Clear(); /* the first one counts */
-    cdpy_error_put(error);
-    return PyErr_Occurred() ? -1 : 0;
-}
-
-static PyObject *start_task(cdpy_server *server, PyObject *coroutine, PyObject *context)
-{
-    PyObject *args[] = {NULL, coroutine, (PyObject *)server->loop, context};
-    PyObject *step, *step_context;
-
-    cdpy_loop_arm_capture(server->loop);
-    PyObject *task =
-        PyObject_Vectorcall(server->state->task_type, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                            server->state->task_kwnames);
-    PyObject *error = task ? NULL : cdpy_error_take();
-    int captured = cdpy_loop_take_capture(server->loop, &step, &step_context);
-    if (task && captured && run_first_step(step, step_context ? step_context : context) < 0)
-        cdpy_loop_report(server->loop, "Exception in the first step of an application");
-    Py_XDECREF(step);
-    Py_XDECREF(step_context);
-    cdpy_error_put(error);
-    return task;
-}
-
-static PyObject *task_names(const cdpy_state *state)
-{
-    return PyTuple_Pack(2, state->s_loop, state->s_context);
-}
-#endif
-
-/* 1: the task is done; 0: it goes on, and will call the stream; -1 with an exception. */
-static int follow_task(cdpy_stream *stream, PyObject *task, PyObject *context)
-{
-    cdpy_state *state = stream->server->state;
-    PyObject *done = PyObject_CallMethodNoArgs(task, state->s_done);
-    int is_done = done ? PyObject_IsTrue(done) : -1;
-
-    Py_XDECREF(done);
-    if (is_done != 0)
-        return is_done;
-    PyObject *args[] = {task, (PyObject *)stream, context};
-    PyObject *result =
-        PyObject_VectorcallMethod(state->s_add_done_callback, args, 2, state->loop_context_names);
-    Py_XDECREF(result);
-    return result ? 0 : -1;
-}
-
-static void start(cdpy_stream *stream, PyObject *coroutine, PyObject *context)
-{
-    PyObject *task = start_task(stream->server, coroutine, context);
-    int done = -1;
-
-    if (task) {
-        stream->task = Py_NewRef(task);
-        done = follow_task(stream, task, context);
-    }
-    if (done == 1) {
-        cdpy_server_task_done(stream, task);
-    } else if (done < 0) {
-        report(stream->server);
-        Py_CLEAR(stream->task);
-        cdpy_server_ended(stream, true);
-    }
-    Py_XDECREF(task);
-}
-
-static void run_application(cdpy_stream *stream, const cd_head *head)
-{
-    PyObject *scope = cdpy_scope_new(stream->server, head);
-    PyObject *receive = scope ? cdpy_receive_new(stream) : NULL;
-    PyObject *send = receive ? cdpy_send_new(stream) : NULL;
-    PyObject *context = send ? PyContext_Copy(stream->server->context) : NULL;
-    PyObject *args[] = {scope, receive, send};
-    PyObject *coroutine = context ? call_application(stream, args, context) : NULL;
-
-    /* The frame has its own now; what it drops early should be free early. */
-    Py_XDECREF(scope);
-    Py_XDECREF(receive);
-    Py_XDECREF(send);
-    if (coroutine) {
-        start(stream, coroutine, context);
-    } else {
-        report(stream->server);
-        cdpy_server_ended(stream, true);
-    }
-    Py_XDECREF(coroutine);
-    Py_XDECREF(context);
-}
 
 /* ---- the core's callbacks ---- */
 
@@ -256,9 +25,8 @@ static void on_open(void *data, cd_stream *core, const cd_head *head)
         cd_stream_finish(core, true);
         return;
     }
-    link_stream(stream);
     cd_stream_set_data(core, Py_NewRef((PyObject *)stream)); /* on_gone */
-    run_application(stream, head);
+    cdpy_application_run(stream, head);
     Py_DECREF(stream);
 }
 
@@ -339,9 +107,9 @@ static void on_gone(cd_stream *Py_UNUSED(core), void *data)
 
     if (stream == NULL)
         return;
-    cdpy_server_ended(stream,
-                      true); /* nothing, unless the server is closed under the application */
-    Py_DECREF(stream);       /* on_open */
+    cdpy_application_ended(stream,
+                           true); /* nothing, unless the server is closed under the application */
+    Py_DECREF(stream);            /* on_open */
 }
 
 static void release(void *data, void *token)
@@ -550,7 +318,7 @@ static void cut(cdpy_stream *stream)
             cdpy_loop_report(server->loop, "An application could not be cancelled");
         Py_XDECREF(result);
     }
-    cdpy_server_ended(stream, true);
+    cdpy_application_ended(stream, true);
     Py_DECREF(stream);
 }
 
@@ -714,8 +482,5 @@ static PyType_Spec server_spec = {
 
 int cdpy_server_init(PyObject *module, cdpy_state *state)
 {
-    state->task_kwnames = task_names(state);
-    if (state->task_kwnames == NULL)
-        return -1;
     return cdpy_add_type(module, &server_spec, &state->server_type, "Server");
 }

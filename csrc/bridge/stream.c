@@ -26,7 +26,7 @@ static PyObject *stream_call(PyObject *op, PyObject *const *args, size_t nargsf,
     if (args[0] == Py_None)
         cdpy_receive_ready((cdpy_stream *)op, false);
     else
-        cdpy_server_task_done((cdpy_stream *)op, args[0]);
+        cdpy_application_done((cdpy_stream *)op, args[0]);
     Py_RETURN_NONE;
 }
 

@@ -1,0 +1,250 @@
+/*
+ * application.c - one run of the application: from the call to the end of its task.
+ *
+ * cdpy_application_run is called in dispatch when a request's head is complete. It makes scope,
+ * receive and send, calls the application in a copy of the server's context, and runs the first
+ * step of its task at once ("eager start"): an application that answers without waiting costs no
+ * turn of the loop. From Python 3.12 on asyncio.Task does that by itself; on 3.11 the step that the
+ * Task hands to call_soon is captured by LoopBase and run here.
+ *
+ * A task ends in one of two ways: within that call, which is seen at once, or later, through its
+ * done callback. Either way its exception is reported once, the core is told (cd_stream_finish),
+ * and the stream object lets the task go.
+ *
+ * Exceptions of the application go to the server's on_exception; KeyboardInterrupt and SystemExit
+ * come out of Poller.select, as out of any asyncio callback.
+ */
+#include "bridge.h"
+
+/* ---- the end of an application ---- */
+
+static void link_stream(cdpy_stream *stream)
+{
+    cdpy_server *server = stream->server;
+
+    stream->next = server->streams;
+    if (stream->next)
+        stream->next->prev = stream;
+    server->streams = stream;
+    server->tasks++;
+}
+
+static void unlink_stream(cdpy_stream *stream)
+{
+    cdpy_server *server = stream->server;
+
+    *(stream->prev ? &stream->prev->next : &server->streams) = stream->next;
+    if (stream->next)
+        stream->next->prev = stream->prev;
+    stream->prev = stream->next = NULL;
+    server->tasks--;
+}
+
+void cdpy_application_ended(cdpy_stream *stream, bool failed)
+{
+    cd_stream *core = stream->core;
+
+    if (core == NULL)
+        return;
+    stream->core = NULL;
+    stream->head = NULL;
+    unlink_stream(stream);
+    cd_stream_finish(core, failed);
+    /* What a child task of the application may still be waiting for. */
+    cdpy_send_ready(stream, true, false);
+    if (cdpy_stream_readable(stream))
+        cdpy_receive_ready(stream, false);
+    else
+        cdpy_waiters_detach(stream);
+}
+
+static bool is_exit(PyObject *error)
+{
+    return PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) ||
+           PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
+}
+
+/* Takes the exception that is set: the application's. */
+static void report(cdpy_server *server)
+{
+    PyObject *error = cdpy_error_take();
+    PyObject *done = NULL;
+
+    if (PyErr_GivenExceptionMatches(error, server->state->cancelled_error))
+        done = Py_NewRef(Py_None);
+    else if (server->on_exception && !is_exit(error))
+        done = PyObject_CallOneArg(server->on_exception, error);
+    else
+        cdpy_error_put(Py_NewRef(error));
+    if (done == NULL)
+        cdpy_loop_report(server->loop, "Exception inside application");
+    Py_XDECREF(done);
+    Py_DECREF(error);
+}
+
+void cdpy_application_done(cdpy_stream *stream, PyObject *task)
+{
+    cdpy_state *state = stream->server->state;
+    PyObject *error = PyObject_CallMethodNoArgs(task, state->s_exception);
+    bool failed = error != Py_None;
+
+    Py_INCREF(stream);
+    Py_CLEAR(stream->task);
+    if (error == NULL) {
+        report(stream->server); /* cancelled: exception() raises it */
+    } else if (failed && !is_exit(error)) {
+        cdpy_error_put(Py_NewRef(error));
+        report(stream->server);
+    } /* KeyboardInterrupt and SystemExit came out of the loop when the task raised them */
+    Py_XDECREF(error);
+    cdpy_application_ended(stream, failed);
+    Py_DECREF(stream);
+}
+
+/* ---- the start of an application ---- */
+
+/* A new coroutine, or NULL with an exception: what application(scope, receive, send) returned. */
+static PyObject *call_application(cdpy_stream *stream, PyObject *const *args, PyObject *context)
+{
+    cdpy_server *server = stream->server;
+
+    if (PyContext_Enter(context) < 0)
+        return NULL;
+    PyObject *result = PyObject_Vectorcall(server->app, args, 3, NULL);
+    PyObject *error = result ? NULL : cdpy_error_take();
+    if (PyContext_Exit(context) < 0)
+        Py_CLEAR(result);
+    cdpy_error_put(error);
+    if (result == NULL || PyCoro_CheckExact(result))
+        return result;
+    PyAsyncMethods *async = Py_TYPE(result)->tp_as_async;
+    PyObject *coroutine = NULL;
+    if (async && async->am_await)
+        coroutine = cdpy_wrap_awaitable(server->state, result);
+    else
+        PyErr_Format(PyExc_TypeError,
+                     "The application returned %.200s, which cannot be awaited: %R",
+                     Py_TYPE(result)->tp_name, server->app);
+    Py_DECREF(result);
+    return coroutine;
+}
+
+#if PY_VERSION_HEX >= 0x030C0000
+static PyObject *start_task(cdpy_server *server, PyObject *coroutine, PyObject *context)
+{
+    PyObject *args[] = {NULL, coroutine, (PyObject *)server->loop, context, Py_True};
+
+    return PyObject_Vectorcall(server->state->task_type, args + 1,
+                               1 | PY_VECTORCALL_ARGUMENTS_OFFSET, server->state->task_kwnames);
+}
+
+static PyObject *task_names(const cdpy_state *state)
+{
+    return PyTuple_Pack(3, state->s_loop, state->s_context, state->s_eager_start);
+}
+#else
+/* Runs the first step that the Task gave to call_soon. -1 with KeyboardInterrupt or SystemExit; a
+ * task keeps the others. */
+static int run_first_step(PyObject *step, PyObject *context)
+{
+    if (PyContext_Enter(context) < 0)
+        return -1;
+    PyObject *result = PyObject_CallNoArgs(step);
+    PyObject *error = result ? NULL : cdpy_error_take();
+    Py_XDECREF(result);
+    if (PyContext_Exit(context) < 0 && error)
+        PyErr_Clear(); /* the first one counts */
+    cdpy_error_put(error);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+static PyObject *start_task(cdpy_server *server, PyObject *coroutine, PyObject *context)
+{
+    PyObject *args[] = {NULL, coroutine, (PyObject *)server->loop, context};
+    PyObject *step, *step_context;
+
+    cdpy_loop_arm_capture(server->loop);
+    PyObject *task =
+        PyObject_Vectorcall(server->state->task_type, args + 1, 1 | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                            server->state->task_kwnames);
+    PyObject *error = task ? NULL : cdpy_error_take();
+    int captured = cdpy_loop_take_capture(server->loop, &step, &step_context);
+    if (task && captured && run_first_step(step, step_context ? step_context : context) < 0)
+        cdpy_loop_report(server->loop, "Exception in the first step of an application");
+    Py_XDECREF(step);
+    Py_XDECREF(step_context);
+    cdpy_error_put(error);
+    return task;
+}
+
+static PyObject *task_names(const cdpy_state *state)
+{
+    return PyTuple_Pack(2, state->s_loop, state->s_context);
+}
+#endif
+
+/* 1: the task is done; 0: it goes on, and will call the stream; -1 with an exception. */
+static int follow_task(cdpy_stream *stream, PyObject *task, PyObject *context)
+{
+    cdpy_state *state = stream->server->state;
+    PyObject *done = PyObject_CallMethodNoArgs(task, state->s_done);
+    int is_done = done ? PyObject_IsTrue(done) : -1;
+
+    Py_XDECREF(done);
+    if (is_done != 0)
+        return is_done;
+    PyObject *args[] = {task, (PyObject *)stream, context};
+    PyObject *result =
+        PyObject_VectorcallMethod(state->s_add_done_callback, args, 2, state->loop_context_names);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+static void start(cdpy_stream *stream, PyObject *coroutine, PyObject *context)
+{
+    PyObject *task = start_task(stream->server, coroutine, context);
+    int done = -1;
+
+    if (task) {
+        stream->task = Py_NewRef(task);
+        done = follow_task(stream, task, context);
+    }
+    if (done == 1) {
+        cdpy_application_done(stream, task);
+    } else if (done < 0) {
+        report(stream->server);
+        Py_CLEAR(stream->task);
+        cdpy_application_ended(stream, true);
+    }
+    Py_XDECREF(task);
+}
+
+void cdpy_application_run(cdpy_stream *stream, const cd_head *head)
+{
+    link_stream(stream);
+    PyObject *scope = cdpy_scope_new(stream->server, head);
+    PyObject *receive = scope ? cdpy_receive_new(stream) : NULL;
+    PyObject *send = receive ? cdpy_send_new(stream) : NULL;
+    PyObject *context = send ? PyContext_Copy(stream->server->context) : NULL;
+    PyObject *args[] = {scope, receive, send};
+    PyObject *coroutine = context ? call_application(stream, args, context) : NULL;
+
+    /* The frame has its own now; what it drops early should be free early. */
+    Py_XDECREF(scope);
+    Py_XDECREF(receive);
+    Py_XDECREF(send);
+    if (coroutine) {
+        start(stream, coroutine, context);
+    } else {
+        report(stream->server);
+        cdpy_application_ended(stream, true);
+    }
+    Py_XDECREF(coroutine);
+    Py_XDECREF(context);
+}
+
+int cdpy_application_init(cdpy_state *state)
+{
+    state->task_kwnames = task_names(state);
+    return state->task_kwnames ? 0 : -1;
+}
