@@ -17,6 +17,7 @@
  */
 #include "log.h"
 
+#include "date.h"
 #include "header.h"
 #include "mem.h"
 
@@ -174,7 +175,7 @@ static int send_datagram(const cd_log *log, const char *line, size_t n)
     time_t now = time(NULL);
     struct tm tm;
     localtime_r(&now, &tm);
-    strftime(date, sizeof date, "%b %e %H:%M:%S", &tm);
+    cd_date(date, sizeof date, "%b %e %H:%M:%S", &tm);
     int size = snprintf(text, sizeof text, "%s%s%s%.*s", log->syslog, date, log->tag, (int)n, line);
     size_t length = size < (int)sizeof text ? (size_t)size : sizeof text - 1;
     if (send(log->fd, text, length, MSG_NOSIGNAL) >= 0)

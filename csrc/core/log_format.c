@@ -17,6 +17,7 @@
  */
 #include "log_format.h"
 
+#include "date.h"
 #include "header.h"
 #include "mem.h"
 
@@ -324,10 +325,10 @@ static void make_dates(cd_log_format *f, int64_t second)
         return;
     f->second = second;
     localtime_r(&t, &tm);
-    strftime(f->dates[LOCAL], DATE_SIZE, "%d/%b/%Y:%H:%M:%S", &tm);
-    strftime(f->dates[CLF], DATE_SIZE, "[%d/%b/%Y:%H:%M:%S %z]", &tm);
-    strftime(zone, sizeof zone, "%z", &tm); /* "+0100", where RFC 3339 wants "+01:00" */
-    size_t n = strftime(f->dates[ISO], DATE_SIZE - 8, "%Y-%m-%dT%H:%M:%S", &tm);
+    cd_date(f->dates[LOCAL], DATE_SIZE, "%d/%b/%Y:%H:%M:%S", &tm);
+    cd_date(f->dates[CLF], DATE_SIZE, "[%d/%b/%Y:%H:%M:%S %z]", &tm);
+    cd_date(zone, sizeof zone, "%z", &tm); /* "+0100", where RFC 3339 wants "+01:00" */
+    size_t n = cd_date(f->dates[ISO], DATE_SIZE - 8, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(f->dates[ISO] + n, DATE_SIZE - n, "%.3s:%.2s", zone, zone + 3);
 }
 

@@ -13,6 +13,7 @@
 #include "server.h"
 
 #include "conn.h"
+#include "date.h"
 #include "listen.h"
 #include "mem.h"
 #include "stream.h"
@@ -142,7 +143,7 @@ const char *cd_server_date(cd_server *server)
         struct tm tm;
         time_t t = (time_t)second;
         gmtime_r(&t, &tm);
-        strftime(server->date, sizeof server->date, "date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
+        cd_date(server->date, sizeof server->date, "date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
         server->date_second = second;
     }
     return server->date;
