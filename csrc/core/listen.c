@@ -37,6 +37,7 @@ struct cd_listener {
     cd_server *server;
     cd_addr addr;
     bool wildcard; /* bound to any address: each connection has its own */
+    bool told;     /* the log knows that accept fails */
     int fd;
 };
 
@@ -125,8 +126,10 @@ static void accept_failed(cd_listener *l)
     /* A peer that left while it waited, or a signal: the next one may be fine. */
     if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ECONNABORTED || errno == EINTR)
         return;
-    cd_server_log(l->server, CD_WARNING, "accept failed: %s; new connections wait in the backlog",
-                  strerror(errno));
+    if (!l->told)
+        cd_server_log(l->server, CD_WARNING,
+                      "accept failed: %s; new connections wait in the backlog", strerror(errno));
+    l->told = true;
     stop(l);
     ev_timer_set(&l->pause, PAUSE, 0);
     ev_timer_start(l->server->loop->ev, &l->pause);
@@ -145,6 +148,7 @@ static bool take_backlog(cd_listener *l, size_t most)
             accept_failed(l);
             return false;
         }
+        l->told = false;
         open_connection(l, fd, &peer, length);
     }
     return true;
