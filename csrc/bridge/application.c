@@ -82,6 +82,29 @@ static void report(cdpy_server *server)
     Py_DECREF(error);
 }
 
+void cdpy_application_log(cdpy_server *server, enum cd_level level, PyObject *line)
+{
+    if (server->on_log == NULL)
+        return;
+    PyObject *result = line ? PyObject_CallFunction(server->on_log, "iO", (int)level, line) : NULL;
+    if (result == NULL)
+        cdpy_loop_report(server->loop, "A log line could not be written");
+    Py_XDECREF(result);
+}
+
+/* Cancelled, but not by us and not because its client had gone: without a word nobody would ever
+ * know where the 500 comes from. */
+static void log_cancelled(cdpy_stream *stream)
+{
+    if (stream->core == NULL || stream->cancelled || stream->disconnected || stream->complete)
+        return;
+    PyObject *line =
+        PyUnicode_FromFormat("Application was cancelled before its end: %R", (PyObject *)stream);
+
+    cdpy_application_log(stream->server, CD_WARNING, line);
+    Py_XDECREF(line);
+}
+
 void cdpy_application_done(cdpy_stream *stream, PyObject *task)
 {
     cdpy_state *state = stream->server->state;
@@ -92,6 +115,7 @@ void cdpy_application_done(cdpy_stream *stream, PyObject *task)
     Py_CLEAR(stream->task);
     if (error == NULL) {
         report(stream->server); /* cancelled: exception() raises it */
+        log_cancelled(stream);
     } else if (failed && !is_exit(error)) {
         cdpy_error_put(Py_NewRef(error));
         report(stream->server);

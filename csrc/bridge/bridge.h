@@ -364,6 +364,8 @@ void cdpy_application_run(cdpy_stream *stream, const cd_head *head);
 void cdpy_application_done(cdpy_stream *stream, PyObject *task);
 /* It has ended, or is to count as ended: the core is told. Nothing on a second call. */
 void cdpy_application_ended(cdpy_stream *stream, bool failed);
+/* A line for on_log; a NULL line comes with an exception, which is reported. */
+void cdpy_application_log(cdpy_server *server, enum cd_level level, PyObject *line);
 
 /* ---- config.c: Server's keyword arguments ---------------------------------------------------- */
 

@@ -52,21 +52,11 @@ static void on_drain(cd_stream *Py_UNUSED(core), void *data)
     Py_DECREF(stream);
 }
 
-static void write_log(cdpy_server *server, enum cd_level level, PyObject *line)
-{
-    if (server->on_log == NULL)
-        return;
-    PyObject *result = line ? PyObject_CallFunction(server->on_log, "iO", (int)level, line) : NULL;
-    if (result == NULL)
-        cdpy_loop_report(server->loop, "A log line could not be written");
-    Py_XDECREF(result);
-}
-
 static void on_log(void *data, enum cd_level level, cd_str text)
 {
     PyObject *line = PyUnicode_DecodeUTF8(text.p, (Py_ssize_t)text.n, "backslashreplace");
 
-    write_log(data, level, line);
+    cdpy_application_log(data, level, line);
     Py_XDECREF(line);
 }
 
@@ -78,7 +68,7 @@ static void log_outstayed(cdpy_stream *stream)
                              "shut down and was killed.",
                              stream->task, (PyObject *)stream);
 
-    write_log(stream->server, CD_WARNING, line);
+    cdpy_application_log(stream->server, CD_WARNING, line);
     Py_XDECREF(line);
 }
 
