@@ -108,7 +108,7 @@ static void dispose(cd_conn *c)
 
 static void end_written(cd_conn *c)
 {
-    if (!c->linger || c->ended) {
+    if (!c->linger || c->ended || c->server->limits.linger_timeout == 0) {
         end(c, false);
         return;
     }

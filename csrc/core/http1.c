@@ -314,7 +314,12 @@ static int check_head(cd_conn *c, cd_stream *s, bool upgrade)
     int status = cd_http1_read_head(h, s);
     if (status != 0)
         return status;
-    if (most > 0 && h->content_length != UINT64_MAX && h->content_length > most) {
+    bool chunked = h->parser.flags & F_CHUNKED;
+    if (!chunked && h->content_length == UINT64_MAX) { /* our sign for chunked */
+        h->why = "Content-Length that no body can have";
+        return 413;
+    }
+    if (most > 0 && !chunked && h->content_length > most) {
         h->why = "Content-Length above max_body_size";
         return 413;
     }
@@ -614,8 +619,8 @@ static void on_timeout(cd_conn *c)
     cd_http1 *h = &c->u.http1;
     switch ((enum cd_http1_phase)h->phase) {
     case CD_HTTP1_IDLE:
-        if (c->out_size >
-            0) /* not idle: it still reads the last response, and write_timeout watches that */
+        /* Not idle while it still reads the last response, and write_timeout watches that. */
+        if (c->out_size > 0 && !c->server->draining)
             cd_conn_deadline(c, c->server->limits.keep_alive_timeout);
         else
             cd_conn_close(c, false);
@@ -636,14 +641,22 @@ static void on_timeout(cd_conn *c)
     }
 }
 
+/* Answers a request that comes within this time, and then closes too. */
+static void close_unless_asked(cd_conn *c, double seconds)
+{
+    if (seconds > 0 && c->out_size == 0)
+        cd_conn_deadline(c, seconds);
+    else
+        cd_conn_close(c, false);
+}
+
 static void on_drain(cd_conn *c)
 {
     cd_http1 *h = &c->u.http1;
-    if (h->phase == CD_HTTP1_IDLE && h->fresh)
-        /* Its first request may be under way, and no client repeats that one by itself. */
-        cd_conn_deadline(c, c->server->limits.linger_timeout);
-    else if (h->phase == CD_HTTP1_IDLE)
-        cd_conn_close(c, false);
+    cd_limits *limits = &c->server->limits;
+    if (h->phase == CD_HTTP1_IDLE)
+        /* Its next request may be under way. No client repeats a first one by itself. */
+        close_unless_asked(c, h->fresh ? limits->linger_timeout : limits->drain_timeout);
     else if (h->phase == CD_HTTP1_DISCARD)
         cd_conn_close(c, true);
 }

@@ -260,6 +260,8 @@ static void test_head_limits(void)
     check_limit("6 headers", repeat(HEAD, "X: y\r\n", 5, "\r\n"), 431);
     check_limit("endless headers", repeat(HEAD, "X: y\r\n", 1000, ""), 431);
     check_limit("Content-Length 101", repeat(POST "Content-Length: 101\r\n\r\n", "x", 1, ""), 413);
+    check_limit("Content-Length of all ones",
+                repeat(POST "Content-Length: 18446744073709551615\r\n\r\n", "x", 1, ""), 413);
     check_limit("Content-Length 100", repeat(POST "Content-Length: 100\r\n\r\n", "x", 100, ""),
                 200);
     rig_configure(NULL);

@@ -470,7 +470,17 @@ static const conversation shutdowns[] = {
     {"fresh for too long", HELLO, {DO(DRAIN), SECONDS(3)}, "wire closed\n", ""},
     {"idle after a request",
      HELLO,
-     {SAY(GET), DO(DRAIN)},
+     {SAY(GET), DO(DRAIN), SECONDS(0.2)},
+     "1 " OPEN GONE("1") "wire closed\n",
+     HELLO_OUT},
+    {"the next request is under way",
+     HELLO,
+     {SAY(GET), DO(DRAIN), SAY(GET)},
+     "1 " OPEN GONE("1") "2 " OPEN GONE("2") "wire fin\n",
+     HELLO_OUT OUT_CLOSE("5", "hello")},
+    {"still reading the last response",
+     HELLO,
+     {TAKE(10), SAY(GET), DO(DRAIN), SECONDS(0.2), TAKE(-1)},
      "1 " OPEN GONE("1") "wire closed\n",
      HELLO_OUT},
     {"running",
@@ -618,6 +628,17 @@ static const conversation body_limits[] = {
      NULL},
 };
 
+/* With linger_timeout and drain_timeout 0. */
+static const conversation no_patience[] = {
+    {"no lingering",
+     HELLO,
+     {SAY(HEAD "Connection: close\r\n\r\n")},
+     "1 open 1.1 GET / [host: a] [connection: close]\n" GONE("1") "wire closed\n",
+     OUT_CLOSE("5", "hello")},
+    {"idle", HELLO, {SAY(GET), DO(DRAIN)}, "1 " OPEN GONE("1") "wire closed\n", HELLO_OUT},
+    {"fresh", HELLO, {DO(DRAIN)}, "wire closed\n", ""},
+};
+
 static cd_config defaults(void)
 {
     cd_config config = {.access_fd = -1};
@@ -637,6 +658,10 @@ static void test_limits(void)
     config.limits.max_trailer_size = 20;
     rig_configure(&config);
     CHECK_ALL(body_limits);
+    config = defaults();
+    config.limits.linger_timeout = config.limits.drain_timeout = 0;
+    rig_configure(&config);
+    CHECK_ALL(no_patience);
     rig_configure(NULL);
 }
 
