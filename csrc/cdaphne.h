@@ -304,6 +304,9 @@ int cd_stream_start(cd_stream *stream, int status, const cd_header *headers, siz
  */
 int cd_stream_write(cd_stream *stream, cd_chunk chunk, bool more);
 
+/* Has the peer gone before all was sent? Then a send() that waits for on_drain must fail. */
+bool cd_stream_gone(const cd_stream *stream);
+
 /* Cuts the connection (HTTP/1, WebSocket: with RST; HTTP/2: RST_STREAM). The application may run
  * on. */
 void cd_stream_abort(cd_stream *stream);

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pyasgi import _core
+from tests.conftest import wait_for
 from tests.inprocess import Inside, Message, Receive, Send, respond
 
 pytestmark = pytest.mark.server
@@ -497,6 +498,27 @@ def test_send_waiter_is_released_by_the_reader_and_by_cancellation() -> None:
         assert body.endswith(b"xyz")
         assert inside.errors == []
     assert reached == ["timeout", "drained"]
+
+
+def test_send_that_waits_fails_when_the_client_leaves() -> None:
+    outcome: list[object] = []
+    waiting = threading.Event()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200})
+        waiter = send({"type": "http.response.body", "body": bytes(10_000_000), "more_body": True})
+        waiting.set()
+        try:
+            outcome.append(await waiter)
+        except OSError as error:
+            outcome.append(str(error))
+
+    with Inside(app) as inside, inside.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert waiting.wait(5)
+        client.close()
+        wait_for(lambda: bool(outcome), what="the end of send()")
+    assert outcome == ["send(): the client has gone"]
 
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, "slice", "array"])

@@ -41,14 +41,14 @@ static void on_ready(cd_stream *Py_UNUSED(core), void *data)
     Py_DECREF(stream);
 }
 
-static void on_drain(cd_stream *Py_UNUSED(core), void *data)
+static void on_drain(cd_stream *core, void *data)
 {
     cdpy_stream *stream = data;
 
     if (stream == NULL || stream->core == NULL)
         return;
     Py_INCREF(stream);
-    cdpy_send_ready(stream, false, true);
+    cdpy_send_ready(stream, cd_stream_gone(core), true);
     Py_DECREF(stream);
 }
 

@@ -295,6 +295,11 @@ int cd_stream_write(cd_stream *s, cd_chunk chunk, bool more)
     return remember_pressure(s, s->ops->write(s, chunk, more));
 }
 
+bool cd_stream_gone(const cd_stream *s)
+{
+    return s->conn == NULL && !s->complete;
+}
+
 void cd_stream_abort(cd_stream *s)
 {
     if (s->conn != NULL)
