@@ -442,6 +442,12 @@ class Servers:
             raise complaints[0]
 
 
+def pytest_configure() -> None:
+    """A shell that runs us in the background has SIGINT ignored, and our servers would inherit that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What starts the server is marked so: `make test` runs it again in other surroundings."""
     for item in items:

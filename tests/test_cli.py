@@ -267,7 +267,7 @@ def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         (["--ping", "3", APP], 2, "ambiguous option: --ping"),
         (["-p", "http", APP], 2, "argument -p/--port: 'http' is no whole number"),
         (["--fd", "x", APP], 2, "argument --fd: 'x' is no whole number"),
-        (["-v", "4", APP], 2, "argument -v/--verbosity: invalid choice: 4"),
+        (["-v", "4", APP], 2, "argument -v/--verbosity: invalid choice: "),
         (
             ["-t", "soon", APP],
             2,

@@ -273,7 +273,8 @@ def test_tasks_put_on_the_loop_beforehand_run_when_the_server_runs() -> None:
         assert get(threaded.port) == "serving"
         future = asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "result"), loop)
         assert future.result(10) == "result"
-    assert task.cancelled()
+    # From Python 3.14 on asyncio.all_tasks() knows only the tasks that the loop's thread made.
+    assert task.cancelled() or sys.version_info >= (3, 14)
     assert loop.is_closed()
 
 
