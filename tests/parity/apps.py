@@ -369,5 +369,5 @@ async def ws_send_after(scope: Scope, receive: Receive, send: Send) -> None:
     await attempt(scope, send, ws_send(text="too late"))
 
 
-# What the --help and the binding rules need: an application that is no command.
+# What somebody may name on the command line by mistake.
 not_callable = "a string"

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import wait_for
+from tests.conftest import LISTENING, TCP, Handle, wait_for
 from tests.parity.client import PATIENCE, http, new_id, notes, response_to, status_of
 from tests.parity.row import Row
 from tests.parity.target import Target
@@ -42,6 +42,18 @@ def ends(*args: str, app: str = "tests.parity.apps:app") -> Callable[[Target], s
         return f"exit status {status}, {said}"
 
     return probe
+
+
+def not_callable(target: Target) -> str:
+    """An application that is a string: does the server start?"""
+    process = target.spawn(*TCP, app="tests.parity.apps:not_callable")
+    handle = Handle(process, "")
+    wait_for(lambda: LISTENING.search(handle.stderr()) or process.poll() is not None, 60)
+    if process.poll() is None:
+        process.kill()
+        handle.wait()
+        return "listens"
+    return f"exit status {handle.wait()}"
 
 
 def help_text(target: Target) -> str:
@@ -263,6 +275,14 @@ ROWS = [
         "exit status 1, traceback",
         "exit status 1, one line",
         "the line says how it must look",
+    ),
+    Row(
+        "exit_not_callable",
+        "An application that is no callable",
+        not_callable,
+        "listens",
+        "exit status 1",
+        "no request could ever be answered; the line says what it is",
     ),
     Row(
         "exit_bad_endpoint",
