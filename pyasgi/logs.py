@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import configparser
-import copy
 import json
 import logging
 import logging.config
@@ -31,30 +30,14 @@ class LogError(Exception):
 
 
 class ColourFormatter(logging.Formatter):
-    """The name of the level in colour, its padding outside of it."""
+    """The name of the level in colour; its padding is that of the plain name."""
 
     def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
         code = COLOURS.get(record.levelno)
-        if code is None:
-            return super().format(record)
-        plain = record.levelname
-        coloured = copy.copy(record)
-        coloured.levelname = _Coloured(plain, code)
-        return super().format(coloured)
-
-
-class _Coloured(str):
-    """A text that pads itself by what is seen of it."""
-
-    code: str
-
-    def __new__(cls, text: str, code: str) -> _Coloured:
-        made = super().__new__(cls, text)
-        made.code = code
-        return made
-
-    def __str__(self) -> str:
-        return f"\x1b[{self.code}m{super().__str__()}\x1b[0m"
+        if code is None or "%(levelname)" not in (self._fmt or ""):
+            return text
+        return text.replace(record.levelname, f"\x1b[{code}m{record.levelname}\x1b[0m", 1)
 
 
 def wants_colour(stream: TextIO) -> bool:

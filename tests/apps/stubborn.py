@@ -42,6 +42,8 @@ async def http(scope: Message, receive: Receive, send: Send) -> None:
             await deaf(60)
         elif path == "/block":
             time.sleep(60)  # noqa: ASYNC251  (the fault that this path has)
+        elif path.startswith("/block/"):
+            time.sleep(float(path[7:]))  # noqa: ASYNC251
         elif path == "/thread":
             await asyncio.to_thread(time.sleep, 60)
         elif path == "/exit":
