@@ -7,6 +7,9 @@
  * on, it is started again for the rest. Under load a connection touches libev's heap once per
  * keep-alive timeout instead of twice per request.
  *
+ * Timers come last in a poll, behind everything that was read in it. An application that blocks the
+ * loop for a minute makes every deadline pass, but what the peers sent meanwhile came in time.
+ *
  * Deadlines count from the loop's time, which is the time of the last poll. Nothing here is exact
  * to less than a turn of the loop.
  */
@@ -37,6 +40,7 @@ static void on_timer(struct ev_loop *ev, ev_timer *watcher, int events)
 void cd_timer_init(cd_timer *t, cd_loop *loop, void (*fire)(cd_timer *))
 {
     ev_init(&t->watcher, on_timer);
+    ev_set_priority(&t->watcher, EV_MINPRI);
     t->loop = loop;
     t->deadline = 0;
     t->fire = fire;
