@@ -360,12 +360,25 @@ static void cut(cd_stream *s)
                   s->head.kind == CD_WEBSOCKET ? "WebSocket" : "request",
                   (int)(s->head.raw_path.n < 200 ? s->head.raw_path.n : 200), s->head.raw_path.p,
                   cd_clock() - s->opened);
+    cd_stream_abort(s);
 }
 
+/* The application has answered, and its client has not read all of it. */
+static void cut_output(cd_conn *c)
+{
+    if (c->out_size > 0)
+        cd_conn_log(c, CD_WARNING,
+                    "Cut at shutdown: connection of %s, with %zu bytes waiting for it "
+                    "(--graceful-timeout)",
+                    c->client.host[0] != '\0' ? c->client.host : "a unix socket", c->out_size);
+    cd_conn_abort(c);
+}
+
+/* Those whose application runs have a line of their own already. */
 void cd_server_cancel(cd_server *server)
 {
     for (cd_list *l = server->streams.next; l != &server->streams; l = l->next)
         cut(cd_container(l, cd_stream, link));
     for (cd_list *l = server->conns.next; l != &server->conns; l = l->next)
-        cd_conn_abort(cd_container(l, cd_conn, link));
+        cut_output(cd_container(l, cd_conn, link));
 }
