@@ -510,6 +510,12 @@ static void end_body_slice(cd_conn *c, size_t n)
     }
 }
 
+/* A request line without a version. Its sender expects an answer now and sends no more. */
+static bool is_version_0_9(const llhttp_t *parser)
+{
+    return parser->http_major == 0 && parser->http_minor == 9;
+}
+
 /* Gives the parser bytes of one message; returns how many belong to it. */
 static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
 {
@@ -532,6 +538,11 @@ static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
         llhttp_resume(&h->parser);
     } else if (code != HPE_OK) {
         note_parse_error(h, code);
+        fail(c);
+        return n;
+    }
+    if (h->phase == CD_HTTP1_HEAD && is_version_0_9(&h->parser)) {
+        fault(h, 400, "HTTP version other than 1.0 and 1.1");
         fail(c);
         return n;
     }

@@ -70,6 +70,7 @@ static const refusal refusals[] = {
     {"head ended by LF", HEAD "\n", 400},
     {"0.9 with headers", "GET /x\nHost: a\r\nContent-Length: 5\r\n\r\nhello", 400},
     {"0.9", "GET /x\r\n\r\n", 400},
+    {"0.9, its sender waits", "GET /x\r\n", 400},
     {"0.9 and a space", "GET /x \r\n\r\n", 400},
     {"HTTP/0.9", "GET / HTTP/0.9\r\nHost: a\r\n\r\n", 400},
     {"HTTP/2.0", "GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505},

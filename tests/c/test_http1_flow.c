@@ -473,6 +473,13 @@ static const conversation shutdowns[] = {
      {SAY(GET), DO(DRAIN), SECONDS(0.2)},
      "1 " OPEN GONE("1") "wire closed\n",
      HELLO_OUT},
+    {"cut with output left",
+     HELLO,
+     {TAKE(10), SAY(GET), DO(DRAIN), DO(CANCEL)},
+     "1 " OPEN GONE(
+         "1") "log 30 Cut at shutdown: connection of 192.0.2.7, with 33 bytes waiting for it "
+              "(--graceful-timeout)\nwire reset\n",
+     NULL},
     {"the next request is under way",
      HELLO,
      {SAY(GET), DO(DRAIN), SAY(GET)},
