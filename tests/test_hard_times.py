@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
 
 from tests.conftest import Handle, RawClient, Servers, wait_for
 
@@ -197,7 +198,41 @@ def test_idle_kept_connections_do_not_hold_up_a_stop(server: Servers) -> None:
         client.close()
 
 
+def test_response_that_nobody_reads_is_not_cut_in_silence(server: Servers) -> None:
+    """Its application has long ended, so no line of an application tells of it."""
+    handle = server.start(APP, "--graceful-timeout", "0.3")
+    with handle.connect() as client:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.send(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.recv(10)
+        handle.signal(signal.SIGTERM)
+        assert handle.wait() == 0
+    handle.wait_for_log(r"Cut at shutdown: connection of 127.0.0.1, with \d+ bytes waiting for it")
+
+
 # ---- applications with side effects ----
+
+
+def test_blocked_loop_takes_nobody_for_late(server: Servers) -> None:
+    """What came in while the application blocked the loop came in time, though every deadline has passed."""
+    handle = server.start(
+        APP,
+        *("--keep-alive-timeout", "0.5", "--ping-interval", "0.2", "--ping-timeout", "0.5"),
+    )
+    with (
+        handle.connect() as kept,
+        handle.connect() as blocking,
+        connect(f"{handle.ws_url}/") as websocket,
+    ):
+        assert kept.request(GET).body == b"hello"
+        time.sleep(0.3)  # a ping is out
+        blocking.send(b"GET /block HTTP/1.1\r\nHost: a\r\n\r\n")
+        handle.wait_for_log("blocking")
+        kept.send(GET)
+        websocket.send("alive")
+        assert blocking.response().body == b"blocked"
+        assert kept.response().body == b"hello"
+        assert websocket.recv(timeout=10) == "alive"
 
 
 @pytest.fixture

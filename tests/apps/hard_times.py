@@ -4,6 +4,7 @@
 /events           a piece every 10 ms until the client goes
 /large            20 MB
 /sleep            answers after a second
+/block            blocks the loop for a second and a half
 /echo             reads the body, answers with its length
 /running          how many applications run, this one included
 /strftime         the day's name in the application's locale, which TEST_LOCALE sets at import
@@ -16,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import locale
 import os
+import sys
 import time
 
 from tests.apps.basic import Message, Receive, Send, read_body, respond
@@ -43,6 +45,10 @@ async def http(scope: Message, receive: Receive, send: Send) -> None:
     elif path == "/sleep":
         await asyncio.sleep(1)
         await respond(send, b"slept")
+    elif path == "/block":
+        print("blocking", file=sys.stderr, flush=True)
+        time.sleep(1.5)  # noqa: ASYNC251  (the fault that this path has)
+        await respond(send, b"blocked")
     elif path == "/echo":
         await respond(send, str(len(await read_body(receive))).encode())
     elif path == "/running":
