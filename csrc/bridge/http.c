@@ -148,10 +148,10 @@ PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type)
 
     if (!start && !cdpy_is(type, state->s_http_response_body))
         return PyErr_Format(PyExc_ValueError, "Cannot handle message type %U!", type);
+    if (stream->complete) /* what follows the last body is ignored (ASGI, Response Body) */
+        return Py_NewRef(stream->server->finished);
     if (stream->core == NULL)
         return cdpy_raise(state, CD_GONE, start ? "http.response.start" : "http.response.body");
-    if (stream->complete)
-        return PyErr_Format(PyExc_RuntimeError, "HTTP response is complete, but got %U", type);
     if (start && stream->started)
         return PyErr_Format(PyExc_ValueError, "HTTP response has already been started");
     if (!start && !stream->started)

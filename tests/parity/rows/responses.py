@@ -126,8 +126,6 @@ ROWS = [
         "A body after the last one",
         noted("after_end", 2),
         "no exception; 200",
-        "RuntimeError: HTTP response is complete, but got http.response.body; 200",
-        "a mistake of the application's is said",
     ),
     Row(
         "version_echoed",
