@@ -23,6 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -518,7 +519,12 @@ def test_executor_and_to_thread() -> None:
             await asyncio.to_thread(lambda: 1 / 0)
         return [here != there, results == [2**n for n in range(200)], far != os.getpid()]
 
-    assert run(main()) == [True, True, True]
+    try:
+        assert run(main()) == [True, True, True]
+    finally:
+        # Their descriptors outlive the pool, by multiprocessing's design (from Python 3.14 on).
+        forkserver._forkserver._stop()  # type: ignore[attr-defined]
+        resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
 
 
 def test_threads_run_while_the_loop_sleeps(loop: EventLoop) -> None:
