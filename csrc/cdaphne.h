@@ -120,6 +120,13 @@ cd_watch *cd_loop_fired(cd_loop *loop, int *events);
 /* A descriptor that is readable when a watch has something; the loop's own. */
 int cd_loop_fileno(const cd_loop *loop);
 
+/*
+ * recv() and send() on such a descriptor, a non-blocking socket: the number of bytes, CD_AGAIN, or
+ * CD_SYSTEM (errno). A peer that has gone is an error and no signal.
+ */
+long cd_fd_receive(int fd, void *p, size_t n);
+long cd_fd_send(int fd, const void *p, size_t n);
+
 /* ---- server
  * -----------------------------------------------------------------------------------------------------
  */

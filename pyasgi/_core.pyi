@@ -45,6 +45,11 @@ class Poller(selectors.BaseSelector):
     def wake(self) -> None:
         """Make select() return. From any thread."""
 
+transport_read_ready: Any
+transport_data_received: Any
+transport_write: Any
+"""Methods of asyncio's _SelectorSocketTransport, for a subclass of it."""
+
 class LoopBase:
     """The C half of pyasgi.loop.EventLoop, to stand before asyncio.SelectorEventLoop in its bases."""
 

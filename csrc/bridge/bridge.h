@@ -27,10 +27,16 @@
 
 #if PY_VERSION_HEX >= 0x030C0000
 #define CDPY_T_PYSSIZET Py_T_PYSSIZET
+#define CDPY_T_OBJECT _Py_T_OBJECT
+#define CDPY_T_DOUBLE Py_T_DOUBLE
+#define CDPY_T_BOOL Py_T_BOOL
 #define CDPY_READONLY Py_READONLY
 #else
 #include <structmember.h>
 #define CDPY_T_PYSSIZET T_PYSSIZET
+#define CDPY_T_OBJECT T_OBJECT
+#define CDPY_T_DOUBLE T_DOUBLE
+#define CDPY_T_BOOL T_BOOL
 #define CDPY_READONLY READONLY
 #endif
 
@@ -41,6 +47,7 @@ typedef struct cdpy_server cdpy_server;
 typedef struct cdpy_stream cdpy_stream;
 typedef struct cdpy_waiter cdpy_waiter;
 typedef struct cdpy_call cdpy_call;
+typedef struct cdpy_ready cdpy_ready;
 
 /* ---- module.c: the module and its state ------------------------------------------------------ */
 
@@ -66,17 +73,50 @@ typedef struct cdpy_call cdpy_call;
     X(call_on)                                                                                     \
     X(http_template) /* scopes with every key, copied for each request */                          \
     X(websocket_template)                                                                          \
-    X(asgi_template)  /* their "asgi" dict, copied too */                                          \
-    X(task_kwnames)   /* keyword names of the Task call */                                         \
-    X(loop_call_soon) /* loop.c: SelectorEventLoop.call_soon, unbound; so the next five */         \
+    X(asgi_template)     /* their "asgi" dict, copied too */                                       \
+    X(task_kwnames)      /* keyword names of the Task call */                                      \
+    X(loop_asyncio_type) /* asyncio.SelectorEventLoop */                                           \
+    X(loop_call_soon)    /* loop.c: SelectorEventLoop.call_soon, unbound; so the next nine */      \
     X(loop_call_soon_threadsafe)                                                                   \
+    X(loop_call_later)                                                                             \
+    X(loop_call_at)                                                                                \
     X(loop_create_task)                                                                            \
+    X(loop_create_future)                                                                          \
     X(loop_run_forever)                                                                            \
-    X(loop_set_debug)                                                                              \
+    X(loop_run_once)                                                                               \
+    X(loop_add_reader) /* with an underscore before it; so the next three */                       \
+    X(loop_add_writer)                                                                             \
+    X(loop_remove_reader)                                                                          \
+    X(loop_remove_writer)                                                                          \
+    X(loop_run_in_executor)                                                                        \
+    X(hop_type)                     /* Hop */                                                      \
+    X(hop_source_type)              /* concurrent.futures.Future */                                \
+    X(hop_wrap_future)              /* asyncio.wrap_future */                                      \
+    X(hop_copy_state)               /* asyncio.futures._copy_future_state */                       \
+    X(transport_socket_type)        /* socket.socket */                                            \
+    X(transport_write)              /* of asyncio's _SelectorSocketTransport, unbound */           \
+    X(transport_data_received)      /* its _read_ready__data_received */                           \
+    X(transport_data_received_ours) /* ours */                                                     \
     X(loop_close)                                                                                  \
-    X(loop_context_names) /* ("context",), keyword names of a call_soon */                         \
-    X(loop_selector_key)  /* selectors.SelectorKey */                                              \
-    X(loop_map_type)      /* PollerMap, what Poller.get_map() returns */
+    X(loop_task_names) /* ("loop",), keyword names of a Task call; with name, with context */      \
+    X(loop_task_name_names)                                                                        \
+    X(loop_task_context_names)                                                                     \
+    X(future_type)       /* asyncio.Future */                                                      \
+    X(ready_type)        /* ReadyQueue */                                                          \
+    X(handle_type)       /* Handle(asyncio.Handle) */                                              \
+    X(timer_handle_type) /* TimerHandle(asyncio.TimerHandle) */                                    \
+    X(handle_cancel)     /* asyncio.Handle.cancel, unbound; so the next */                         \
+    X(timer_handle_cancel)                                                                         \
+    X(handle_format_source) /* asyncio.format_helpers._format_callback_source */                   \
+    X(loop_context_names)   /* ("context",), keyword names of a call_soon */                       \
+    X(loop_selector_key)    /* selectors.SelectorKey */                                            \
+    X(loop_map_type)        /* PollerMap, what Poller.get_map() returns */
+
+/* handle.c: a freelist. */
+typedef struct {
+    void *first;
+    Py_ssize_t count;
+} cdpy_handles;
 
 typedef struct {
 #define S(name) PyObject *s_##name;
@@ -94,6 +134,7 @@ typedef struct {
     Py_ssize_t call_free_count;
     cdpy_stream *stream_free;
     Py_ssize_t stream_free_count;
+    cdpy_handles spare_handles, spare_timers;
 } cdpy_state;
 
 /* Most objects a freelist keeps. Under ASan none: it is to see what is used after it was freed. */
@@ -123,9 +164,14 @@ int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const ch
 /* Empty the freelists, for good. */
 void cdpy_awaitable_free(cdpy_state *state);
 void cdpy_stream_free(cdpy_state *state);
+void cdpy_handle_free(cdpy_state *state);
 
 /* Called by module.c's exec slot: each makes the types (and caches) of its file. 0 or -1 with an
  * exception. */
+int cdpy_ready_init(PyObject *module, cdpy_state *state);
+int cdpy_handle_init(PyObject *module, cdpy_state *state);
+int cdpy_hop_init(PyObject *module, cdpy_state *state);
+int cdpy_transport_init(PyObject *module, cdpy_state *state);
 int cdpy_loop_init(PyObject *module, cdpy_state *state);
 int cdpy_awaitable_init(PyObject *module, cdpy_state *state);
 int cdpy_stream_init(PyObject *module, cdpy_state *state);
@@ -167,11 +213,28 @@ struct cdpy_loop {
                         after it */
     unsigned long
         thread; /* PyThread_get_thread_ident() of the thread inside run_forever; 0: not running */
-    size_t servers;   /* servers on this loop: server.c counts, close() refuses while it is not 0 */
-    bool armed;       /* the next call_soon is captured */
-    bool debug;       /* asyncio's debug mode */
-    bool dispatching; /* inside cd_loop_dispatch */
-    bool polled;      /* has had its Poller: there can be one */
+    size_t servers; /* servers on this loop: server.c counts, close() refuses while it is not 0 */
+    cdpy_ready *ready;                /* strong, never NULL; _ready */
+    PyObject *scheduled;              /* list, a heap of timers: _scheduled */
+    PyObject *selector;               /* _selector: the Poller, None once closed */
+    PyObject *task_factory;           /* _task_factory */
+    PyObject *executor;               /* _default_executor */
+    PyObject *debug_value;            /* _debug: what set_debug() was given */
+    char *scratch;                    /* PyMem, or NULL: what a transport reads into */
+    Py_ssize_t timer_cancelled_count; /* of the timers in `scheduled` */
+    double clock_resolution;          /* seconds */
+    bool armed;                       /* the next call_soon is captured */
+    bool debug;                       /* asyncio's debug mode */
+    bool dispatching;                 /* inside cd_loop_dispatch */
+    bool polled;                      /* has had its Poller: there can be one */
+    bool sleeping;                    /* blocked in the kernel, without the GIL */
+    bool forever;                     /* the next _run_once() takes turns until stop() */
+    bool plain;       /* the class overrides nothing that turn.c does in asyncio's place */
+    bool own_call_at; /* nor call_at() */
+    bool own_time;    /* nor time(), and no instance has one */
+    char stopping;    /* _stopping and _closed, which asyncio's code sets */
+    char closed;
+    char executor_shutdown; /* _executor_shutdown_called */
 };
 
 /* NULL with a TypeError when `loop` is no LoopBase, with a RuntimeError when it is closed.
@@ -204,6 +267,124 @@ static inline bool cdpy_loop_mine(const cdpy_loop *loop)
 {
     return loop->thread == 0 || loop->thread == PyThread_get_thread_ident();
 }
+
+/* Methods of LoopBase that are in schedule.c and turn.c. */
+PyObject *cdpy_loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                              PyObject *names);
+PyObject *cdpy_loop_call_soon_threadsafe(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                         PyObject *names);
+PyObject *cdpy_loop_call_later(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                               PyObject *names);
+PyObject *cdpy_loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                            PyObject *names);
+PyObject *cdpy_loop_run_once(PyObject *self, PyObject *ignored);
+PyObject *cdpy_loop_run_forever(PyObject *self, PyObject *ignored);
+
+/* function(self, *args, **names), for the arguments of a METH_FASTCALL | METH_KEYWORDS method. */
+PyObject *cdpy_pass_on(PyObject *function, PyObject *self, PyObject *const *args, Py_ssize_t count,
+                       PyObject *names);
+
+/* loop.time() in seconds. 0 or -1. */
+int cdpy_loop_time(cdpy_loop *loop, double *now);
+
+/* A tuple of the arguments, or NULL with an exception. */
+PyObject *cdpy_tuple_of(PyObject *const *args, Py_ssize_t count);
+
+/* ... and in fds.c and hop.c. */
+PyObject *cdpy_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                               PyObject *names);
+PyObject *cdpy_loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                               PyObject *names);
+PyObject *cdpy_loop_remove_reader(PyObject *self, PyObject *fileobj);
+PyObject *cdpy_loop_remove_writer(PyObject *self, PyObject *fileobj);
+PyObject *cdpy_loop_run_in_executor(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                    PyObject *names);
+
+/* poller.c: can a turn of this loop use this selector without its select()? */
+bool cdpy_poller_serves(PyObject *selector, const cdpy_loop *loop);
+/*
+ * Polls for at most `timeout` seconds (negative: for ever), dispatches the core's callbacks and
+ * queues the handles of the descriptors that are ready. 0, or -1 with an exception.
+ */
+int cdpy_poller_turn(PyObject *selector, double timeout);
+/* What is registered for a file object: its descriptor, events and data, a new reference; data
+ * NULL: nothing. 0, or -1 with an exception. */
+int cdpy_poller_get(PyObject *selector, PyObject *fileobj, int *fd, int *events, PyObject **data);
+/* Registers, changes, or for events == 0 forgets. 0, or -1 with an exception. */
+int cdpy_poller_put(PyObject *selector, PyObject *fileobj, int fd, int events, PyObject *data);
+
+/* ---- ready.c: ReadyQueue --------------------------------------------------------------------- */
+
+cdpy_ready *cdpy_ready_new(cdpy_state *state);
+/* 0, or -1 without memory. */
+int cdpy_ready_push(cdpy_ready *queue, PyObject *handle);
+/* The oldest handle, the caller's reference; NULL without an exception: none. */
+PyObject *cdpy_ready_take(cdpy_ready *queue);
+size_t cdpy_ready_count(const cdpy_ready *queue);
+/* Lets every handle go; NULL is allowed. */
+void cdpy_ready_drop(cdpy_ready *queue);
+/* Replaces what is queued by the items of an iterable. 0 or -1. */
+int cdpy_ready_assign(cdpy_ready *queue, PyObject *handles);
+
+/* ---- handle.c: Handle, TimerHandle ----------------------------------------------------------- */
+
+/* asyncio.Handle, and TimerHandle with the last two. Any of them may be NULL. */
+struct cdpy_handle {
+    PyObject_HEAD
+    PyObject *args; /* tuple */
+    PyObject *callback, *cancelled, *context, *loop, *repr, *source_traceback;
+#if PY_VERSION_HEX < 0x030C0000
+    PyObject *weakrefs; /* later Pythons have it before the header */
+#endif
+    PyObject *scheduled, *when;
+};
+
+/* New references, or NULL with an exception. They take the reference to `args`, a tuple; context
+ * NULL: the current one. */
+PyObject *cdpy_handle_new(cdpy_loop *loop, PyObject *callback, PyObject *args, PyObject *context);
+PyObject *cdpy_timer_handle_new(cdpy_loop *loop, PyObject *when, PyObject *callback, PyObject *args,
+                                PyObject *context);
+
+/* Of ours and of asyncio's handles: 1, 0, or -1 with an exception. */
+int cdpy_handle_cancelled(const cdpy_state *state, PyObject *handle);
+
+/* Calls it in its context. 0, also when it raised (call_exception_handler() was told), or -1 with
+ * an exception that leaves the loop. */
+int cdpy_handle_run(cdpy_state *state, PyObject *handle);
+
+/* handle.cancel(), whatever it is. 0 or -1. */
+int cdpy_handle_cancel(const cdpy_state *state, PyObject *handle);
+
+static inline bool cdpy_is_timer(const cdpy_state *state, PyObject *handle)
+{
+    return Py_IS_TYPE(handle, (PyTypeObject *)state->timer_handle_type);
+}
+
+/* The time of a timer of ours that has a float for it; else false and nothing is set. */
+static inline bool cdpy_timer_when(const cdpy_state *state, PyObject *handle, double *when)
+{
+    PyObject *value = cdpy_is_timer(state, handle) ? ((struct cdpy_handle *)handle)->when : NULL;
+    if (value == NULL || !PyFloat_CheckExact(value))
+        return false;
+    *when = PyFloat_AS_DOUBLE(value);
+    return true;
+}
+
+/* handle._scheduled = scheduled. 0 or -1. */
+int cdpy_timer_set_scheduled(const cdpy_state *state, PyObject *handle, bool scheduled);
+
+/* ---- timers.c: loop._scheduled --------------------------------------------------------------- */
+
+/* All: 0 or -1 with an exception. */
+int cdpy_timers_add(cdpy_loop *loop, PyObject *handle);
+/* Lets cancelled timers go where asyncio does. */
+int cdpy_timers_tidy(cdpy_loop *loop);
+/* 1 and the time of the first one; 0: there is none. */
+int cdpy_timers_first(cdpy_loop *loop, double *when);
+/* Moves those before `now` to the ready queue. */
+int cdpy_timers_due(cdpy_loop *loop, double now);
+
+/* ---- loop.c again ---------------------------------------------------------------------------- */
 
 /* From now to take(): the next loop.call_soon(callback, context=context) without arguments is set
  * aside instead of queued. */

@@ -122,9 +122,13 @@ static PyObject *imported(const char *module_name, const char *name)
 static int import_asyncio(cdpy_state *state)
 {
     state->task_type = imported("asyncio", "Task");
+    state->future_type = imported("asyncio", "Future");
     state->cancelled_error = imported("asyncio", "CancelledError");
     state->invalid_state_error = imported("asyncio", "InvalidStateError");
-    return state->task_type && state->cancelled_error && state->invalid_state_error ? 0 : -1;
+    return state->task_type && state->future_type && state->cancelled_error &&
+                   state->invalid_state_error
+               ? 0
+               : -1;
 }
 
 static int make_exception(PyObject *module, cdpy_state *state)
@@ -143,7 +147,9 @@ static int module_exec(PyObject *module)
 
     if (intern_strings(state) < 0 || import_asyncio(state) < 0 || make_exception(module, state) < 0)
         return -1;
-    if (cdpy_loop_init(module, state) < 0 || cdpy_awaitable_init(module, state) < 0 ||
+    if (cdpy_ready_init(module, state) < 0 || cdpy_handle_init(module, state) < 0 ||
+        cdpy_hop_init(module, state) < 0 || cdpy_transport_init(module, state) < 0 ||
+        cdpy_loop_init(module, state) < 0 || cdpy_awaitable_init(module, state) < 0 ||
         cdpy_stream_init(module, state) < 0 || cdpy_scope_init(module, state) < 0 ||
         cdpy_application_init(state) < 0 || cdpy_server_init(module, state) < 0)
         return -1;
@@ -170,6 +176,7 @@ static int module_clear(PyObject *module)
         return 0;
     cdpy_awaitable_free(state);
     cdpy_stream_free(state);
+    cdpy_handle_free(state);
 #define X(name) Py_CLEAR(state->name);
     CDPY_OBJECTS(X)
 #undef X

@@ -19,7 +19,9 @@
 
 /* What is registered for one descriptor. */
 typedef struct {
-    PyObject *key;   /* SelectorKey; NULL: not registered */
+    PyObject *fileobj; /* NULL: not registered */
+    PyObject *data;
+    PyObject *key;   /* SelectorKey of it all; NULL: nobody has asked for it yet */
     cd_watch *watch; /* its data is the descriptor */
     int events;      /* of the key: CD_READ | CD_WRITE */
 } slot;
@@ -48,7 +50,7 @@ static bool is_closed(const poller *p)
 
 static slot *slot_of(const poller *p, int fd)
 {
-    return fd < p->size && p->slots[fd].key != NULL ? &p->slots[fd] : NULL;
+    return fd < p->size && p->slots[fd].fileobj != NULL ? &p->slots[fd] : NULL;
 }
 
 /* ---- arguments ---- */
@@ -94,8 +96,7 @@ static int lookup(const poller *p, PyObject *fileobj)
     if (fd >= 0 || !PyErr_ExceptionMatches(PyExc_ValueError))
         return fd;
     for (int i = 0; i < p->size; i++) {
-        PyObject *key = p->slots[i].key;
-        if (key != NULL && PyTuple_GET_ITEM(key, 0) == fileobj) {
+        if (p->slots[i].fileobj == fileobj) {
             PyErr_Clear();
             return i;
         }
@@ -128,18 +129,6 @@ static long bits_of(PyObject *events)
     return overflow != 0 || bits < 0 ? LONG_MAX : bits;
 }
 
-static PyObject *key_new(const poller *p, PyObject *fileobj, int fd, PyObject *events,
-                         PyObject *data)
-{
-    PyObject *number = PyLong_FromLong(fd);
-    if (number == NULL)
-        return NULL;
-    PyObject *args[] = {fileobj, number, events, data};
-    PyObject *key = PyObject_Vectorcall(p->loop->state->loop_selector_key, args, 4, NULL);
-    Py_DECREF(number);
-    return key;
-}
-
 /* ---- slots ---- */
 
 static int grow(poller *p, int fd)
@@ -159,14 +148,44 @@ static int grow(poller *p, int fd)
     return 0;
 }
 
-/* Empties the slot: the caller owns the key. */
-static PyObject *forget(poller *p, slot *s)
+/* The slot's SelectorKey, a new reference; NULL with an exception. */
+static PyObject *key_of(const poller *p, int fd)
 {
-    PyObject *key = s->key;
+    const slot *s = &p->slots[fd];
+    if (s->key != NULL)
+        return Py_NewRef(s->key);
+    PyObject *fileobj = Py_NewRef(s->fileobj), *data = Py_NewRef(s->data), *key = NULL;
+    PyObject *number = PyLong_FromLong(fd), *events = PyLong_FromLong(s->events);
+    if (number != NULL && events != NULL) {
+        PyObject *args[] = {fileobj, number, events, data};
+        key = PyObject_Vectorcall(p->loop->state->loop_selector_key, args, 4, NULL);
+    }
+    Py_XDECREF(events);
+    Py_XDECREF(number);
+    /* Making it may have run Python code, which may have changed the slot. */
+    slot *now = slot_of(p, fd);
+    if (key != NULL && now != NULL && now->fileobj == fileobj && now->data == data)
+        Py_XSETREF(now->key, Py_NewRef(key));
+    Py_DECREF(fileobj);
+    Py_DECREF(data);
+    return key;
+}
+
+/* Lets go of what was in a slot, which is in use no more: this may run Python code. */
+static void release(slot old)
+{
+    Py_XDECREF(old.key);
+    Py_DECREF(old.data);
+    Py_DECREF(old.fileobj);
+}
+
+static void forget(poller *p, slot *s)
+{
+    slot old = *s;
     cd_watch_free(s->watch);
     *s = (slot){0};
     p->count--;
-    return key;
+    release(old);
 }
 
 static void forget_all(poller *p)
@@ -176,10 +195,10 @@ static void forget_all(poller *p)
     p->slots = NULL;
     p->size = p->count = 0;
     for (int i = 0; i < size; i++) {
-        if (slots[i].key == NULL)
+        if (slots[i].fileobj == NULL)
             continue;
         cd_watch_free(slots[i].watch);
-        Py_DECREF(slots[i].key);
+        release(slots[i]);
     }
     PyMem_Free(slots);
 }
@@ -210,16 +229,15 @@ static int raise_errno(void)
     return -1;
 }
 
-/* Puts a new key in. 0 or -1. */
-static int insert(poller *p, PyObject *key, int fd, int bits)
+/* Watches a descriptor. 0 or -1. */
+static int insert(poller *p, int fd, int bits, PyObject *fileobj, PyObject *data)
 {
     if (is_closed(p)) {
         (void)raise_closed();
         return -1;
     }
     if (slot_of(p, fd) != NULL) {
-        PyErr_Format(PyExc_KeyError, "%R (FD %d) is already registered", PyTuple_GET_ITEM(key, 0),
-                     fd);
+        PyErr_Format(PyExc_KeyError, "%R (FD %d) is already registered", fileobj, fd);
         return -1;
     }
     cd_watch *watch = cd_watch_new(p->loop->core, fd, bits, (void *)(intptr_t)fd);
@@ -229,7 +247,7 @@ static int insert(poller *p, PyObject *key, int fd, int bits)
         cd_watch_free(watch);
         return -1;
     }
-    p->slots[fd] = (slot){Py_NewRef(key), watch, bits}; /* forget() or forget_all() gives it back */
+    p->slots[fd] = (slot){Py_NewRef(fileobj), Py_NewRef(data), NULL, watch, bits}; /* release() */
     p->count++;
     return 0;
 }
@@ -254,10 +272,7 @@ static PyObject *poller_register(PyObject *self, PyObject *args, PyObject *kwarg
     int fd = bits < 0 ? -1 : lookup(p, fileobj);
     if (fd < 0)
         return NULL;
-    PyObject *key = is_closed(p) ? raise_closed() : key_new(p, fileobj, fd, events, data);
-    if (key != NULL && insert(p, key, fd, bits) < 0)
-        Py_CLEAR(key);
-    return key;
+    return insert(p, fd, bits, fileobj, data) < 0 ? NULL : key_of(p, fd);
 }
 
 PyDoc_STRVAR(
@@ -270,21 +285,32 @@ static PyObject *poller_unregister(PyObject *self, PyObject *fileobj)
 {
     poller *p = (poller *)self;
     slot *s = find(p, fileobj);
-    return s == NULL ? NULL : forget(p, s);
+    if (s == NULL)
+        return NULL;
+    int fd = (int)(s - p->slots);
+    PyObject *key = key_of(p, fd);
+    s = slot_of(p, fd); /* making the key may have run Python code */
+    if (key != NULL && s != NULL)
+        forget(p, s);
+    return key;
 }
 
-/* Puts a changed key in place of the old one. 0, or -1 and the descriptor is registered no more. */
-static int replace(poller *p, slot *s, PyObject *key, int bits)
+/* Changes what is watched for. 0, or -1 and the descriptor is registered no more. */
+static int replace(poller *p, slot *s, int bits, PyObject *data)
 {
     if (bits != s->events && cd_watch_set(s->watch, bits) < 0) {
         (void)raise_errno();
-        Py_DECREF(forget(p, s));
+        PyObject *error = cdpy_error_take();
+        forget(p, s);
+        cdpy_error_put(error);
         return -1;
     }
-    PyObject *old = s->key;
-    s->key = Py_NewRef(key); /* forget() or forget_all() gives it back */
+    PyObject *old_key = s->key, *old_data = s->data;
+    s->key = NULL;
+    s->data = Py_NewRef(data); /* release() */
     s->events = bits;
-    Py_DECREF(old); /* last: it may run Python code */
+    Py_XDECREF(old_key); /* last: they may run Python code */
+    Py_DECREF(old_data);
     return 0;
 }
 
@@ -307,16 +333,37 @@ static PyObject *poller_modify(PyObject *self, PyObject *args, PyObject *kwargs)
         return NULL;
     bits &= CD_READ | CD_WRITE;
     int fd = (int)(s - p->slots);
-    if (bits == s->events && PyTuple_GET_ITEM(s->key, 3) == data)
-        return Py_NewRef(s->key);
-    PyObject *key = key_new(p, PyTuple_GET_ITEM(s->key, 0), fd, events, data);
-    if (key == NULL)
+    if ((bits != s->events || s->data != data) && replace(p, s, (int)bits, data) < 0)
         return NULL;
-    s = slot_of(p, fd); /* making the key may have run Python code */
-    if (s != NULL && replace(p, s, key, (int)bits) == 0)
-        return key;
-    Py_DECREF(key);
-    return s == NULL ? PyErr_Format(PyExc_KeyError, "%R is not registered", fileobj) : NULL;
+    if (slot_of(p, fd) != NULL)
+        return key_of(p, fd);
+    return PyErr_Format(PyExc_KeyError, "%R is not registered", fileobj);
+}
+
+/* ---- for fds.c ---- */
+
+int cdpy_poller_get(PyObject *selector, PyObject *fileobj, int *fd, int *events, PyObject **data)
+{
+    const poller *p = (poller *)selector;
+    *fd = lookup(p, fileobj);
+    if (*fd < 0)
+        return -1;
+    const slot *s = slot_of(p, *fd);
+    *data = s == NULL ? NULL : Py_NewRef(s->data);
+    *events = s == NULL ? 0 : s->events;
+    return 0;
+}
+
+int cdpy_poller_put(PyObject *selector, PyObject *fileobj, int fd, int events, PyObject *data)
+{
+    poller *p = (poller *)selector;
+    slot *s = slot_of(p, fd);
+    if (s == NULL)
+        return events == 0 ? 0 : insert(p, fd, events, fileobj, data);
+    if (events != 0)
+        return replace(p, s, events, data);
+    forget(p, s);
+    return 0;
 }
 
 /* ---- select ---- */
@@ -324,6 +371,7 @@ static PyObject *poller_modify(PyObject *self, PyObject *args, PyObject *kwargs)
 static void on_sleep(void *arg)
 {
     poller *p = arg;
+    p->loop->sleeping = true;
     p->thread = PyEval_SaveThread();
 }
 
@@ -331,6 +379,7 @@ static void on_wake(void *arg)
 {
     poller *p = arg;
     PyEval_RestoreThread(p->thread);
+    p->loop->sleeping = false;
 }
 
 static double monotonic(void)
@@ -355,25 +404,91 @@ static double timeout_of(PyObject *object)
     return seconds > 0 ? fmin(seconds, 1e9) : 0;
 }
 
-static int append_ready(PyObject *ready, const slot *s, int mask)
+static int append_ready(PyObject *ready, const poller *p, int fd, int mask)
 {
-    PyObject *pair = Py_BuildValue("(Ni)", Py_NewRef(s->key), mask);
+    PyObject *key = key_of(p, fd);
+    PyObject *pair = key == NULL ? NULL : Py_BuildValue("(Ni)", key, mask);
     int result = pair == NULL ? -1 : PyList_Append(ready, pair);
     Py_XDECREF(pair);
     return result;
 }
 
-/* What fired, appended to the list. */
-static int collect(poller *p, PyObject *ready)
+/* The next descriptor that fired and for what; false: no more. */
+static bool next_fired(const poller *p, int *fd, int *mask)
 {
     cd_watch *watch;
     int fired;
     while ((watch = cd_loop_fired(p->loop->core, &fired)) != NULL) {
-        const slot *s = &p->slots[(intptr_t)cd_watch_data(watch)];
-        int mask = fired & s->events;
-        if (mask != 0 && append_ready(ready, s, mask) < 0)
-            return -1;
+        *fd = (int)(intptr_t)cd_watch_data(watch);
+        *mask = fired & p->slots[*fd].events;
+        if (*mask != 0)
+            return true;
     }
+    return false;
+}
+
+/* What fired, appended to the list. */
+static int collect(poller *p, PyObject *ready)
+{
+    int fd, mask;
+    while (next_fired(p, &fd, &mask))
+        if (append_ready(ready, p, fd, mask) < 0)
+            return -1;
+    return 0;
+}
+
+/* loop._process_events([(key, mask)]), for what was registered behind asyncio's back. */
+static int process_as_asyncio(const poller *p, int fd, int mask)
+{
+    PyObject *result = NULL, *list = PyList_New(0);
+    if (list != NULL && append_ready(list, p, fd, mask) == 0)
+        result =
+            PyObject_CallMethodOneArg((PyObject *)p->loop, p->loop->state->s__process_events, list);
+    Py_XDECREF(list);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* Queues the handle; one that somebody cancelled is taken off the descriptor by `remove`. */
+static int queue_handle(cdpy_loop *loop, PyObject *handle, PyObject *fileobj, PyObject *remove)
+{
+    if (handle == Py_None)
+        return 0;
+    int cancelled = cdpy_handle_cancelled(loop->state, handle);
+    if (cancelled <= 0)
+        return cancelled < 0 ? -1 : cdpy_ready_push(loop->ready, handle);
+    PyObject *result = PyObject_CallMethodOneArg((PyObject *)loop, remove, fileobj);
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+/* asyncio's registrations have the data (handle for reading or None, handle for writing or None).
+ */
+static int queue_handles(poller *p, int fd, int mask)
+{
+    PyObject *data = p->slots[fd].data, *fileobj = p->slots[fd].fileobj;
+    cdpy_state *state = p->loop->state;
+    int result = 0;
+    if (!PyTuple_CheckExact(data) || PyTuple_GET_SIZE(data) != 2)
+        return process_as_asyncio(p, fd, mask);
+    Py_INCREF(data); /* both: below; removing may let them go */
+    Py_INCREF(fileobj);
+    if (mask & CD_READ)
+        result = queue_handle(p->loop, PyTuple_GET_ITEM(data, 0), fileobj, state->s__remove_reader);
+    if (result == 0 && mask & CD_WRITE)
+        result = queue_handle(p->loop, PyTuple_GET_ITEM(data, 1), fileobj, state->s__remove_writer);
+    Py_DECREF(data);
+    Py_DECREF(fileobj);
+    return result;
+}
+
+/* What fired, on the loop's queue. */
+static int queue_fired(poller *p)
+{
+    int fd, mask;
+    while (next_fired(p, &fd, &mask))
+        if (queue_handles(p, fd, mask) < 0)
+            return -1;
     return 0;
 }
 
@@ -403,7 +518,7 @@ static int raise_fatal(cdpy_loop *loop)
     return -1;
 }
 
-/* One turn of the core. 0 or -1. */
+/* One turn of the core; what fired goes to the list, or for NULL to the loop's queue. 0 or -1. */
 static int turn(poller *p, double timeout, PyObject *ready)
 {
     cd_loop_poll(p->loop->core, timeout, on_sleep, on_wake, p);
@@ -413,7 +528,7 @@ static int turn(poller *p, double timeout, PyObject *ready)
         result = raise_fatal(p->loop);
     }
     if (result == 0)
-        result = collect(p, ready);
+        result = ready == NULL ? queue_fired(p) : collect(p, ready);
     if (result < 0)
         drop_fired(p);
     return result;
@@ -439,15 +554,39 @@ static int turns(poller *p, double timeout, PyObject *ready)
     }
 }
 
+static int check_idle(const poller *p)
+{
+    if (!p->selecting)
+        return 0;
+    PyErr_SetString(PyExc_RuntimeError, "select() is running already, in this thread or another");
+    return -1;
+}
+
+bool cdpy_poller_serves(PyObject *selector, const cdpy_loop *loop)
+{
+    return selector != NULL && Py_IS_TYPE(selector, (PyTypeObject *)loop->state->poller_type) &&
+           ((poller *)selector)->attached && ((poller *)selector)->loop == loop &&
+           loop->core != NULL;
+}
+
+int cdpy_poller_turn(PyObject *selector, double timeout)
+{
+    poller *p = (poller *)selector;
+    if (check_idle(p) < 0)
+        return -1;
+    p->selecting = true;
+    p->woken = false;
+    int result = turn(p, timeout, NULL);
+    p->selecting = false;
+    return result;
+}
+
 static PyObject *select_once(poller *p, double timeout)
 {
     if (is_closed(p))
         return raise_closed();
-    if (p->selecting) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "select() is running already, in this thread or another");
+    if (check_idle(p) < 0)
         return NULL;
-    }
     PyObject *ready = PyList_New(0);
     if (ready == NULL)
         return NULL;
@@ -532,7 +671,7 @@ static PyObject *poller_get_key(PyObject *self, PyObject *fileobj)
         return NULL;
     }
     slot *s = find(p, fileobj);
-    return s == NULL ? NULL : Py_NewRef(s->key);
+    return s == NULL ? NULL : key_of(p, (int)(s - p->slots));
 }
 
 static Py_ssize_t map_length(PyObject *self)
@@ -542,8 +681,9 @@ static Py_ssize_t map_length(PyObject *self)
 
 static PyObject *map_item(PyObject *self, PyObject *fileobj)
 {
-    slot *s = find(((poller_map *)self)->poller, fileobj);
-    return s == NULL ? NULL : Py_NewRef(s->key);
+    poller *p = ((poller_map *)self)->poller;
+    slot *s = find(p, fileobj);
+    return s == NULL ? NULL : key_of(p, (int)(s - p->slots));
 }
 
 static PyObject *map_iter(PyObject *self)
@@ -551,10 +691,12 @@ static PyObject *map_iter(PyObject *self)
     poller *p = ((poller_map *)self)->poller;
     PyObject *list = PyList_New(0), *iterator = NULL;
     for (int i = 0; list != NULL && i < p->size; i++) {
-        if (p->slots[i].key == NULL)
+        if (p->slots[i].fileobj == NULL)
             continue;
-        if (PyList_Append(list, PyTuple_GET_ITEM(p->slots[i].key, 1)) < 0)
+        PyObject *number = PyLong_FromLong(i);
+        if (number == NULL || PyList_Append(list, number) < 0)
             Py_CLEAR(list);
+        Py_XDECREF(number);
     }
     if (list != NULL)
         iterator = PyObject_GetIter(list);
@@ -572,8 +714,7 @@ static PyObject *map_get(PyObject *self, PyObject *args, PyObject *kwargs)
     int fd = lookup(p, fileobj);
     if (fd < 0)
         return NULL;
-    slot *s = slot_of(p, fd);
-    return Py_NewRef(s == NULL ? otherwise : s->key);
+    return slot_of(p, fd) == NULL ? Py_NewRef(otherwise) : key_of(p, fd);
 }
 
 static PyObject *map_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
@@ -680,8 +821,11 @@ static int poller_traverse(PyObject *self, visitproc visit, void *arg)
     poller *p = (poller *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(p->loop);
-    for (int i = 0; i < p->size; i++)
+    for (int i = 0; i < p->size; i++) {
+        Py_VISIT(p->slots[i].fileobj);
+        Py_VISIT(p->slots[i].data);
         Py_VISIT(p->slots[i].key);
+    }
     return 0;
 }
 
