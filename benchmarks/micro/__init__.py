@@ -1,0 +1,1 @@
+"""Micro-benchmarks: parts of cdaphne beside their counterparts, in one process."""
