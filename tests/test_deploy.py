@@ -1,0 +1,266 @@
+"""The files of examples/deploy, each used by the program that it is for; only paths and ports are ours."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from tests.conftest import ROOT, Collector, Handle, Servers, wait_for
+from tests.test_nginx import nginx_program
+from tests.test_supervisor import Supervisor, get
+
+DEPLOY = ROOT / "examples" / "deploy"
+APP = "tests.apps.stubborn:app"
+INSTALLED = "/srv/site/venv/bin/cdaphne"
+
+
+def adapted(name: str, **paths: str) -> str:
+    """The text of a file with its example's paths replaced; every one of them has to be there."""
+    text = (DEPLOY / name).read_text()
+    for found, ours in {"mysite.asgi:application": APP, **paths}.items():
+        assert found in text, found
+        text = text.replace(found, ours)
+    return text
+
+
+def parsed(text: str) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(strict=False, delimiters=("=",))
+    parser.optionxform = str  # type: ignore[assignment, method-assign]
+    parser.read_string(text)
+    return parser
+
+
+# ---- nginx ----
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def front(
+    request: pytest.FixtureRequest, server: Servers, tmp_path: Path, free_port: int
+) -> Iterator[Handle]:
+    """nginx with the example's file, spoken to as if it were the server."""
+    if request.param == "tcp":
+        handle = server.start("tests.apps.basic:app", "--proxy-headers")
+        upstream = {"127.0.0.1:8000": f"127.0.0.1:{handle.port}"}
+    else:
+        path = tmp_path / "web.sock"
+        flags = ("--proxy-headers", "--unix-socket-mode", "660", "--unix-socket-group", "www-data")
+        handle = server.start("tests.apps.basic:app", *flags, unix=path)
+        upstream = {"/run/cdaphne/web.sock": str(path)}
+    text = (DEPLOY / f"nginx-{request.param}.conf").read_text()
+    for found, ours in {**upstream, "listen 80;": f"listen 127.0.0.1:{free_port};"}.items():
+        assert found in text
+        text = text.replace(found, ours)
+    (tmp_path / "site.conf").write_text(text)
+    (tmp_path / "nginx.conf").write_text(
+        f"{'user root;' if os.getuid() == 0 else ''} daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\n"
+        f"events {{}} http {{ access_log off; include {tmp_path}/site.conf;"
+        + "".join(
+            f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        + f"client_body_temp_path {tmp_path}/body; }}"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+    process = subprocess.Popen(
+        [
+            nginx_program(),
+            "-p",
+            str(tmp_path),
+            "-e",
+            f"{tmp_path}/error.log",
+            "-c",
+            f"{tmp_path}/nginx.conf",
+        ],
+        env=environment,
+    )
+    through = object.__new__(Handle)
+    through.host, through.port, through.unix = "127.0.0.1", free_port, None
+    try:
+        wait_for(lambda: listens(free_port, process), 20, "nginx listens")
+        yield through
+    finally:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(20)
+    assert (tmp_path / "error.log").read_text() == ""
+
+
+def listens(port: int, process: subprocess.Popen[bytes]) -> bool:
+    assert process.poll() is None, "it has ended"
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_nginx(front: Handle) -> None:
+    scope = json.loads(front.get("/scope", headers={"X-Forwarded-For": "192.0.2.99"}).body)
+    assert scope["client"][0] == "127.0.0.1", "the client cannot say who it is"
+    assert scope["client"][1] > 0
+    assert scope["scheme"] == "http"
+    assert ["host", f"127.0.0.1:{front.port}"] in scope["headers"]
+    body = os.urandom(2_000_000)
+    assert front.get("/echo", method="POST", body=body).body == body
+    with connect(f"{front.ws_url}/chat") as client:
+        client.send("through nginx")
+        assert client.recv(timeout=10) == "through nginx"
+
+
+# ---- supervisor ----
+
+
+def test_supervisor(tmp_path: Path, free_port: int) -> None:
+    example = parsed(
+        adapted(
+            "supervisor.conf",
+            **{
+                INSTALLED: f"{sys.executable} -m pyasgi",
+                "127.0.0.1:8000": f"127.0.0.1:{free_port}",
+                "=/srv/site\n": f"={ROOT}\n",
+                "/var/log/cdaphne/access.log": f"{tmp_path}/out.log",
+                "/var/log/cdaphne/server.log": f"{tmp_path}/err.log",
+            },
+        )
+    )
+    (section,) = example.sections()
+    settings = dict(example[section])
+    assert settings["numprocs"] == "4"
+    assert settings["stopwaitsecs"] == "30"
+    assert settings.pop("user") == "www-data"  # who may not read this folder
+    supervisor = Supervisor(tmp_path, section, "", **settings)
+    try:
+        supervisor.wait_for_start(4)
+        before = supervisor.pids()
+        assert len(before) == 4
+        restart_under_load(supervisor, free_port)
+        assert len(set(before) | set(supervisor.pids())) == 8
+        supervisor.ctl("stop", "web:*")
+        assert supervisor.log().count("(exit status 0)") == 8
+    finally:
+        supervisor.close()
+    assert "Traceback" not in supervisor.read("err.log")
+
+
+def restart_under_load(supervisor: Supervisor, port: int) -> None:
+    """Restarts one process after the other while requests go on; none may fail."""
+    stop = threading.Event()
+    answers: list[bytes] = []
+
+    def ask() -> None:
+        while not stop.is_set():
+            answers.append(get(port))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        for number in range(4):
+            assert "started" in supervisor.ctl("restart", f"web:web_{number}")
+    finally:
+        stop.set()
+        thread.join()
+    assert len(answers) > 4
+    assert set(answers) == {b"done"}
+
+
+# ---- systemd ----
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        pytest.fail(f"{name} is not installed: apt-get install systemd (scripts/packages.txt)")
+    return found
+
+
+def test_systemd_units_verify(tmp_path: Path) -> None:
+    program = tmp_path / "cdaphne"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    (tmp_path / "cdaphne.socket").write_text((DEPLOY / "cdaphne.socket").read_text())
+    (tmp_path / "cdaphne.service").write_text(
+        adapted("cdaphne.service", **{INSTALLED: str(program)})
+    )
+    units = [str(tmp_path / name) for name in ("cdaphne.service", "cdaphne.socket")]
+    done = subprocess.run(
+        [tool("systemd-analyze"), "verify", *units], capture_output=True, text=True, timeout=60
+    )
+    complaints = [
+        line for line in done.stderr.splitlines() if str(tmp_path) in line or "cdaphne" in line
+    ]
+    assert complaints == []
+
+
+def test_systemd_service(tmp_path: Path, free_port: int) -> None:
+    """ExecStartPre, ExecStart and ExecReload of the unit, with the socket of the socket unit by its name."""
+    activated = parsed((DEPLOY / "cdaphne.socket").read_text())["Socket"]
+    service = parsed(adapted("cdaphne.service", **{INSTALLED: f"{sys.executable} -m pyasgi"}))[
+        "Service"
+    ]
+    assert activated["ListenStream"] == "127.0.0.1:8000"
+    done = subprocess.run(
+        service["ExecStartPre"].split(), cwd=ROOT, capture_output=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        env = {**os.environ, "NOTIFY_SOCKET": str(tmp_path / "notify")}
+        process = subprocess.Popen(
+            [
+                tool("systemd-socket-activate"),
+                f"--listen=127.0.0.1:{free_port}",
+                f"--fdname={activated['FileDescriptorName']}",
+                *(f"--setenv={name}" for name in env),
+                *service["ExecStart"].split(),
+            ],
+            cwd=ROOT,
+            env=env,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        errors = Collector(process.stderr)
+        try:
+            wait_for(
+                lambda: "Listening on" in errors.text(), what="systemd-socket-activate listens"
+            )
+            assert get(free_port) == b"done"
+            assert manager.recv(4096).startswith(b"READY=1")
+            reload = service["ExecReload"].replace("$MAINPID", str(process.pid))
+            subprocess.run(reload.split(), check=True, timeout=10)
+            assert manager.recv(4096).startswith(b"RELOADING=1")
+            assert get(free_port) == b"done"
+        finally:
+            process.send_signal(signal.SIGTERM)
+            status = process.wait(30)
+    assert status == 0, errors.join()
+
+
+def test_systemd_times() -> None:
+    """systemd waits longer than the server by its own defaults takes."""
+    service = parsed((DEPLOY / "cdaphne.service").read_text())["Service"]
+    assert int(service["TimeoutStopSec"]) > 10 + 30
+
+
+# ---- circus ----
+
+
+def test_circus_command(server: Servers) -> None:
+    """What circus does: it opens the socket of its file and puts the number into the command."""
+    example = parsed(adapted("circus.ini", **{INSTALLED: ""}))
+    command = example["watcher:web"]["cmd"]
+    assert example["watcher:web"]["use_sockets"] == "True"
+    with socket.create_server((example["socket:web"]["host"], 0)) as sock:
+        words = command.replace("$(circus.sockets.web)", str(sock.fileno())).split()
+        assert words.pop() == APP
+        handle = server.start(APP, *words, bind=(), pass_fds=(sock.fileno(),))
+        assert handle.port == sock.getsockname()[1]
+        assert handle.get("/").body == b"done"
