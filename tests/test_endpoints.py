@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import stat
@@ -36,6 +37,10 @@ from tests.conftest import ROOT, Servers, needs_ipv6
         ({"unix_socket": "/tmp/a:b"}, [r"unix:/tmp/a\:b"]),
         ({"unix_socket": "/tmp/a=b"}, ["unix:address=/tmp/a=b"]),
         ({"file_descriptor": 0}, ["fd:fileno=0"]),
+        (
+            {"unix_socket": "/a", "unix_socket_mode": "660", "unix_socket_group": "g:h"},
+            [r"unix:/a:mode=660:group=g\:h"],
+        ),
         (
             {"host": "h", "port": 1, "unix_socket": "/s", "file_descriptor": 5},
             ["tcp:port=1:interface=h", "unix:/s", "fd:fileno=5"],
@@ -81,6 +86,7 @@ def test_split(text: str, positional: list[str], keywords: dict[str, str]) -> No
         ("tcp:8000:127.0.0.1:5", {"port": "8000", "interface": "127.0.0.1", "backlog": "5"}),
         ("tcp:interface=h:port=1", {"interface": "h", "port": "1"}),
         ("tcp6:1:2:x", {"port": "1", "backlog": "2", "interface": "x"}),
+        ("unix:/a:user=u:group=g", {"address": "/a", "user": "u", "group": "g"}),
         ("unix:/a:660:7:0", {"address": "/a", "mode": "660", "backlog": "7", "lockfile": "0"}),
         ("fd:3:INET", {"fileno": "3", "domain": "INET"}),
         ("systemd:INET:0", {"domain": "INET", "index": "0"}),
@@ -114,6 +120,9 @@ def test_parse(text: str, parameters: dict[str, str]) -> None:
         ("tcp:-1", "port is '-1'; give 0 to 65535"),
         ("tcp:0:backlog=0", "backlog is '0'; give 1 to 65535"),
         ("unix:/nowhere/x:mode=999", "mode is '999'; give 0 to 777 in octal"),
+        ("unix:/nowhere/x:user=nobody-has-it", "no user 'nobody-has-it'; give one that it has"),
+        ("unix:/nowhere/x:group=nobody-has-it", "no group 'nobody-has-it'; give one that it has"),
+        ("unix:/nowhere/x:user=99999999999", "user is '99999999999'; give 0 to 4294967294"),
         ("unix:/nowhere/x:mode=1777", "mode is '1777'; give 0 to 777 in octal"),
         ("fd:fileno=x", "fileno is 'x'"),
         ("fd:fileno=-3", "fileno is '-3'"),
@@ -480,3 +489,55 @@ def test_socket_path_without_server_is_taken_over_after_a_kill(
     assert path.exists()
     second = server.start(unix=path)
     assert second.get("/").body == b"hello"
+
+
+# ---- owners of unix sockets ----
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize(
+    ("owner", "user", "group"),
+    [
+        ("user=nobody", "nobody", "root"),
+        ("group=www-data", "root", "www-data"),
+        ("user=65534:group=33", "nobody", "www-data"),
+    ],
+)
+def test_owner_of_a_unix_socket(tmp_path: Path, owner: str, user: str, group: str) -> None:
+    path = tmp_path / "s"
+    (listener,) = open_endpoint(f"unix:{path}:mode=660:{owner}")
+    with contextlib.closing(listener):
+        assert (path.owner(), path.group()) == (user, group)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660
+
+
+def test_owner_that_this_user_may_not_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    path = tmp_path / "s"
+    with pytest.raises(
+        EndpointError, match="this user may not give it to another; leave user= out"
+    ):
+        open_endpoint(f"unix:{path}:user=nobody")
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may give files away")
+def test_owner_flags(server: Servers, tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    flags = (
+        "--unix-socket-mode",
+        "600",
+        "--unix-socket-user",
+        "nobody",
+        "--unix-socket-group",
+        "33",
+    )
+    handle = server.start("tests.apps.basic:app", *flags, unix=path)
+    assert (path.owner(), path.group()) == ("nobody", "www-data")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert handle.get("/").status == 200
+    assert handle.stop() == 0
+    assert not path.exists()
