@@ -1,0 +1,11 @@
+"""Two pages: which room, and the room."""
+
+from django.shortcuts import render
+
+
+def index(request):
+    return render(request, "chat/index.html")
+
+
+def room(request, room_name):
+    return render(request, "chat/room.html", {"room_name": room_name})
