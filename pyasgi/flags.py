@@ -109,7 +109,6 @@ FLAG_NAMES = {
 DAPHNE_DEFAULTS = {
     "request_buffer_size": "8192",
     "max_head_size": "16384",
-    "max_header_count": "500",
     "keep_alive_timeout": "60",
 }
 LIMIT_GROUPS = (

@@ -8,6 +8,7 @@ import sys
 
 from pyasgi import _core
 from pyasgi.cli import CommandLineInterface
+from pyasgi.flags import DAPHNE_DEFAULTS
 from tests.conftest import ROOT
 
 
@@ -21,6 +22,11 @@ def test_flags_are_documented() -> None:
     )
     assert done.stderr == ""
     assert (ROOT / "docs" / "flags.rst").read_text() == done.stdout, "see scripts/flags_rst.py"
+
+
+def test_only_defaults_that_differ_from_daphnes_say_so() -> None:
+    for name, _, default, _, _ in _core.limits():
+        assert f"{default:g}" != DAPHNE_DEFAULTS.get(name), name
 
 
 def test_atoms_are_documented() -> None:
