@@ -135,6 +135,7 @@ typedef struct {
     cdpy_stream *stream_free;
     Py_ssize_t stream_free_count;
     cdpy_handles spare_handles, spare_timers;
+    char *scratch; /* transport.c: what is read goes here first; PyMem, or NULL */
 } cdpy_state;
 
 /* Most objects a freelist keeps. Under ASan none: it is to see what is used after it was freed. */
@@ -220,7 +221,6 @@ struct cdpy_loop {
     PyObject *task_factory;           /* _task_factory */
     PyObject *executor;               /* _default_executor */
     PyObject *debug_value;            /* _debug: what set_debug() was given */
-    char *scratch;                    /* PyMem, or NULL: what a transport reads into */
     Py_ssize_t timer_cancelled_count; /* of the timers in `scheduled` */
     double clock_resolution;          /* seconds */
     bool armed;                       /* the next call_soon is captured */

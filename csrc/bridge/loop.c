@@ -463,7 +463,6 @@ static void loop_dealloc(PyObject *self)
     Py_CLEAR(loop->scheduled);
     (void)loop_clear(self);
     Py_XDECREF(loop->ready);
-    PyMem_Free(loop->scratch);
     PyTypeObject *type = Py_TYPE(self);
     type->tp_free(self);
     Py_DECREF(type);

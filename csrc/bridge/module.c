@@ -177,6 +177,8 @@ static int module_clear(PyObject *module)
     cdpy_awaitable_free(state);
     cdpy_stream_free(state);
     cdpy_handle_free(state);
+    PyMem_Free(state->scratch);
+    state->scratch = NULL;
 #define X(name) Py_CLEAR(state->name);
     CDPY_OBJECTS(X)
 #undef X

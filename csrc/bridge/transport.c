@@ -3,8 +3,8 @@
  * byte of a stream goes, put into a subclass of asyncio's class (pyasgi.loop).
  *
  * State, flow control, closing and errors are asyncio's; these methods work on the same attributes.
- * Reading goes through a buffer of the loop, so that bytes of the right size are made at once and
- * not a quarter of a megabyte that is cut down. The GIL is kept: the socket does not block.
+ * Reading goes through one buffer of the module, so that bytes of the right size are made at once
+ * and not a quarter of a megabyte that is cut down. The GIL is kept: the socket does not block.
  *
  * A write that the kernel does not take whole, and any but plain bytes on a plain socket.socket,
  * is left to asyncio's own method. So is a buffered protocol, which brings its own memory.
@@ -20,7 +20,6 @@ enum { READ_SIZE = 256 * 1024 };
 typedef struct {
     cdpy_state *state;
     PyObject *self; /* borrowed from the caller */
-    cdpy_loop *loop;
     int fd;
 } transport;
 
@@ -52,19 +51,15 @@ static int get_fd(transport *t)
     return fd < 0 && PyErr_Occurred() ? -1 : 0;
 }
 
-/* 1 when it is a plain socket on a loop of ours, 0 when not, -1. *t borrows from `self`. */
+/* 1 when it has a plain socket, open still, 0 when not, -1. *t borrows from `self`. */
 static int look_at(transport *t, PyObject *module, PyObject *self)
 {
     t->state = PyModule_GetState(module);
     t->self = self;
     PyObject *sock = PyObject_GetAttr(self, t->state->s__sock);
-    PyObject *loop = sock == NULL ? NULL : PyObject_GetAttr(self, t->state->s__loop);
-    int plain = loop == NULL ? -1 : 0;
+    int plain = sock == NULL ? -1 : 0;
     if (plain == 0)
-        plain = Py_TYPE(sock) == (PyTypeObject *)t->state->transport_socket_type &&
-                PyObject_TypeCheck(loop, (PyTypeObject *)t->state->loop_base_type);
-    t->loop = (cdpy_loop *)loop;
-    Py_XDECREF(loop); /* the transport has it */
+        plain = Py_TYPE(sock) == (PyTypeObject *)t->state->transport_socket_type;
     Py_XDECREF(sock);
     return plain > 0 && get_fd(t) < 0 ? -1 : plain;
 }
@@ -86,12 +81,12 @@ static PyObject *fail(const transport *t, const char *message)
  */
 static PyObject *receive(const transport *t)
 {
-    cdpy_loop *loop = t->loop;
-    if (loop->scratch == NULL && (loop->scratch = PyMem_Malloc(READ_SIZE)) == NULL)
+    cdpy_state *state = t->state;
+    if (state->scratch == NULL && (state->scratch = PyMem_Malloc(READ_SIZE)) == NULL)
         return PyErr_NoMemory();
-    long count = cd_fd_receive(t->fd, loop->scratch, READ_SIZE);
+    long count = cd_fd_receive(t->fd, state->scratch, READ_SIZE);
     if (count >= 0)
-        return PyBytes_FromStringAndSize(loop->scratch, count);
+        return PyBytes_FromStringAndSize(state->scratch, count);
     return count == CD_AGAIN ? NULL : PyErr_SetFromErrno(PyExc_OSError);
 }
 
