@@ -97,6 +97,13 @@ def test_the_real_daphne_wins(tmp_path: Path) -> None:
     assert python(INSTALL + code, tmp_path) == "real True\nnone"
 
 
+def test_a_folder_of_that_name_is_no_daphne(tmp_path: Path) -> None:
+    (tmp_path / "daphne").mkdir()
+    (tmp_path / "daphne" / "supervisor.conf").touch()
+    code = "import daphne, daphne.testing; print(hasattr(daphne, '__cdaphne__'))"
+    assert python(INSTALL + code, tmp_path) == "True"
+
+
 def test_a_patched_attribute_is_patched_for_both() -> None:
     """Wrappers in the wild replace daphne.cli.AccessLogGenerator before they call the command."""
     code = (

@@ -79,8 +79,10 @@ class DaphneFinder(MetaPathFinder):
         return None
 
     def _found_by_others(self, target: ModuleType | None) -> bool:
+        """A folder without __init__.py, as an uninstalled daphne may leave one, is no daphne."""
         finders = [finder for finder in sys.meta_path if not isinstance(finder, DaphneFinder)]
-        return any(finder.find_spec("daphne", None, target) for finder in finders)
+        specs = [finder.find_spec("daphne", None, target) for finder in finders]
+        return any(spec is not None and spec.loader is not None for spec in specs)
 
 
 def install() -> None:
