@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -12,17 +13,18 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
 
 import pyasgi
-from pyasgi import main_loop, server
+from pyasgi import _core, main_loop, server
 from pyasgi.loop import EventLoop
 from pyasgi.server import Server, StartError
 from tests.conftest import ROOT, RawClient, wait_for
 
+pytestmark = pytest.mark.server
 LOOPBACK = ["tcp:0:interface=127.0.0.1"]
 
 
@@ -61,6 +63,19 @@ async def listening(*ports: int) -> None:
             else:
                 writer.close()
                 break
+
+
+def live() -> dict[str, int]:
+    """Live objects of the extension, which only a CD_DEBUG build counts."""
+    gc.collect()
+    return _core.debug_live() if hasattr(_core, "debug_live") else {}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left() -> Iterator[None]:
+    before = live()
+    yield
+    assert live() == before
 
 
 @pytest.fixture

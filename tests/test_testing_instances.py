@@ -20,7 +20,10 @@ from tests.apps import served
 from tests.conftest import ROOT, wait_for
 
 # Python 3.12 and newer: the tests' process has threads, as those of other projects have.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 
 
 class Instance(BaseDaphneTestingInstance):

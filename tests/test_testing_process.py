@@ -27,7 +27,10 @@ START = 60.0  # seconds, on a busy machine
 METHODS = ("fork", "forkserver", "spawn")
 
 # Python 3.12 and newer: the tests' process has threads, as those of other projects have.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning"),
+]
 
 DRIVER = """
 import multiprocessing, sys, time, urllib.request
