@@ -88,9 +88,10 @@ bench: $(RUN_VENV)/ready ## compare with the peers (BENCH="--quick")
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 
-dist: $(VENV)/ready ## sdist and, from the sdist, a wheel in dist/
+dist: $(VENV)/ready ## sdists and, from them, wheels in dist/: cdaphne, cdaphne-as-daphne
 	@rm -rf dist
 	$(VENV)/python -m build
+	$(VENV)/python -m build --outdir dist scripts/as_daphne
 
 clean: ## remove builds and virtual environments
 	rm -rf build dist third_party .venv .venv-* *.egg-info pyasgi/_core*.so .mypy_cache .ruff_cache .pytest_cache
