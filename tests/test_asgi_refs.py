@@ -119,18 +119,23 @@ def ignore(*_: object) -> None:
     """Takes what the server reports."""
 
 
+def given_back(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    references, blocks = after[0] - before[0], after[1] - before[1]
+    return references < 20 and (before[0] > 0 or blocks < 250)
+
+
 def test_every_reference_is_given_back() -> None:
     with Inside(app, on_exception=ignore, on_access=ignore, state={"a": 1}) as inside:
         for _ in range(40):  # fills caches, freelists and the interpreter's inline caches
             everything(inside)
         seen = [inside.run(counts())]
-        for _ in range(30):
-            everything(inside)
-        seen.append(inside.run(counts()))
+        for _ in range(4):
+            for _ in range(30):
+                everything(inside)
+            seen.append(inside.run(counts()))
+            if given_back(*seen[-2:]):
+                break
     # Ten requests of each kind and round: what is lost in one kind alone is three hundred. Blocks are not
     # exact, because asyncio makes a new str "result" for each wake-up, and the interpreter's cache of
-    # attribute names keeps some of them.
-    (references, blocks), (references_after, blocks_after) = seen
-    assert references_after - references < 20, seen
-    if not references:
-        assert blocks_after - blocks < 250, seen
+    # attribute names keeps some of them. A leak is in every round, a cache that fills is not.
+    assert given_back(*seen[-2:]), seen

@@ -25,7 +25,7 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
 MEGABYTE = 1 << 20
 # ASan keeps freed memory back, up to 256 MiB of it.
 SANITIZED = "libasan" in os.environ.get("LD_PRELOAD", "")
-SLACK = 320 * MEGABYTE if SANITIZED else 0
+SLACK = 400 * MEGABYTE if SANITIZED else 0
 
 
 def seen(handle: Handle) -> list[list[object]]:
