@@ -321,7 +321,8 @@ def test_syslog(server: Servers, tmp_path: Path, syslog: Collecting) -> None:
     # A system log that is restarted is found again.
     syslog.sock.close()
     (tmp_path / "log").unlink()
-    for _ in range(2):  # lines are written behind the response: by the second one, the first is lost
+    # Lines are written behind the response: by the second response, the first line is lost.
+    for _ in range(2):
         handle.get("/?nobody-listens")
     again = Collecting(tmp_path / "log")
     texts: list[str] = []
