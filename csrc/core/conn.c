@@ -445,8 +445,7 @@ static bool stalled(cd_conn *c)
     cd_conn_log(
         c, CD_INFO,
         "Connection of %s closed: it took %llu bytes in %g s, with %zu waiting (--write-timeout)",
-        c->client.host[0] ? c->client.host : "a unix socket", (unsigned long long)c->written,
-        limits->write_timeout, c->out_size);
+        cd_conn_peer(c), (unsigned long long)c->written, limits->write_timeout, c->out_size);
     return true;
 }
 

@@ -164,6 +164,12 @@ void cd_conn_deadline(cd_conn *c, double seconds);
 void cd_conn_close(cd_conn *c, bool linger);
 /* Ends at once; what is queued is lost. */
 void cd_conn_abort(cd_conn *c);
+/* What a log line calls the peer. */
+static inline const char *cd_conn_peer(const cd_conn *c)
+{
+    return c->client.host[0] != '\0' ? c->client.host : "a unix socket";
+}
+
 /* One log line through the bridge, prefixed by nothing. Posted, so any phase is fine. printf
  * format. */
 void cd_conn_log(cd_conn *c, enum cd_level level, const char *format, ...)

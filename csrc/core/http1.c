@@ -100,11 +100,6 @@ static void next_request(cd_conn *c)
     }
 }
 
-static uint64_t unread_body(const cd_http1 *h)
-{
-    return h->content_length == UINT64_MAX ? 0 : h->content_length - h->body_size;
-}
-
 static void start_window(cd_conn *c)
 {
     c->u.http1.received = 0;
@@ -123,7 +118,7 @@ void cd_http1_responded(cd_stream *s)
         cd_conn_close(c, true);
     } else if (h->phase == CD_HTTP1_WAIT) {
         next_request(c);
-    } else if (unread_body(h) > c->server->limits.discard_size) {
+    } else if (cd_http1_unread_body(h) > c->server->limits.discard_size) {
         cd_conn_close(c, true);
     } else {
         h->phase = CD_HTTP1_DISCARD;
@@ -143,8 +138,8 @@ static int fault(cd_http1 *h, int status, const char *why)
 
 static void log_fault(cd_conn *c, int status)
 {
-    const char *host = c->client.host[0] != '\0' ? c->client.host : "a unix socket";
-    cd_conn_log(c, CD_INFO, "Request of %s refused with %d: %s", host, status, c->u.http1.why);
+    cd_conn_log(c, CD_INFO, "Request of %s refused with %d: %s", cd_conn_peer(c), status,
+                c->u.http1.why);
 }
 
 /* The request cannot go on: the right answer if there is still room for one, else the end. */
@@ -727,8 +722,8 @@ static void on_stream_timeout(cd_stream *s)
 {
     cd_conn_log(s->conn, CD_WARNING, "Application timed out %s: %.*s %.*s (--http-timeout)",
                 s->head_sent ? "while sending its response" : "before its response",
-                (int)s->head.method.n, s->head.method.p,
-                (int)(s->head.target.n < 200 ? s->head.target.n : 200), s->head.target.p);
+                (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target),
+                s->head.target.p);
     if (s->head_sent)
         cd_http1_cut(s, true);
     else

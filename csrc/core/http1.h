@@ -59,6 +59,12 @@ const char *cd_http1_reason(int status);
 
 /* ---- http1.c, for http1_response.c ---- */
 
+/* What the peer still has to send of the body it announced; 0 when it is chunked. */
+static inline uint64_t cd_http1_unread_body(const cd_http1 *h)
+{
+    return h->content_length == UINT64_MAX ? 0 : h->content_length - h->body_size;
+}
+
 /* The last byte of the response is queued: what becomes of the connection? */
 void cd_http1_responded(cd_stream *s);
 

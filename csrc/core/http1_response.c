@@ -259,11 +259,6 @@ int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t co
 
 /* ---- the first write ---- */
 
-static uint64_t unread_body(const cd_http1 *h)
-{
-    return h->content_length == UINT64_MAX ? 0 : h->content_length - h->body_size;
-}
-
 /* Will there be another request on this connection? Decided once, when the head goes out. */
 static bool must_close(cd_stream *s, bool more)
 {
@@ -275,7 +270,8 @@ static bool must_close(cd_stream *s, bool more)
         return false;
     /* A client that was not told to continue may send its body or not: nobody could tell the body
      * from the next request. */
-    return s->expect_continue || (!more && unread_body(h) > c->server->limits.discard_size);
+    return s->expect_continue ||
+           (!more && cd_http1_unread_body(h) > c->server->limits.discard_size);
 }
 
 static void choose_framing(cd_stream *s, size_t n, bool more)
@@ -336,11 +332,11 @@ static bool has_wrong_length(const cd_stream *s, size_t n, bool more)
 
 static int refuse_length(cd_stream *s, size_t n, bool more)
 {
-    cd_conn_log(
-        s->conn, CD_ERROR, "Response body %s than its Content-Length of %llu: %.*s %.*s, status %d",
-        more || n > s->length - s->sent ? "longer" : "shorter", (unsigned long long)s->length,
-        (int)s->head.method.n, s->head.method.p,
-        (int)(s->head.target.n < 200 ? s->head.target.n : 200), s->head.target.p, s->status);
+    cd_conn_log(s->conn, CD_ERROR,
+                "Response body %s than its Content-Length of %llu: %.*s %.*s, status %d",
+                more || n > s->length - s->sent ? "longer" : "shorter",
+                (unsigned long long)s->length, (int)s->head.method.n, s->head.method.p,
+                cd_log_width(s->head.target), s->head.target.p, s->status);
     cd_http1_cut(s, false);
     return CD_LENGTH;
 }
@@ -497,8 +493,7 @@ void cd_http1_finish(cd_stream *s, bool failed)
     if (!failed)
         cd_conn_log(s->conn, CD_ERROR, "Application ended without %s: %.*s %.*s",
                     s->head_sent ? "completing its response" : "a response", (int)s->head.method.n,
-                    s->head.method.p, (int)(s->head.target.n < 200 ? s->head.target.n : 200),
-                    s->head.target.p);
+                    s->head.method.p, cd_log_width(s->head.target), s->head.target.p);
     if (s->head_sent)
         cd_http1_cut(s, false);
     else

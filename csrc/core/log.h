@@ -38,4 +38,11 @@ void cd_log_access(cd_log *log, const cd_access *access);
 /* Writes what is pending. Called once per turn. */
 void cd_log_flush(cd_log *log);
 
+/* How much of a text that a peer sent goes into a line of the other log: for "%.*s". */
+static inline int cd_log_width(cd_str text)
+{
+    enum { WIDEST = 200 };
+    return text.n < WIDEST ? (int)text.n : WIDEST;
+}
+
 #endif

@@ -358,8 +358,7 @@ static void cut(cd_stream *s)
     cd_server_log(s->server, CD_WARNING,
                   "Cut at shutdown: %s %.*s, running for %.1f s (--graceful-timeout)",
                   s->head.kind == CD_WEBSOCKET ? "WebSocket" : "request",
-                  (int)(s->head.raw_path.n < 200 ? s->head.raw_path.n : 200), s->head.raw_path.p,
-                  cd_clock() - s->opened);
+                  cd_log_width(s->head.raw_path), s->head.raw_path.p, cd_clock() - s->opened);
     cd_stream_abort(s);
 }
 
@@ -370,7 +369,7 @@ static void cut_output(cd_conn *c)
         cd_conn_log(c, CD_WARNING,
                     "Cut at shutdown: connection of %s, with %zu bytes waiting for it "
                     "(--graceful-timeout)",
-                    c->client.host[0] != '\0' ? c->client.host : "a unix socket", c->out_size);
+                    cd_conn_peer(c), c->out_size);
     cd_conn_abort(c);
 }
 

@@ -86,7 +86,6 @@ struct cd_stream {
     uint64_t length;      /* announced Content-Length */
     uint64_t sent;        /* body bytes taken so far */
     cd_str response_head; /* in the arena; held until the first write */
-    void *protocol;       /* ws.c's state; NULL for HTTP */
 };
 
 /* A stream with its arena empty, on the server's list. NULL: no memory. The protocol fills head,

@@ -186,27 +186,23 @@ static bool fail(cd_conn *c, int code)
     return false;
 }
 
-static const char *peer(const cd_conn *c)
-{
-    return c->client.host[0] ? c->client.host : "a unix socket";
-}
-
 static bool fail_protocol(cd_conn *c, const char *what)
 {
-    cd_conn_log(c, CD_DEBUG_LEVEL, "WebSocket of %s failed with 1002: %s", peer(c), what);
+    cd_conn_log(c, CD_DEBUG_LEVEL, "WebSocket of %s failed with 1002: %s", cd_conn_peer(c), what);
     return fail(c, CD_WS_PROTOCOL_ERROR);
 }
 
 static bool fail_text(cd_conn *c)
 {
-    cd_conn_log(c, CD_DEBUG_LEVEL, "WebSocket of %s failed with 1007: text is not UTF-8", peer(c));
+    cd_conn_log(c, CD_DEBUG_LEVEL, "WebSocket of %s failed with 1007: text is not UTF-8",
+                cd_conn_peer(c));
     return fail(c, CD_WS_BAD_DATA);
 }
 
 static bool fail_size(cd_conn *c, const char *what, uint64_t size, const char *flag, size_t limit)
 {
     cd_conn_log(c, CD_INFO, "WebSocket of %s failed with 1009: %s of %llu bytes (%s is %zu)",
-                peer(c), what, (unsigned long long)size, flag, limit);
+                cd_conn_peer(c), what, (unsigned long long)size, flag, limit);
     return fail(c, CD_WS_TOO_BIG);
 }
 
@@ -520,8 +516,8 @@ static void look_for_life(cd_conn *c)
         cd_conn_deadline(c, limits->ping_interval);
     } else if (ws->pinged) {
         cd_conn_log(c, CD_INFO,
-                    "WebSocket of %s ended: no answer to a ping in %g s (--ping-timeout)", peer(c),
-                    limits->ping_timeout);
+                    "WebSocket of %s ended: no answer to a ping in %g s (--ping-timeout)",
+                    cd_conn_peer(c), limits->ping_timeout);
         cd_conn_abort(c);
     } else if (silence < limits->ping_interval) {
         cd_conn_deadline(c, limits->ping_interval - silence);
