@@ -226,12 +226,19 @@ int cd_access_format_check(const char *text, char *problem, size_t size);
 /* NULL: no memory. The loop must outlive it. */
 cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data);
 
+typedef struct cd_tls cd_tls; /* certificates and what goes with them */
+
+/* What a listener does with a connection before its first request. */
+typedef struct {
+    cd_tls *tls; /* NULL: plain text. Reserved: must be NULL. */
+} cd_listen;
+
 /*
  * Accepts on a bound, listening, non-blocking stream socket of any family. The core owns fd from
- * here on and closes it in drain or free. `tls` is reserved and must be false. CD_NOMEM or
- * CD_SYSTEM: fd stays the caller's.
+ * here on and closes it in drain or free. how == NULL: plain text. CD_NOMEM or CD_SYSTEM: fd stays
+ * the caller's.
  */
-int cd_server_listen(cd_server *server, int fd, bool tls);
+int cd_server_listen(cd_server *server, int fd, const cd_listen *how);
 
 /*
  * Graceful shutdown begins: stop accepting, close idle connections, answer the running requests

@@ -253,7 +253,7 @@ static PyObject *server_listen(PyObject *op, PyObject *arg)
 
     if (fd < 0 || !usable(self))
         return NULL;
-    int code = cd_server_listen(self->core, fd, false);
+    int code = cd_server_listen(self->core, fd, NULL);
     if (code != CD_OK)
         return cdpy_raise(self->state, code, "listen()");
     Py_RETURN_NONE;

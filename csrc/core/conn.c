@@ -68,16 +68,6 @@ void cd_conn_deadline(cd_conn *c, double seconds)
 
 /* ---- the end ---- */
 
-static void release_pieces(cd_conn *c)
-{
-    for (size_t i = c->piece_head; i < c->piece_tail; i++)
-        cd_server_release(c->server, c->pieces[i].token);
-    CD_LIVE(chunks, -(long)(c->piece_tail - c->piece_head));
-    cd_free(c->pieces);
-    c->pieces = NULL;
-    c->piece_head = c->piece_tail = c->piece_size = 0;
-}
-
 static void end(cd_conn *c, bool reset)
 {
     if (c->state == CD_CONN_CLOSED)
@@ -87,9 +77,7 @@ static void end(cd_conn *c, bool reset)
     c->transport->ops->close(c->transport, reset);
     c->transport = NULL;
     cd_timer_dispose(&c->timer);
-    release_pieces(c);
-    cd_buf_dispose(&c->copy);
-    c->out_size = c->copy_tail = 0;
+    cd_output_dispose(&c->out, c->server);
     cd_list_remove(&c->flush_link);
     cd_job_cancel(&c->job);
     cd_job_post(c->loop, &c->job);
@@ -243,14 +231,12 @@ void cd_conn_on_io(cd_conn *c, int events)
 
 uint8_t *cd_conn_reserve(cd_conn *c, size_t n)
 {
-    return cd_buf_reserve(&c->copy, n);
+    return cd_output_reserve(&c->out, n);
 }
 
 void cd_conn_commit(cd_conn *c, size_t n)
 {
-    cd_buf_commit(&c->copy, n);
-    c->copy_tail += n;
-    c->out_size += n;
+    cd_output_commit(&c->out, n);
     flush_later(c);
 }
 
@@ -266,44 +252,19 @@ int cd_conn_put(cd_conn *c, const void *p, size_t n)
     return CD_OK;
 }
 
-static int grow_pieces(cd_conn *c)
-{
-    size_t used = c->piece_tail - c->piece_head;
-    if (c->piece_tail < c->piece_size)
-        return CD_OK;
-    if (c->piece_head > used) {
-        memmove(c->pieces, c->pieces + c->piece_head, used * sizeof *c->pieces);
-        c->piece_head = 0;
-        c->piece_tail = used;
-        return CD_OK;
-    }
-    size_t size = c->piece_size ? 2 * c->piece_size : 4;
-    cd_piece *pieces = cd_realloc(c->pieces, size * sizeof *pieces);
-    if (pieces == NULL)
-        return CD_NOMEM;
-    c->pieces = pieces;
-    c->piece_size = size;
-    return CD_OK;
-}
-
 int cd_conn_put_chunk(cd_conn *c, cd_chunk chunk)
 {
     if (chunk.token == NULL)
         return cd_conn_put(c, chunk.p, chunk.n);
-    if (grow_pieces(c) < 0 || cd_server_expect_release(c->server) < 0)
+    if (cd_output_pin(&c->out, c->server, chunk) < 0)
         return CD_NOMEM;
-    c->pieces[c->piece_tail++] =
-        (cd_piece){.p = chunk.p, .n = chunk.n, .before = c->copy_tail, .token = chunk.token};
-    c->copy_tail = 0;
-    c->out_size += chunk.n;
-    CD_LIVE(chunks, 1);
     flush_later(c);
     return CD_OK;
 }
 
 int cd_conn_pressure(cd_conn *c)
 {
-    if (c->out_size < c->server->limits.write_high_water)
+    if (c->out.size < c->server->limits.write_high_water)
         return CD_OK;
     c->above_high_water = 1;
     return CD_AGAIN;
@@ -311,9 +272,9 @@ int cd_conn_pressure(cd_conn *c)
 
 int cd_conn_relieve(cd_conn *c)
 {
-    if (c->out_size < c->server->limits.write_high_water)
+    if (c->out.size < c->server->limits.write_high_water)
         return CD_OK;
-    c->relieved += c->out_size;
+    c->relieved += c->out.size;
     if (c->relieved > RELIEF)
         c->relieved = 0;
     else if (!c->blocked && c->state == CD_CONN_OPEN)
@@ -321,62 +282,10 @@ int cd_conn_relieve(cd_conn *c)
     return c->state == CD_CONN_OPEN ? cd_conn_pressure(c) : CD_OK;
 }
 
-static int gather(cd_conn *c, struct iovec *iov)
-{
-    int count = 0;
-    uint8_t *copy = c->copy.block == NULL ? NULL : cd_buf_data(&c->copy);
-    for (size_t i = c->piece_head; i < c->piece_tail && count < IOV_COUNT - 2; i++) {
-        cd_piece *piece = &c->pieces[i];
-        if (piece->before > 0)
-            iov[count++] = (struct iovec){copy, piece->before};
-        if (piece->before > 0)
-            copy += piece->before;
-        iov[count++] = (struct iovec){(void *)piece->p, piece->n};
-        if (i + 1 < c->piece_tail && count >= IOV_COUNT - 2)
-            return count;
-    }
-    if (c->copy_tail > 0)
-        iov[count++] = (struct iovec){copy, c->copy_tail};
-    return count;
-}
-
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
-/* Takes n written bytes off the queue. */
-static void consume(cd_conn *c, size_t n)
-{
-    c->out_size -= n;
-    c->written += n;
-    while (c->piece_head < c->piece_tail) {
-        cd_piece *piece = &c->pieces[c->piece_head];
-        size_t copied = least(n, piece->before);
-        cd_buf_consume(&c->copy, copied);
-        piece->before -= copied;
-        n -= copied;
-        size_t pinned = least(n, piece->n);
-        piece->p += pinned;
-        piece->n -= pinned;
-        n -= pinned;
-        if (piece->before > 0 || piece->n > 0)
-            return;
-        cd_server_release(c->server, piece->token);
-        CD_LIVE(chunks, -1);
-        c->piece_head++;
-    }
-    c->piece_head = c->piece_tail = 0;
-    if (n > 0) {
-        cd_buf_consume(&c->copy, n);
-        c->copy_tail -= n;
-    }
-}
-
 static void watch_stall(cd_conn *c)
 {
     double span = c->server->limits.write_timeout;
-    if (c->out_size == 0)
+    if (c->out.size == 0)
         c->write_check = 0;
     else if (c->write_check == 0 && span > 0) {
         c->write_check = cd_loop_now(c->loop) + span;
@@ -389,15 +298,13 @@ static void after_write(cd_conn *c)
 {
     watch_stall(c);
     arm(c);
-    if (c->above_high_water && c->out_size <= c->server->limits.write_low_water) {
+    if (c->above_high_water && c->out.size <= c->server->limits.write_low_water) {
         c->above_high_water = 0;
         if (c->state == CD_CONN_OPEN)
             c->protocol->drained(c);
     }
-    if (c->out_size > 0)
+    if (c->out.size > 0)
         return;
-    if (c->piece_size > 0)
-        release_pieces(c);
     if (c->state == CD_CONN_CLOSING)
         end_written(c);
     else if (c->state == CD_CONN_OPEN)
@@ -415,8 +322,9 @@ void cd_conn_flush(cd_conn *c)
 {
     struct iovec iov[IOV_COUNT];
     c->blocked = 0;
-    while (c->out_size > 0 && c->state != CD_CONN_CLOSED) {
-        ssize_t n = c->transport->ops->writev(c->transport, iov, gather(c, iov));
+    while (c->out.size > 0 && c->state != CD_CONN_CLOSED) {
+        ssize_t n =
+            c->transport->ops->writev(c->transport, iov, cd_output_gather(&c->out, iov, IOV_COUNT));
         if (n == CD_GONE) {
             write_failed(c);
             return;
@@ -425,7 +333,8 @@ void cd_conn_flush(cd_conn *c)
             c->blocked = 1;
             break;
         }
-        consume(c, (size_t)n);
+        cd_output_consume(&c->out, c->server, (size_t)n);
+        c->written += (size_t)n;
     }
     if (c->state != CD_CONN_CLOSED)
         after_write(c);
@@ -445,7 +354,7 @@ static bool stalled(cd_conn *c)
     cd_conn_log(
         c, CD_INFO,
         "Connection of %s closed: it took %llu bytes in %g s, with %zu waiting (--write-timeout)",
-        cd_conn_peer(c), (unsigned long long)c->written, limits->write_timeout, c->out_size);
+        cd_conn_peer(c), (unsigned long long)c->written, limits->write_timeout, c->out.size);
     return true;
 }
 

@@ -8,6 +8,7 @@
 
 #include "buf.h"
 #include "loop.h"
+#include "output.h"
 #include "timer.h"
 #include "transport.h"
 
@@ -75,15 +76,6 @@ typedef struct {
     unsigned complete : 1;   /* the parser has seen the end of the message */
 } cd_http1;
 
-/* A piece of output outside the copy buffer. */
-typedef struct {
-    const uint8_t *p;
-    size_t n;
-    size_t before; /* bytes of the copy buffer that go out between the piece before this one and
-                      this one */
-    void *token;
-} cd_piece;
-
 struct cd_conn {
     cd_transport *transport; /* owned; NULL once closed */
     const cd_protocol_ops *protocol;
@@ -103,13 +95,9 @@ struct cd_conn {
     unsigned bulky : 1; /* the protocol expects a lot: read all of the scratch at once */
     unsigned armed : 2; /* what the transport was told to want */
     cd_buf in;          /* read, not parsed */
-    cd_buf copy;        /* small output, copied */
-    cd_piece *pieces;   /* large output, pinned: those from piece_head to piece_tail wait */
-    size_t piece_head, piece_tail, piece_size;
-    size_t copy_tail; /* bytes of `copy` behind the last piece */
-    size_t out_size;  /* bytes not yet written, both kinds */
-    size_t relieved;  /* bytes written at once since an application last had to wait */
-    uint64_t written; /* bytes written since the write timer last looked */
+    cd_output out;      /* not yet written */
+    size_t relieved;    /* bytes written at once since an application last had to wait */
+    uint64_t written;   /* bytes written since the write timer last looked */
     cd_addr client, server_addr;
     void *cache;        /* the bridge's, released at the end */
     double write_check; /* when the write stall is looked at; part of the one deadline */

@@ -626,7 +626,7 @@ static void on_timeout(cd_conn *c)
     switch ((enum cd_http1_phase)h->phase) {
     case CD_HTTP1_IDLE:
         /* Not idle while it still reads the last response, and write_timeout watches that. */
-        if (c->out_size > 0 && !c->server->draining)
+        if (c->out.size > 0 && !c->server->draining)
             cd_conn_deadline(c, c->server->limits.keep_alive_timeout);
         else
             cd_conn_close(c, false);
@@ -650,7 +650,7 @@ static void on_timeout(cd_conn *c)
 /* Answers a request that comes within this time, and then closes too. */
 static void close_unless_asked(cd_conn *c, double seconds)
 {
-    if (seconds > 0 && c->out_size == 0)
+    if (seconds > 0 && c->out.size == 0)
         cd_conn_deadline(c, seconds);
     else
         cd_conn_close(c, false);

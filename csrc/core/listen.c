@@ -163,9 +163,9 @@ static void on_connection(struct ev_loop *ev, ev_io *io, int events)
         stop(l);
 }
 
-int cd_server_listen(cd_server *server, int fd, bool tls)
+int cd_server_listen(cd_server *server, int fd, const cd_listen *how)
 {
-    if (tls) {
+    if (how != NULL && how->tls != NULL) {
         errno = EPROTONOSUPPORT;
         return CD_SYSTEM;
     }

@@ -365,11 +365,11 @@ static void cut(cd_stream *s)
 /* The application has answered, and its client has not read all of it. */
 static void cut_output(cd_conn *c)
 {
-    if (c->out_size > 0)
+    if (c->out.size > 0)
         cd_conn_log(c, CD_WARNING,
                     "Cut at shutdown: connection of %s, with %zu bytes waiting for it "
                     "(--graceful-timeout)",
-                    cd_conn_peer(c), c->out_size);
+                    cd_conn_peer(c), c->out.size);
     cd_conn_abort(c);
 }
 

@@ -316,7 +316,7 @@ static bool answer_ping(cd_conn *c)
 {
     struct cd_ws *ws = c->u.ws;
     size_t n = cd_buf_length(&ws->control);
-    if (c->out_size == 0 || c->out_size < c->server->limits.write_low_water)
+    if (c->out.size == 0 || c->out.size < c->server->limits.write_low_water)
         return put_control(c, CD_WS_PONG, n ? cd_buf_data(&ws->control) : NULL, n) == CD_OK;
     cd_buf_dispose(&ws->pong);
     ws->pong = ws->control;
@@ -533,7 +533,7 @@ static void on_timeout(cd_conn *c)
         look_for_life(c);
     else if (c->u.ws->state == ANSWERING)
         answer(c);
-    else if (c->out_size > 0)
+    else if (c->out.size > 0)
         cd_conn_abort(c); /* it does not even read */
     else
         end(c, CD_WS_ABNORMAL, no_reason);

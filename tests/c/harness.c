@@ -914,7 +914,7 @@ static size_t patience(const rig *r)
     for (const wire *w = r->wires; w != NULL; w = w->next) {
         n += 4 * (w->input.n - w->input_start);
         if (!w->closed)
-            n += 4 * w->transport.conn->out_size;
+            n += 4 * w->transport.conn->out.size;
     }
     return n;
 }

@@ -35,7 +35,7 @@ static in_port_t listen_on(rig *r, int family)
               0);
     CHECK_INT(listen(fd, 100), 0);
     CHECK_INT(getsockname(fd, (struct sockaddr *)&bound, &length), 0);
-    CHECK_INT(cd_server_listen(r->server, fd, false), CD_OK);
+    CHECK_INT(cd_server_listen(r->server, fd, NULL), CD_OK);
     return family == AF_INET ? ((struct sockaddr_in *)&bound)->sin_port
                              : ((struct sockaddr_in6 *)&bound)->sin6_port;
 }
@@ -92,7 +92,7 @@ static void test_unix_socket(void)
     int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
     CHECK_INT(bind(listener, (struct sockaddr *)&a, sizeof a), 0);
     CHECK_INT(listen(listener, 5), 0);
-    CHECK_INT(cd_server_listen(r->server, listener, false), CD_OK);
+    CHECK_INT(cd_server_listen(r->server, listener, NULL), CD_OK);
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     CHECK_INT(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     turns(r);

@@ -553,7 +553,7 @@ static void run_ping_flood(rig *r, const void *arg)
         feed_frame(w, PING, number, 8);
     }
     if (alive(w))
-        CHECK(w->transport.conn->out_size <= 110);
+        CHECK(w->transport.conn->out.size <= 110);
     wire_room(w, SIZE_MAX);
     feed_close(w);
 }
