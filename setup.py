@@ -60,6 +60,25 @@ LIBRARIES = (
         "EV_VERSION_MAJOR * 100 + EV_VERSION_MINOR >= 433",
         ("-lev",),
     ),
+    Library(
+        "OpenSSL",
+        "openssl",
+        "libssl-dev",
+        "3.0",
+        "openssl/ssl.h",
+        "OPENSSL_VERSION_MAJOR >= 3",
+        ("-lssl", "-lcrypto"),
+    ),
+    Library(
+        "nghttp2",
+        "libnghttp2",
+        "libnghttp2-dev",
+        "1.52",
+        "nghttp2/nghttp2.h",
+        "NGHTTP2_VERSION_NUM >= 0x013400",
+        ("-lnghttp2",),
+    ),
+    Library("zlib", "zlib", "zlib1g-dev", "1.2.11", "zlib.h", "ZLIB_VERNUM >= 0x12b0", ("-lz",)),
 )
 
 WARNINGS = (

@@ -33,7 +33,7 @@ BASE := -std=c11 -D_GNU_SOURCE -DCD_DEBUG -DCD_VERSION='"test"' -O1 -g -fno-omit
 	$(SANITIZERS) $(INSTRUMENT)
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 $(WERROR)
 INCLUDES := -Icsrc -Icsrc/core -Itests/c $(addprefix -isystem ,$(LLHTTP_INCLUDES))
-LIBS := $(LLHTTP_LIBS) -lev -lpthread -lm
+LIBS := $(LLHTTP_LIBS) -lev -lssl -lcrypto -lnghttp2 -lz -lpthread -lm
 
 CORE := $(sort $(wildcard csrc/core/*.c))
 TESTS := $(sort $(wildcard tests/c/test_*.c))

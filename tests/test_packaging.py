@@ -145,6 +145,7 @@ def build_ext(project: Path, **environment: str) -> subprocess.CompletedProcess[
 
 def hidden(header: str, folder: Path) -> str:
     """A compiler for which the header is not there: its own folder is searched first."""
+    (folder / header).parent.mkdir(exist_ok=True)
     (folder / header).write_text("#error hidden by the test\n")
     compiler = folder / "cc"
     compiler.write_text(f'#!/bin/sh\nexec gcc -I{folder} "$@"\n')
@@ -156,6 +157,9 @@ def hidden(header: str, folder: Path) -> str:
     ("header", "what", "package"),
     [
         ("ev.h", "libev >= 4.33 (ev.h)", "libev-dev"),
+        ("openssl/ssl.h", "OpenSSL >= 3.0 (openssl/ssl.h)", "libssl-dev"),
+        ("nghttp2/nghttp2.h", "nghttp2 >= 1.52 (nghttp2/nghttp2.h)", "libnghttp2-dev"),
+        ("zlib.h", "zlib >= 1.2.11 (zlib.h)", "zlib1g-dev"),
         ("Python.h", "Python's headers (Python.h)", "python3-dev"),
     ],
 )
