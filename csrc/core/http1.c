@@ -24,6 +24,7 @@
 
 #include "header.h"
 #include "mem.h"
+#include "response.h"
 #include "server.h"
 #include "ws.h"
 
@@ -331,7 +332,7 @@ static void drop_stream(cd_stream *s)
 static int open_stream(cd_conn *c, bool upgrade)
 {
     cd_http1 *h = &c->u.http1;
-    cd_stream *s = cd_stream_new(c, &http1_stream_ops);
+    cd_stream *s = cd_stream_new(c, &http1_stream_ops, sizeof(cd_stream));
     int status = s == NULL ? CD_NOMEM : check_head(c, s, upgrade);
     if (status != 0) {
         if (s != NULL)
@@ -720,10 +721,7 @@ static void on_abort(cd_stream *s)
 /* http_timeout: the application has not answered in time. */
 static void on_stream_timeout(cd_stream *s)
 {
-    cd_conn_log(s->conn, CD_WARNING, "Application timed out %s: %.*s %.*s (--http-timeout)",
-                s->head_sent ? "while sending its response" : "before its response",
-                (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target),
-                s->head.target.p);
+    cd_response_log_timeout(s);
     if (s->head_sent)
         cd_http1_cut(s, true);
     else

@@ -54,9 +54,6 @@ void cd_http1_refuse(cd_conn *c, int status);
 /* Ends the exchange (access-log event, detach) and aborts the connection. */
 void cd_http1_cut(cd_stream *s, bool client_gone);
 
-/* The standard reason phrase, "" for an unknown status. */
-const char *cd_http1_reason(int status);
-
 /* ---- http1.c, for http1_response.c ---- */
 
 /* What the peer still has to send of the body it announced; 0 when it is chunked. */

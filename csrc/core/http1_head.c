@@ -12,12 +12,12 @@
  * host of an absolute target wins over the Host field (RFC 9112, 3.2.2), so the application sees it
  * there; and an expectation in HTTP/1.0 is ignored (RFC 9110, 10.1.1).
  *
- * CONNECT is answered with 501: tunnels are another program's work. A path's "//", dot segments and
- * bad escapes are the application's business.
+ * CONNECT is answered with 501: tunnels are another program's work.
  */
 #include "header.h"
 #include "http1.h"
 #include "server.h"
+#include "target.h"
 
 #include <string.h>
 
@@ -166,16 +166,6 @@ static int check_expect(cd_http1 *h, cd_stream *s, const findings *f)
 
 /* ---- the target ---- */
 
-static bool is_clean(cd_str s)
-{
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if (c <= 0x20 || c >= 0x7f || c == '#')
-            return false;
-    }
-    return s.n > 0;
-}
-
 static bool begins(cd_str s, const char *prefix, size_t n)
 {
     return s.n >= n && cd_str_is((cd_str){s.p, n}, prefix);
@@ -208,32 +198,10 @@ static int take_authority(cd_http1 *h, cd_head *head, cd_header *headers, cd_str
     return 0;
 }
 
-static int split_target(cd_stream *s, cd_str rest)
-{
-    cd_head *head = &s->head;
-    const char *mark = rest.n > 0 ? memchr(rest.p, '?', rest.n) : NULL;
-    size_t path = mark ? (size_t)(mark - rest.p) : rest.n;
-    head->raw_path = (cd_str){rest.p, path};
-    if (mark != NULL)
-        head->query = (cd_str){mark + 1, rest.n - path - 1};
-    if (path == 0) /* "http://host" and "http://host?query" */
-        head->raw_path = head->query.n == 0 && cd_str_is(head->method, "options")
-                             ? (cd_str){"*", 1}
-                             : (cd_str){"/", 1};
-    head->path = head->raw_path;
-    if (memchr(head->raw_path.p, '%', head->raw_path.n) == NULL)
-        return 0;
-    char *decoded = cd_arena_alloc(&s->arena, head->raw_path.n);
-    if (decoded == NULL)
-        return CD_NOMEM;
-    head->path = (cd_str){decoded, cd_percent_decode(decoded, head->raw_path)};
-    return 0;
-}
-
 static int read_target(cd_http1 *h, cd_stream *s, cd_header *headers, findings *f)
 {
     cd_str rest = s->head.target;
-    if (!is_clean(rest))
+    if (!cd_target_is_clean(rest))
         return refuse(h, 400, "malformed target");
     if (rest.n == 1 && rest.p[0] == '*') {
         if (h->parser.method != HTTP_OPTIONS)
@@ -243,7 +211,7 @@ static int read_target(cd_http1 *h, cd_stream *s, cd_header *headers, findings *
         if (status != 0)
             return status;
     }
-    return split_target(s, rest);
+    return cd_target_split(s, rest);
 }
 
 /* ---- all of it ---- */

@@ -16,6 +16,7 @@
  */
 #include "header.h"
 #include "http1.h"
+#include "response.h"
 #include "server.h"
 
 #include <string.h>
@@ -29,74 +30,6 @@ enum {
     DATE_ROOM = 37,
     CHUNK_ROOM = NUMBER_ROOM + sizeof "\r\n\r\n0\r\n\r\n",
 };
-
-const char *cd_http1_reason(int status)
-{
-    /* The IANA registry of status codes. */
-    static const char *const reasons[] = {
-        [200] = "OK",
-        [201] = "Created",
-        [202] = "Accepted",
-        [203] = "Non-Authoritative Information",
-        [204] = "No Content",
-        [205] = "Reset Content",
-        [206] = "Partial Content",
-        [207] = "Multi-Status",
-        [208] = "Already Reported",
-        [226] = "IM Used",
-        [300] = "Multiple Choices",
-        [301] = "Moved Permanently",
-        [302] = "Found",
-        [303] = "See Other",
-        [304] = "Not Modified",
-        [305] = "Use Proxy",
-        [307] = "Temporary Redirect",
-        [308] = "Permanent Redirect",
-        [400] = "Bad Request",
-        [401] = "Unauthorized",
-        [402] = "Payment Required",
-        [403] = "Forbidden",
-        [404] = "Not Found",
-        [405] = "Method Not Allowed",
-        [406] = "Not Acceptable",
-        [407] = "Proxy Authentication Required",
-        [408] = "Request Timeout",
-        [409] = "Conflict",
-        [410] = "Gone",
-        [411] = "Length Required",
-        [412] = "Precondition Failed",
-        [413] = "Content Too Large",
-        [414] = "URI Too Long",
-        [415] = "Unsupported Media Type",
-        [416] = "Range Not Satisfiable",
-        [417] = "Expectation Failed",
-        [418] = "I'm a Teapot",
-        [421] = "Misdirected Request",
-        [422] = "Unprocessable Content",
-        [423] = "Locked",
-        [424] = "Failed Dependency",
-        [425] = "Too Early",
-        [426] = "Upgrade Required",
-        [428] = "Precondition Required",
-        [429] = "Too Many Requests",
-        [431] = "Request Header Fields Too Large",
-        [451] = "Unavailable For Legal Reasons",
-        [500] = "Internal Server Error",
-        [501] = "Not Implemented",
-        [502] = "Bad Gateway",
-        [503] = "Service Unavailable",
-        [504] = "Gateway Timeout",
-        [505] = "HTTP Version Not Supported",
-        [506] = "Variant Also Negotiates",
-        [507] = "Insufficient Storage",
-        [508] = "Loop Detected",
-        [510] = "Not Extended",
-        [511] = "Network Authentication Required",
-    };
-    size_t count = sizeof reasons / sizeof *reasons;
-    const char *reason = status >= 0 && (size_t)status < count ? reasons[status] : NULL;
-    return reason != NULL ? reason : "";
-}
 
 /* ---- assembling ---- */
 
@@ -148,76 +81,11 @@ static uint8_t *put_date_and_server(uint8_t *to, cd_server *server, bool date, b
 
 /* ---- start ---- */
 
-enum field { PLAIN, DROPPED, LENGTH, CONNECTION, DATE, SERVER };
-
-static enum field field_of(cd_str name)
-{
-    switch (name.n) {
-    case sizeof "date" - 1:
-        return cd_str_is(name, "date") ? DATE : PLAIN;
-    case sizeof "server" - 1:
-        return cd_str_is(name, "server") ? SERVER : PLAIN;
-    case sizeof "connection" - 1:
-        if (cd_str_is(name, "connection"))
-            return CONNECTION;
-        return cd_str_is(name, "keep-alive") ? DROPPED : PLAIN;
-    case sizeof "content-length" - 1:
-        return cd_str_is(name, "content-length") ? LENGTH : PLAIN;
-    case sizeof "transfer-encoding" - 1:
-        return cd_str_is(name, "transfer-encoding") ? DROPPED : PLAIN;
-    default:
-        return PLAIN;
-    }
-}
-
-/* What the application's headers say about the response, and how much room those that go out need.
- */
-typedef struct {
-    size_t size;
-    uint64_t length;
-    bool has_length, has_date, has_server, close;
-} survey;
-
-static int note_length(survey *v, const cd_header *header)
-{
-    uint64_t length = 0;
-    if (cd_str_number(cd_str_trim(header->value), &length) < 0)
-        return CD_FRAMING;
-    if (v->has_length && v->length != length)
-        return CD_FRAMING;
-    v->has_length = true;
-    v->length = length;
-    return CD_OK;
-}
-
-static int look_at(survey *v, const cd_header *header)
-{
-    switch (field_of(header->name)) {
-    case DROPPED:
-        return CD_OK;
-    case LENGTH:
-        return note_length(v, header);
-    case CONNECTION:
-        v->close = v->close || cd_str_has_token(header->value, "close");
-        return CD_OK;
-    case DATE:
-        v->has_date = true;
-        break;
-    case SERVER:
-        v->has_server = true;
-        break;
-    case PLAIN:
-        break;
-    }
-    v->size += header->name.n + header->value.n + sizeof ": \r\n" - 1;
-    return CD_OK;
-}
-
 static uint8_t *put_headers(uint8_t *to, const cd_header *headers, size_t count)
 {
     for (size_t i = 0; i < count; i++) {
-        enum field field = field_of(headers[i].name);
-        if (field == DROPPED || field == LENGTH || field == CONNECTION)
+        enum cd_field field = cd_response_field(headers[i].name);
+        if (field == CD_FIELD_DROPPED || field == CD_FIELD_LENGTH || field == CD_FIELD_CONNECTION)
             continue;
         to = put(to, headers[i].name.p, headers[i].name.n);
         to = PUT(to, ": ");
@@ -229,16 +97,16 @@ static uint8_t *put_headers(uint8_t *to, const cd_header *headers, size_t count)
 
 int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t count)
 {
-    const char *reason = cd_http1_reason(status);
-    survey v = {.size = sizeof "HTTP/1.1 000 \r\n" - 1 + strlen(reason)};
-    if (s->started)
-        return CD_ORDER;
-    if (status < 200 || status > 999)
-        return CD_STATUS;
-    for (size_t i = 0; i < count; i++)
-        if (look_at(&v, &headers[i]) < 0)
-            return CD_FRAMING;
-    uint8_t *head = cd_arena_alloc(&s->arena, v.size);
+    const char *reason = cd_response_reason(status);
+    cd_survey v;
+    int code = cd_response_check(s, status);
+    if (code == CD_OK)
+        code = cd_response_survey(&v, headers, count);
+    if (code != CD_OK)
+        return code;
+    size_t room =
+        sizeof "HTTP/1.1 000 \r\n" - 1 + strlen(reason) + v.size + v.count * (sizeof ": \r\n" - 1);
+    uint8_t *head = cd_arena_alloc(&s->arena, room);
     if (head == NULL) {
         cd_http1_cut(s, false);
         return CD_NOMEM;
@@ -246,14 +114,7 @@ int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t co
     uint8_t *end =
         put_headers(put_status_line(head, s->head.http_minor == 0, status, reason), headers, count);
     s->response_head = (cd_str){(const char *)head, (size_t)(end - head)};
-    s->started = 1;
-    s->status = status;
-    s->bodyless = status == 204 || status == 304 || cd_str_is(s->head.method, "head");
-    s->has_length = v.has_length && status != 204; /* RFC 9110, 8.6 */
-    s->length = v.length;
-    s->has_date = v.has_date;
-    s->has_server = v.has_server;
-    s->close_after = v.close;
+    cd_response_begin(s, status, &v);
     return CD_OK;
 }
 
@@ -278,13 +139,7 @@ static void choose_framing(cd_stream *s, size_t n, bool more)
 {
     bool is_old = s->head.http_minor == 0;
     s->close_after = must_close(s, more);
-    /* The length of nothing is not told for HEAD: the application may well have left out the body.
-     */
-    bool is_told = s->bodyless ? n > 0 && s->status != 204 && s->status != 304 : true;
-    if (!s->has_length && !more && is_told) {
-        s->has_length = 1;
-        s->length = n;
-    }
+    cd_response_first_write(s, n, more);
     if (s->has_length || s->bodyless)
         return;
     s->chunked = !is_old;
@@ -321,25 +176,6 @@ static uint8_t *put_head(uint8_t *to, cd_stream *s)
 }
 
 /* ---- writing ---- */
-
-static bool has_wrong_length(const cd_stream *s, size_t n, bool more)
-{
-    if (!s->has_length || s->bodyless)
-        return false;
-    uint64_t left = s->length - s->sent;
-    return n > left || (!more && n < left);
-}
-
-static int refuse_length(cd_stream *s, size_t n, bool more)
-{
-    cd_conn_log(s->conn, CD_ERROR,
-                "Response body %s than its Content-Length of %llu: %.*s %.*s, status %d",
-                more || n > s->length - s->sent ? "longer" : "shorter",
-                (unsigned long long)s->length, (int)s->head.method.n, s->head.method.p,
-                cd_log_width(s->head.target), s->head.target.p, s->status);
-    cd_http1_cut(s, false);
-    return CD_LENGTH;
-}
 
 /* Queues head, chunk line, body and line end in one go. All room is made first, so that a pinned
  * chunk is taken last of all or not. */
@@ -386,8 +222,10 @@ int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
         return CD_ORDER;
     if (!s->head_sent)
         choose_framing(s, n, more);
-    if (has_wrong_length(s, n, more))
-        return refuse_length(s, n, more);
+    if (!cd_response_fits(s, n, more)) {
+        cd_http1_cut(s, false);
+        return CD_LENGTH;
+    }
     if (n == 0 || s->bodyless) {
         if (queue_nothing(s, chunk.token, more) < 0)
             goto fail;
@@ -430,7 +268,7 @@ static uint8_t *put_page_fields(uint8_t *to, int status)
 static int queue_page(cd_conn *c, int status, bool is_old, bool bodyless)
 {
     enum { ROOM = 256 };
-    const char *reason = cd_http1_reason(status);
+    const char *reason = cd_response_reason(status);
     cd_server *server = c->server;
     size_t size = page_size(reason);
     uint8_t *room = cd_conn_reserve(c, ROOM + DATE_ROOM + server->server_header_length + 2 * size);
@@ -476,7 +314,7 @@ void cd_http1_page(cd_stream *s, int status)
         return;
     }
     s->status = status;
-    s->sent = bodyless ? 0 : page_size(cd_http1_reason(status));
+    s->sent = bodyless ? 0 : page_size(cd_response_reason(status));
     end_exchange(s, true);
     cd_conn_close(c, true);
 }
@@ -491,9 +329,7 @@ void cd_http1_cut(cd_stream *s, bool client_gone)
 void cd_http1_finish(cd_stream *s, bool failed)
 {
     if (!failed)
-        cd_conn_log(s->conn, CD_ERROR, "Application ended without %s: %.*s %.*s",
-                    s->head_sent ? "completing its response" : "a response", (int)s->head.method.n,
-                    s->head.method.p, cd_log_width(s->head.target), s->head.target.p);
+        cd_response_log_unfinished(s);
     if (s->head_sent)
         cd_http1_cut(s, false);
     else

@@ -38,6 +38,8 @@ static void on_timer(cd_timer *timer)
 static void dispose(cd_stream *s)
 {
     cd_server *server = s->server;
+    if (s->dispose != NULL)
+        s->dispose(s);
     cd_timer_dispose(&s->timer);
     cd_job_cancel(&s->job);
     cd_list_remove(&s->link);
@@ -94,9 +96,9 @@ static void on_job(cd_job *job)
     dispose(s);
 }
 
-cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops)
+cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops, size_t size)
 {
-    cd_stream *s = cd_zalloc(sizeof *s);
+    cd_stream *s = cd_zalloc(size);
     if (s == NULL)
         return NULL;
     s->ops = ops;

@@ -1,8 +1,8 @@
 /*
- * A stream as the core's files see it: the common part of an HTTP/1 exchange and a WebSocket (and
- * later an HTTP/2 stream). It has two sides. The wire side is `conn`, NULL once the exchange is
- * over or the connection gone. The application side ends with cd_stream_finish. When both have
- * ended, on_gone is posted and the stream freed.
+ * A stream as the core's files see it: the common part of an HTTP/1 exchange, an HTTP/2 stream and
+ * a WebSocket. It has two sides. The wire side is `conn`, NULL once the exchange is over or the
+ * connection gone. The application side ends with cd_stream_finish. When both have ended, on_gone
+ * is posted and the stream freed.
  */
 #ifndef CD_STREAM_H
 #define CD_STREAM_H
@@ -45,8 +45,9 @@ struct cd_stream {
     const cd_stream_ops *ops;
     cd_conn *conn; /* NULL: the wire side has ended */
     struct cd_server *server;
-    void *data;   /* the bridge's */
-    cd_list link; /* in server->streams */
+    void (*dispose)(cd_stream *s); /* NULL, or called before the stream is freed */
+    void *data;                    /* the bridge's */
+    cd_list link;                  /* in server->streams */
     cd_job job;
     cd_timer timer; /* http_timeout, WebSocket age and connect; application_close_timeout once the
                        wire has ended */
@@ -89,8 +90,8 @@ struct cd_stream {
 };
 
 /* A stream with its arena empty, on the server's list. NULL: no memory. The protocol fills head,
- * then posts CD_POST_OPEN. */
-cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops);
+ * then posts CD_POST_OPEN. `size`: sizeof(cd_stream), or of what begins with one. */
+cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops, size_t size);
 
 void cd_stream_post(cd_stream *s, unsigned what);
 
