@@ -143,6 +143,13 @@ typedef struct {
     int port;       /* -1: a unix socket */
 } cd_addr;
 
+/* What the response of a stream may have besides start and write. The protocol says which. */
+enum {
+    CD_CAN_HINT = 1,     /* cd_stream_hint */
+    CD_CAN_TRAILERS = 2, /* cd_stream_announce, cd_stream_trailers */
+    CD_CAN_FILE = 4,     /* cd_stream_file */
+};
+
 /* What the bridge sees of a request when on_open is called. Lives in the stream's arena. */
 typedef struct {
     enum cd_kind kind;
@@ -159,6 +166,7 @@ typedef struct {
     const cd_addr *client, *server;
     const cd_str *subprotocols; /* offered in Sec-WebSocket-Protocol, in order */
     size_t subprotocol_count;
+    unsigned can; /* CD_CAN_* */
     void **cache; /* one slot per connection for the bridge, starts NULL; no slot once the
                      connection has gone */
 } cd_head;
@@ -317,6 +325,49 @@ int cd_stream_start(cd_stream *stream, int status, const cd_header *headers, siz
  * end: connection aborted), CD_NOMEM.
  */
 int cd_stream_write(cd_stream *stream, cd_chunk chunk, bool more);
+
+/*
+ * Sends 103 Early Hints with these values of Link (RFC 8297); without any, nothing. As often as
+ * wanted, until the head of the response is on its way, which is the first write. Values must be
+ * field values (cd_header_check). CD_OK, CD_AGAIN, CD_ORDER, CD_GONE, CD_NOMEM.
+ *
+ * HTTP/1.1 sends it as a head of its own; HTTP/2 as a HEADERS frame without END_STREAM.
+ */
+int cd_stream_hint(cd_stream *stream, const cd_str *links, size_t count);
+
+/*
+ * Between start and first write: the response has trailers. From then on the last write does not
+ * complete it; the last cd_stream_trailers does. CD_OK, CD_ORDER, CD_GONE.
+ */
+int cd_stream_announce(cd_stream *stream);
+
+/* Checks one field of a trailer section: as cd_header_check, or CD_FRAMING for one that must stand
+ * in a head (RFC 9110, 6.5.1). */
+int cd_trailer_check(const cd_header *trailer);
+
+/*
+ * Trailers of an announced response, after its last write; the last call has more == false. They
+ * must have passed cd_trailer_check. CD_OK, CD_AGAIN, CD_ORDER, CD_GONE, CD_NOMEM.
+ *
+ * HTTP/1.1 sends them behind the last chunk, and for their sake a body in chunks even when the
+ * application gave a Content-Length, which is kept all the same. Only a request with "TE: trailers"
+ * gets any: otherwise, and without a body (HEAD, 204, 304), they are taken and dropped. HTTP/2
+ * sends one HEADERS frame with END_STREAM, so it collects them until the last call; TE as above.
+ */
+int cd_stream_trailers(cd_stream *stream, const cd_header *trailers, size_t count, bool more);
+
+/*
+ * Sends `count` bytes of a regular file, from `offset` on, as a piece of the body. The file was
+ * taken with CD_OK and CD_AGAIN: the core owns and closes the descriptor; with any other code it
+ * stays the caller's. Codes as cd_stream_write, and CD_SYSTEM: it cannot be read (errno; nothing
+ * was sent). The bytes count as unsent output until the peer has them, although they take no
+ * memory. A file that becomes shorter while it is being sent cuts the response off, visibly.
+ *
+ * HTTP/1.1 gives the file to the connection's output (cd_conn_put_file); HTTP/2 to the stream's
+ * (cd_output_file), from where DATA frames are filled with cd_piece_read. Without a body the
+ * descriptor is closed at once.
+ */
+int cd_stream_file(cd_stream *stream, int fd, uint64_t offset, uint64_t count, bool more);
 
 /* Has the peer gone before all was sent? Then a send() that waits for on_drain must fail. */
 bool cd_stream_gone(const cd_stream *stream);

@@ -7,10 +7,12 @@
  * read_ahead_size. Reading stays armed while an application computes, because that is how a
  * client's leaving is noticed.
  *
- * Output is a queue of two kinds of bytes in order: small ones copied together, large ones pinned
- * where the application has them. Everything queued in a turn leaves in one sendmsg. A connection
- * that waits for its peer to read looks every write_timeout whether the peer took at least
- * write_min_rate, and gives it up if not.
+ * Output is a queue of bytes in order: small ones copied together, large ones pinned where the
+ * application has them, parts of files. Everything queued in a turn leaves in one sendmsg; a file
+ * by the transport's sendfile, or where there is none by reads into a buffer on the stack. Both may
+ * wait for a disk, as nginx's do: a thread for every file costs more than the page cache misses
+ * that it hides. A connection that waits for its peer to read looks every write_timeout whether the
+ * peer took at least write_min_rate, and gives it up if not.
  *
  * An end is either an abort (transport closed with a reset, output lost) or a close: write the
  * rest, say FIN, and if the peer may still be sending wait for its FIN, because closing a socket
@@ -24,6 +26,7 @@
 #include "mem.h"
 #include "server.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -32,8 +35,10 @@ enum {
     IOV_COUNT = 64,
     /* Bytes of one read: what a slow application can be given beyond the high-water mark. */
     READ_SIZE = 65536,
-    /* Bytes that a stream may send before the others get their turn. */
+    /* Bytes that a stream may send before the others get their turn; of files too. */
     RELIEF = 1 << 20,
+    /* Bytes of a file that are read at once where there is no sendfile: what a TLS record holds. */
+    FILE_READ = 16384,
 };
 
 /* ---- arming ---- */
@@ -262,6 +267,14 @@ int cd_conn_put_chunk(cd_conn *c, cd_chunk chunk)
     return CD_OK;
 }
 
+int cd_conn_put_file(cd_conn *c, int fd, uint64_t offset, size_t count)
+{
+    if (cd_output_file(&c->out, fd, offset, count) < 0)
+        return CD_NOMEM;
+    flush_later(c);
+    return CD_OK;
+}
+
 int cd_conn_pressure(cd_conn *c)
 {
     if (c->out.size < c->server->limits.write_high_water)
@@ -318,13 +331,58 @@ static void write_failed(cd_conn *c)
     end(c, true);
 }
 
-void cd_conn_flush(cd_conn *c)
+/* What its head announced cannot be had any more: the response must not look whole. */
+static ssize_t file_failed(cd_conn *c, const cd_piece *file, const char *why)
+{
+    cd_conn_log(c, CD_ERROR, "Connection of %s aborted: a file %s, with %zu bytes still to be sent",
+                cd_conn_peer(c), why, file->n);
+    return CD_GONE;
+}
+
+static ssize_t write_read_file(cd_conn *c, const cd_piece *file)
+{
+    uint8_t bytes[FILE_READ];
+    ssize_t n = cd_piece_read(file, bytes, sizeof bytes);
+    if (n == 0)
+        return file_failed(c, file, "became shorter");
+    if (n < 0)
+        return file_failed(c, file, strerror(errno));
+    struct iovec iov = {bytes, (size_t)n};
+    c->transport->more_follows = (size_t)n < c->out.size;
+    return c->transport->ops->writev(c->transport, &iov, 1);
+}
+
+static ssize_t write_file(cd_conn *c, const cd_piece *file, size_t most)
+{
+    const cd_transport_ops *ops = c->transport->ops;
+    ssize_t n = CD_SYSTEM;
+    if (ops->sendfile != NULL)
+        n = ops->sendfile(c->transport, file->fd, file->offset, file->n < most ? file->n : most);
+    if (n == CD_SYSTEM)
+        return write_read_file(c, file);
+    return n == 0 ? file_failed(c, file, "became shorter") : n;
+}
+
+static ssize_t write_bytes(cd_conn *c)
 {
     struct iovec iov[IOV_COUNT];
+    int count = cd_output_gather(&c->out, iov, IOV_COUNT);
+    size_t n = 0;
+    for (int i = 0; i < count; i++)
+        n += iov[i].iov_len;
+    c->transport->more_follows = n < c->out.size;
+    return c->transport->ops->writev(c->transport, iov, count);
+}
+
+/* As much as the transport takes, but of files no more than RELIEF: then it is the next turn that
+ * finds the transport writable. */
+void cd_conn_flush(cd_conn *c)
+{
+    size_t left = RELIEF;
     c->blocked = 0;
     while (c->out.size > 0 && c->state != CD_CONN_CLOSED) {
-        ssize_t n =
-            c->transport->ops->writev(c->transport, iov, cd_output_gather(&c->out, iov, IOV_COUNT));
+        const cd_piece *file = cd_output_front_file(&c->out);
+        ssize_t n = file == NULL ? write_bytes(c) : left > 0 ? write_file(c, file, left) : CD_AGAIN;
         if (n == CD_GONE) {
             write_failed(c);
             return;
@@ -333,6 +391,8 @@ void cd_conn_flush(cd_conn *c)
             c->blocked = 1;
             break;
         }
+        if (file != NULL)
+            left -= (size_t)n < left ? (size_t)n : left;
         cd_output_consume(&c->out, c->server, (size_t)n);
         c->written += (size_t)n;
     }

@@ -136,6 +136,9 @@ void cd_conn_commit(cd_conn *c, size_t n);
 /* Queues a chunk: copied when it has no token, else pinned until written or the connection ends.
  * CD_NOMEM: not taken. */
 int cd_conn_put_chunk(cd_conn *c, cd_chunk chunk);
+/* Queues count (> 0) bytes of a file; fd is the connection's from here on. CD_NOMEM: not taken. A
+ * file that turns out shorter, or unreadable, aborts the connection. */
+int cd_conn_put_file(cd_conn *c, int fd, uint64_t offset, size_t count);
 /* CD_AGAIN above write_high_water (remembered, for drained), else CD_OK. */
 int cd_conn_pressure(cd_conn *c);
 /* The same behind an application's write, which is worth trying to write at once: a stream that the

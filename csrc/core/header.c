@@ -176,6 +176,45 @@ int cd_header_check(const cd_header *header)
     return cd_is_field_value(header->value) ? CD_OK : CD_VALUE;
 }
 
+/*
+ * What RFC 9110, 6.5.1 keeps out of trailers: framing, routing, the connection, how the content is
+ * to be read or cached, whether it may be seen at all.
+ */
+static const char *const head_only[] = {
+    "age",
+    "authorization",
+    "cache-control",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-range",
+    "content-type",
+    "date",
+    "expires",
+    "host",
+    "keep-alive",
+    "location",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "retry-after",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "vary",
+    "www-authenticate",
+};
+
+int cd_trailer_check(const cd_header *trailer)
+{
+    for (size_t i = 0; i < sizeof head_only / sizeof *head_only; i++)
+        if (cd_str_is(trailer->name, head_only[i]))
+            return CD_FRAMING;
+    return cd_header_check(trailer);
+}
+
 /* Every '%' begins an escape of two hexadecimal digits. */
 static bool has_good_escapes(cd_str s)
 {
@@ -237,6 +276,14 @@ const cd_header *cd_header_find(const cd_header *headers, size_t n, const char *
     if (count != NULL)
         *count = found;
     return first;
+}
+
+bool cd_header_lists(const cd_header *headers, size_t n, const char *name, const char *token)
+{
+    for (size_t i = 0; i < n; i++)
+        if (cd_str_is(headers[i].name, name) && cd_str_has_token(headers[i].value, token))
+            return true;
+    return false;
 }
 
 static unsigned hex_digit(char c)

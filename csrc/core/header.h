@@ -26,6 +26,10 @@ bool cd_is_field_value(cd_str s);
  * authority. */
 bool cd_is_host(cd_str s);
 
+/* Does any header of that name list the token? */
+bool cd_header_lists(const cd_header *headers, size_t n, const char *lower_name,
+                     const char *lower_token);
+
 /* The first header of that name, NULL if none; *count gets how many there are (may be NULL). */
 const cd_header *cd_header_find(const cd_header *headers, size_t n, const char *lower,
                                 size_t *count);

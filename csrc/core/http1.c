@@ -731,6 +731,9 @@ static void on_stream_timeout(cd_stream *s)
 static const cd_stream_ops http1_stream_ops = {
     .start = cd_http1_start,
     .write = cd_http1_write,
+    .hint = cd_http1_hint,
+    .trailers = cd_http1_trailers,
+    .file = cd_http1_file,
     .pulled = on_pulled,
     .abort = on_abort,
     .finish = cd_http1_finish,

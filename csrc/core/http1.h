@@ -41,6 +41,10 @@ int cd_http1_read_head(cd_http1 *h, cd_stream *s);
 int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t count);
 int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more);
 void cd_http1_finish(cd_stream *s, bool failed);
+/* As cd_stream_ops of the same names. */
+int cd_http1_hint(cd_stream *s, const cd_str *links, size_t count);
+int cd_http1_trailers(cd_stream *s, const cd_header *trailers, size_t count, bool more);
+int cd_http1_file(cd_stream *s, int fd, uint64_t offset, size_t count, bool more);
 
 /*
  * Answers with a constant page, ends the exchange and closes the connection. Only while

@@ -8,6 +8,9 @@
  * cd_header_check. What concerns the connection is ours: its Transfer-Encoding and Keep-Alive are
  * dropped, of its Connection only "close" is heard.
  *
+ * Early hints go out before the held head; trailers stand behind the last chunk, which then is all
+ * that ends a body.
+ *
  * A body that does not fit its Content-Length, and a response that breaks off, end with a reset:
  * the client must never take half an answer for a whole one.
  *
@@ -20,6 +23,7 @@
 #include "server.h"
 
 #include <string.h>
+#include <unistd.h>
 
 /* Room for what is written around a piece of body besides the application's headers. */
 enum {
@@ -72,6 +76,14 @@ static uint8_t *put_status_line(uint8_t *to, bool is_old, int status, const char
     return PUT(to, "\r\n");
 }
 
+static uint8_t *put_field(uint8_t *to, cd_str name, cd_str value)
+{
+    to = put(to, name.p, name.n);
+    to = PUT(to, ": ");
+    to = put(to, value.p, value.n);
+    return PUT(to, "\r\n");
+}
+
 static uint8_t *put_date_and_server(uint8_t *to, cd_server *server, bool date, bool name)
 {
     if (date)
@@ -87,10 +99,7 @@ static uint8_t *put_headers(uint8_t *to, const cd_header *headers, size_t count)
         enum cd_field field = cd_response_field(headers[i].name);
         if (field == CD_FIELD_DROPPED || field == CD_FIELD_LENGTH || field == CD_FIELD_CONNECTION)
             continue;
-        to = put(to, headers[i].name.p, headers[i].name.n);
-        to = PUT(to, ": ");
-        to = put(to, headers[i].value.p, headers[i].value.n);
-        to = PUT(to, "\r\n");
+        to = put_field(to, headers[i].name, headers[i].value);
     }
     return to;
 }
@@ -139,6 +148,9 @@ static void choose_framing(cd_stream *s, size_t n, bool more)
 {
     bool is_old = s->head.http_minor == 0;
     s->close_after = must_close(s, more);
+    s->chunked = s->trailing = s->head.http_minor > 0 && cd_response_has_trailers(s);
+    if (s->trailing)
+        return;
     cd_response_first_write(s, n, more);
     if (s->has_length || s->bodyless)
         return;
@@ -158,12 +170,12 @@ static uint8_t *put_head(uint8_t *to, cd_stream *s)
 {
     cd_server *server = s->server;
     to = put(to, s->response_head.p, s->response_head.n);
-    if (s->has_length) {
+    if (s->chunked) {
+        to = PUT(to, "transfer-encoding: chunked\r\n");
+    } else if (s->has_length) {
         to = PUT(to, "content-length: ");
         to = put_number(to, s->length);
         to = PUT(to, "\r\n");
-    } else if (s->chunked) {
-        to = PUT(to, "transfer-encoding: chunked\r\n");
     }
     to = put_date_and_server(to, server, server->date_header && !s->has_date,
                              server->server_header != NULL && !s->has_server);
@@ -177,12 +189,24 @@ static uint8_t *put_head(uint8_t *to, cd_stream *s)
 
 /* ---- writing ---- */
 
+/* A part of a file, for a chunk of which only the length is known. */
+typedef struct {
+    int fd;
+    uint64_t offset;
+} source;
+
+static int queue_pinned(cd_conn *c, cd_chunk chunk, const source *file)
+{
+    return file != NULL ? cd_conn_put_file(c, file->fd, file->offset, chunk.n)
+                        : cd_conn_put_chunk(c, chunk);
+}
+
 /* Queues head, chunk line, body and line end in one go. All room is made first, so that a pinned
- * chunk is taken last of all or not. */
-static int queue(cd_stream *s, cd_chunk chunk, bool more)
+ * chunk or a file is taken last of all or not. */
+static int queue(cd_stream *s, cd_chunk chunk, const source *file, bool more)
 {
     cd_conn *c = s->conn;
-    bool pinned = chunk.token != NULL && chunk.n > 0;
+    bool pinned = file != NULL || (chunk.token != NULL && chunk.n > 0);
     uint8_t *room = cd_conn_reserve(c, head_room(s) + (pinned ? 0 : chunk.n));
     if (room == NULL)
         return CD_NOMEM;
@@ -192,12 +216,14 @@ static int queue(cd_stream *s, cd_chunk chunk, bool more)
     if (!pinned)
         p = put(p, chunk.p, chunk.n);
     cd_conn_commit(c, (size_t)(p - room));
-    if (pinned && cd_conn_put_chunk(c, chunk) < 0)
+    if (pinned && queue_pinned(c, chunk, file) < 0)
         return CD_NOMEM;
     if (!s->chunked)
         return CD_OK;
-    static const char tail[] = "\r\n0\r\n\r\n"; /* the line end of the data, then the last chunk */
-    size_t from = chunk.n > 0 ? 0 : 2, to = more ? 2 : sizeof tail - 1;
+    /* The line end of the data, the last chunk, the end of the trailers. */
+    static const char tail[] = "\r\n0\r\n\r\n";
+    size_t end = s->trailing ? sizeof tail - 3 : sizeof tail - 1;
+    size_t from = chunk.n > 0 ? 0 : 2, to = more ? 2 : end;
     return from < to ? cd_conn_put(c, tail + from, to - from) : CD_OK;
 }
 
@@ -208,17 +234,29 @@ static int queue_nothing(cd_stream *s, void *token, bool more)
     cd_server *server = s->server;
     if (token != NULL && cd_server_expect_release(server) < 0)
         return CD_NOMEM;
-    int code = queue(s, (cd_chunk){NULL, 0, NULL}, more);
+    int code = queue(s, (cd_chunk){NULL, 0, NULL}, NULL, more);
     if (token != NULL)
         cd_server_release(server, code < 0 ? NULL : token);
     return code;
 }
 
-int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
+static int end_response(cd_stream *s)
 {
-    cd_conn *c = s->conn;
+    s->complete = 1;
+    cd_http1_responded(s);
+    return CD_OK; /* also above the high-water mark: there is nothing more to wait for */
+}
+
+static int no_memory(cd_stream *s)
+{
+    cd_http1_cut(s, false);
+    return CD_NOMEM;
+}
+
+static int write_piece(cd_stream *s, cd_chunk chunk, const source *file, bool more)
+{
     size_t n = chunk.n;
-    if (!s->started || s->complete)
+    if (!s->started || s->complete || s->body_ended)
         return CD_ORDER;
     if (!s->head_sent)
         choose_framing(s, n, more);
@@ -228,21 +266,72 @@ int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
     }
     if (n == 0 || s->bodyless) {
         if (queue_nothing(s, chunk.token, more) < 0)
-            goto fail;
-    } else if (queue(s, chunk, more) < 0) {
-        goto fail;
+            return no_memory(s);
+        if (file != NULL)
+            close(file->fd);
+    } else if (queue(s, chunk, file, more) < 0) {
+        return no_memory(s);
     } else {
         s->sent += n;
     }
     if (more)
-        return cd_conn_relieve(c);
-    s->complete = 1;
-    cd_http1_responded(s);
-    return CD_OK; /* also above the high-water mark: there is nothing more to wait for */
+        return cd_conn_relieve(s->conn);
+    s->body_ended = s->announced;
+    return s->announced ? CD_OK : end_response(s);
+}
 
-fail:
-    cd_http1_cut(s, false);
-    return CD_NOMEM;
+int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
+{
+    return write_piece(s, chunk, NULL, more);
+}
+
+int cd_http1_file(cd_stream *s, int fd, uint64_t offset, size_t count, bool more)
+{
+    source file = {fd, offset};
+    return write_piece(s, (cd_chunk){NULL, count, NULL}, &file, more);
+}
+
+/* ---- before and behind the body ---- */
+
+int cd_http1_hint(cd_stream *s, const cd_str *links, size_t count)
+{
+    cd_conn *c = s->conn;
+    size_t size = sizeof "HTTP/1.1 103 Early Hints\r\n\r\n";
+    for (size_t i = 0; i < count; i++)
+        size += links[i].n + sizeof "link: \r\n";
+    uint8_t *room = cd_conn_reserve(c, size);
+    if (room == NULL)
+        return no_memory(s);
+    uint8_t *p = PUT(room, "HTTP/1.1 103 Early Hints\r\n");
+    for (size_t i = 0; i < count; i++)
+        p = put_field(p, (cd_str){"link", 4}, links[i]);
+    p = PUT(p, "\r\n");
+    cd_conn_commit(c, (size_t)(p - room));
+    return cd_conn_relieve(c);
+}
+
+static int queue_trailers(cd_stream *s, const cd_header *trailers, size_t count, bool more)
+{
+    size_t size = sizeof "\r\n";
+    for (size_t i = 0; i < count; i++)
+        size += trailers[i].name.n + trailers[i].value.n + sizeof ": \r\n";
+    uint8_t *room = cd_conn_reserve(s->conn, size);
+    if (room == NULL)
+        return CD_NOMEM;
+    uint8_t *p = room;
+    for (size_t i = 0; i < count; i++)
+        p = put_field(p, trailers[i].name, trailers[i].value);
+    if (!more)
+        p = PUT(p, "\r\n");
+    cd_conn_commit(s->conn, (size_t)(p - room));
+    return CD_OK;
+}
+
+int cd_http1_trailers(cd_stream *s, const cd_header *trailers, size_t count, bool more)
+{
+    if (s->trailing && queue_trailers(s, trailers, count, more) < 0)
+        return no_memory(s);
+    return more ? cd_conn_relieve(s->conn) : end_response(s);
 }
 
 /* ---- ends that are not the application's ---- */

@@ -1,10 +1,12 @@
 /*
- * output.c - a queue of bytes to be written, of two kinds.
+ * output.c - a queue of bytes to be written, of three kinds.
  *
  * Heads, frames' headers and small bodies are copied one behind the other into one buffer. A body
  * that is worth it stays where the application has it, as a piece: pointer, length, and the token
- * that is released when it was written. A piece knows how many copied bytes go out before it, so
- * the order needs no list of its own, and a queue without pieces costs one buffer.
+ * that is released when it was written. A part of a file is a piece too: descriptor and range; the
+ * bytes never stand in a buffer of ours unless the transport wants to see them. A piece knows how
+ * many copied bytes go out before it, so the order needs no list of its own, and a queue without
+ * pieces costs one buffer.
  *
  * What waits is handed to the transport as vectors and taken off from the front; both give memory
  * back as soon as the queue is empty, because an idle connection shall hold none.
@@ -16,7 +18,9 @@
 #include "mem.h"
 #include "server.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 static void drop_table(cd_output *o)
 {
@@ -25,11 +29,24 @@ static void drop_table(cd_output *o)
     o->head = o->tail = o->room = 0;
 }
 
+static bool is_file(const cd_piece *piece)
+{
+    return piece->p == NULL;
+}
+
+static void drop_piece(cd_piece *piece, cd_server *server)
+{
+    if (is_file(piece))
+        close(piece->fd);
+    else
+        cd_server_release(server, piece->token);
+    CD_LIVE(chunks, -1);
+}
+
 void cd_output_dispose(cd_output *o, cd_server *server)
 {
     for (size_t i = o->head; i < o->tail; i++)
-        cd_server_release(server, o->pieces[i].token);
-    CD_LIVE(chunks, -(long)(o->tail - o->head));
+        drop_piece(&o->pieces[i], server);
     drop_table(o);
     cd_buf_dispose(&o->copy);
     o->size = o->copy_tail = 0;
@@ -79,6 +96,35 @@ int cd_output_pin(cd_output *o, cd_server *server, cd_chunk chunk)
     return CD_OK;
 }
 
+int cd_output_file(cd_output *o, int fd, uint64_t offset, size_t count)
+{
+    if (grow(o) < 0)
+        return CD_NOMEM;
+    o->pieces[o->tail++] =
+        (cd_piece){.n = count, .before = o->copy_tail, .offset = offset, .fd = fd};
+    o->copy_tail = 0;
+    o->size += count;
+    CD_LIVE(chunks, 1);
+    return CD_OK;
+}
+
+const cd_piece *cd_output_front_file(const cd_output *o)
+{
+    if (o->head == o->tail)
+        return NULL;
+    const cd_piece *piece = &o->pieces[o->head];
+    return piece->before == 0 && is_file(piece) ? piece : NULL;
+}
+
+ssize_t cd_piece_read(const cd_piece *piece, void *to, size_t n)
+{
+    ssize_t got;
+    do
+        got = pread(piece->fd, to, n < piece->n ? n : piece->n, (off_t)piece->offset);
+    while (got < 0 && errno == EINTR);
+    return got < 0 ? CD_SYSTEM : got;
+}
+
 int cd_output_gather(const cd_output *o, struct iovec *iov, int most)
 {
     int count = 0;
@@ -91,6 +137,8 @@ int cd_output_gather(const cd_output *o, struct iovec *iov, int most)
             iov[count++] = (struct iovec){copy, piece->before};
             copy += piece->before;
         }
+        if (is_file(piece))
+            return count;
         iov[count++] = (struct iovec){(void *)piece->p, piece->n};
     }
     if (o->copy_tail > 0 && count < most)
@@ -108,16 +156,18 @@ static bool consume_piece(cd_output *o, cd_server *server, size_t *n)
 {
     cd_piece *piece = &o->pieces[o->head];
     size_t copied = least(*n, piece->before);
-    size_t pinned = least(*n - copied, piece->n);
+    size_t whole = least(*n - copied, piece->n);
     cd_buf_consume(&o->copy, copied);
     piece->before -= copied;
-    piece->p += pinned;
-    piece->n -= pinned;
-    *n -= copied + pinned;
+    if (is_file(piece))
+        piece->offset += whole;
+    else
+        piece->p += whole;
+    piece->n -= whole;
+    *n -= copied + whole;
     if (piece->before > 0 || piece->n > 0)
         return false;
-    cd_server_release(server, piece->token);
-    CD_LIVE(chunks, -1);
+    drop_piece(piece, server);
     o->head++;
     return true;
 }

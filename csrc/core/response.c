@@ -190,6 +190,12 @@ void cd_response_first_write(cd_stream *s, size_t n, bool more)
     }
 }
 
+bool cd_response_has_trailers(const cd_stream *s)
+{
+    return s->announced && !s->bodyless &&
+           cd_header_lists(s->head.headers, s->head.header_count, "te", "trailers");
+}
+
 bool cd_response_fits(cd_stream *s, size_t n, bool more)
 {
     if (!s->has_length || s->bodyless)

@@ -39,6 +39,10 @@ void cd_response_begin(cd_stream *s, int status, const cd_survey *v);
 /* A first write of n bytes: the only one has a length if the application told none. */
 void cd_response_first_write(cd_stream *s, size_t n, bool more);
 
+/* Will trailers go out? They were announced, there is a body for them to follow, and the client
+ * says that it reads them (RFC 9110, 6.5.1). */
+bool cd_response_has_trailers(const cd_stream *s);
+
 /* Does a piece of n bytes fit into what the Content-Length has left? A log line when not. */
 bool cd_response_fits(cd_stream *s, size_t n, bool more);
 

@@ -20,7 +20,11 @@
 #include "mem.h"
 #include "server.h"
 
+#include <errno.h>
 #include <string.h>
+#include <unistd.h>
+
+enum { SMALL_FILE = 8192 };
 
 /* ---- life ---- */
 
@@ -290,11 +294,87 @@ static int remember_pressure(cd_stream *s, int code)
     return code;
 }
 
+/* What a call finds that comes after the wire's end. */
+static int after_end(const cd_stream *s)
+{
+    return s->complete ? CD_ORDER : CD_GONE;
+}
+
 int cd_stream_write(cd_stream *s, cd_chunk chunk, bool more)
 {
     if (s->conn == NULL)
-        return s->complete ? CD_ORDER : CD_GONE;
+        return after_end(s);
     return remember_pressure(s, s->ops->write(s, chunk, more));
+}
+
+int cd_stream_hint(cd_stream *s, const cd_str *links, size_t count)
+{
+    if (s->ops->hint == NULL || s->head_sent)
+        return CD_ORDER;
+    if (s->conn == NULL)
+        return after_end(s);
+    return count == 0 ? CD_OK : remember_pressure(s, s->ops->hint(s, links, count));
+}
+
+int cd_stream_announce(cd_stream *s)
+{
+    if (s->conn == NULL)
+        return after_end(s);
+    if (s->ops->trailers == NULL || !s->started || s->head_sent)
+        return CD_ORDER;
+    s->announced = 1;
+    return CD_OK;
+}
+
+int cd_stream_trailers(cd_stream *s, const cd_header *trailers, size_t count, bool more)
+{
+    if (s->conn == NULL)
+        return after_end(s);
+    if (!s->announced || !s->body_ended)
+        return CD_ORDER;
+    return remember_pressure(s, s->ops->trailers(s, trailers, count, more));
+}
+
+/*
+ * A small file is read and copied: that is one packet and no sendfile. It also bounds the
+ * descriptors that a connection can hold, to as many as larger files fit below write_high_water.
+ */
+static int write_small_file(cd_stream *s, int fd, uint64_t offset, size_t count, bool more)
+{
+    char bytes[SMALL_FILE];
+    size_t n = 0;
+    while (n < count) {
+        ssize_t got = pread(fd, bytes + n, count - n, (off_t)(offset + n));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got == 0)
+            errno = EIO; /* it has become shorter */
+        if (got <= 0)
+            return CD_SYSTEM;
+        n += (size_t)got;
+    }
+    int code = s->ops->write(s, (cd_chunk){bytes, n, NULL}, more);
+    if (code == CD_OK || code == CD_AGAIN)
+        close(fd);
+    return code;
+}
+
+static int write_file(cd_stream *s, int fd, uint64_t offset, uint64_t count, bool more)
+{
+    if (s->ops->file == NULL)
+        return CD_ORDER;
+    if (count > SIZE_MAX / 2)
+        return CD_LENGTH;
+    if (count == 0 || (count <= SMALL_FILE && !s->bodyless))
+        return write_small_file(s, fd, offset, (size_t)count, more);
+    return s->ops->file(s, fd, offset, (size_t)count, more);
+}
+
+int cd_stream_file(cd_stream *s, int fd, uint64_t offset, uint64_t count, bool more)
+{
+    if (s->conn == NULL)
+        return after_end(s);
+    return remember_pressure(s, write_file(s, fd, offset, count, more));
 }
 
 bool cd_stream_gone(const cd_stream *s)

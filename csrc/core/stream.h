@@ -22,6 +22,10 @@ typedef struct cd_conn cd_conn;
 typedef struct {
     int (*start)(cd_stream *s, int status, const cd_header *headers, size_t count);
     int (*write)(cd_stream *s, cd_chunk chunk, bool more);
+    /* What s->head.can promises; NULL where it promises nothing. file: count > 0. */
+    int (*hint)(cd_stream *s, const cd_str *links, size_t count);
+    int (*trailers)(cd_stream *s, const cd_header *trailers, size_t count, bool more);
+    int (*file)(cd_stream *s, int fd, uint64_t offset, size_t count, bool more);
     /* The application took from the input, or found it empty: flow-control credit, 100-continue. */
     void (*pulled)(cd_stream *s);
     void (*abort)(cd_stream *s);
@@ -76,9 +80,12 @@ struct cd_stream {
     cd_str close_reason; /* in the arena */
 
     /* Response. */
-    unsigned started : 1;   /* start was taken */
-    unsigned head_sent : 1; /* and is in the connection's output */
-    unsigned complete : 1;  /* the last write was taken */
+    unsigned started : 1;    /* start was taken */
+    unsigned head_sent : 1;  /* and is in the connection's output */
+    unsigned complete : 1;   /* the last write was taken, of trailers where there are any */
+    unsigned announced : 1;  /* trailers will follow the last write */
+    unsigned body_ended : 1; /* that last write was taken */
+    unsigned trailing : 1;   /* trailers go out: the client can take them */
     unsigned chunked : 1, has_length : 1, bodyless : 1;
     unsigned expect_continue : 1; /* 100 Continue is owed to the peer */
     unsigned close_after : 1;     /* no keep-alive after this response */

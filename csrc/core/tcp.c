@@ -3,7 +3,8 @@
  *
  * System calls and the translation of errno, nothing else. A socket that would block is CD_AGAIN,
  * every other failure is CD_GONE: for a server all the ways in which a peer can vanish are one.
- * sendmsg instead of writev, because only it can be told not to raise SIGPIPE. A reset sets
+ * sendmsg instead of writev, because only it can be told not to raise SIGPIPE; sendfile cannot, and
+ * relies on Python, which ignores that signal from its start. A reset sets
  * SO_LINGER to zero seconds, which makes close() send RST: the one way to tell a peer over plain
  * TCP that what it has is not the whole.
  *
@@ -14,6 +15,7 @@
 #include "mem.h"
 
 #include <errno.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -43,10 +45,22 @@ static ssize_t tcp_read(cd_transport *t, void *p, size_t n)
 
 static ssize_t tcp_writev(cd_transport *t, const struct iovec *iov, int count)
 {
+    int flags = t->more_follows ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL;
     if (count == 1)
-        return result(send(self(t)->fd, iov->iov_base, iov->iov_len, MSG_NOSIGNAL));
+        return result(send(self(t)->fd, iov->iov_base, iov->iov_len, flags));
     struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
-    return result(sendmsg(self(t)->fd, &message, MSG_NOSIGNAL));
+    return result(sendmsg(self(t)->fd, &message, flags));
+}
+
+/* The kernel's sendfile cannot read every kind of file, and a disk may fail: reading it will tell.
+ */
+static ssize_t tcp_sendfile(cd_transport *t, int fd, uint64_t offset, size_t n)
+{
+    off_t from = (off_t)offset;
+    ssize_t sent = sendfile(self(t)->fd, fd, &from, n);
+    if (sent < 0 && (errno == EINVAL || errno == ENOSYS || errno == EIO || errno == EOVERFLOW))
+        return CD_SYSTEM;
+    return result(sent);
 }
 
 static void on_io(struct ev_loop *ev, ev_io *io, int events)
@@ -87,6 +101,7 @@ static void tcp_close(cd_transport *t, bool reset)
 static const cd_transport_ops tcp_ops = {
     .read = tcp_read,
     .writev = tcp_writev,
+    .sendfile = tcp_sendfile,
     .want = tcp_want,
     .shutdown = tcp_shutdown,
     .close = tcp_close,

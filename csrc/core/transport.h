@@ -18,6 +18,12 @@ typedef struct {
     ssize_t (*read)(cd_transport *t, void *p, size_t n);
     /* Bytes taken, CD_AGAIN or CD_GONE. */
     ssize_t (*writev)(cd_transport *t, const struct iovec *iov, int count);
+    /*
+     * At most n bytes of a file from offset on, without a copy through user space. Bytes taken, 0
+     * when the file ends there, CD_AGAIN, CD_GONE, or CD_SYSTEM: this file has to be read instead.
+     * NULL: the transport cannot, and every file is read and goes through writev.
+     */
+    ssize_t (*sendfile)(cd_transport *t, int fd, uint64_t offset, size_t n);
     /* From now on call cd_conn_on_io for these events (CD_READ | CD_WRITE, or 0). */
     void (*want)(cd_transport *t, int events);
     /* Tells the peer that nothing more comes (FIN, close_notify); reading goes on. */
@@ -29,7 +35,8 @@ typedef struct {
 
 struct cd_transport {
     const cd_transport_ops *ops;
-    cd_conn *conn; /* set by cd_conn_open */
+    cd_conn *conn;     /* set by cd_conn_open */
+    bool more_follows; /* set before a writev: the next write comes at once (MSG_MORE) */
 };
 
 /* A transport over a connected non-blocking socket, which it owns from here on. NULL: no memory; fd

@@ -203,6 +203,7 @@ int cd_ws_prepare(cd_stream *s)
     if (cd_ws_list_subprotocols(&s->head, &s->arena) < 0)
         return CD_NOMEM;
     s->head.kind = CD_WEBSOCKET;
+    s->head.can = 0;
     s->ops = &unaccepted;
     s->connect_due = 1;
     cd_timer_set(&s->timer, s->server->limits.websocket_connect_timeout);

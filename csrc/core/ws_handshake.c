@@ -32,15 +32,9 @@ static bool same(cd_str a, cd_str b)
     return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
 }
 
-/* Does any header of that name list the token? */
 static bool lists(const cd_head *head, const char *name, const char *token)
 {
-    for (size_t i = 0; i < head->header_count; i++) {
-        if (cd_str_is(head->headers[i].name, name) &&
-            cd_str_has_token(head->headers[i].value, token))
-            return true;
-    }
-    return false;
+    return cd_header_lists(head->headers, head->header_count, name, token);
 }
 
 /* The value of a header that must stand there exactly once; p is NULL when it does not. */

@@ -15,7 +15,9 @@
  */
 #include "harness.h"
 
+#include <dirent.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -208,6 +210,21 @@ static ssize_t wire_writev(cd_transport *t, const struct iovec *iov, int count)
     return taken > 0 ? (ssize_t)taken : CD_AGAIN;
 }
 
+/* As the kernel's; byte by byte it leaves the reading to the connection. */
+static ssize_t wire_sendfile(cd_transport *t, int fd, uint64_t offset, size_t n)
+{
+    wire *w = of(t);
+    if (w->rig->cut == CUT_BYTES)
+        return CD_SYSTEM;
+    char *bytes = must(malloc(n));
+    ssize_t got = pread(fd, bytes, n, (off_t)offset);
+    struct iovec iov = {bytes, got > 0 ? (size_t)got : 0};
+    if (got > 0)
+        got = t->ops->writev(t, &iov, 1);
+    free(bytes);
+    return got;
+}
+
 static void wire_want(cd_transport *t, int events)
 {
     of(t)->want = events;
@@ -225,14 +242,29 @@ static void wire_close(cd_transport *t, bool reset)
     of(t)->want = 0;
 }
 
-static const cd_transport_ops wire_ops = {wire_read, wire_writev, wire_want, wire_shutdown,
-                                          wire_close};
+static const cd_transport_ops wire_ops = {
+    .read = wire_read,
+    .writev = wire_writev,
+    .sendfile = wire_sendfile,
+    .want = wire_want,
+    .shutdown = wire_shutdown,
+    .close = wire_close,
+};
+
+/* A transport like TLS without the kernel's help. */
+static const cd_transport_ops plain_wire_ops = {
+    .read = wire_read,
+    .writev = wire_writev,
+    .want = wire_want,
+    .shutdown = wire_shutdown,
+    .close = wire_close,
+};
 
 wire *wire_open(rig *r)
 {
     static const cd_addr client = {"192.0.2.7", 40000}, local = {"192.0.2.1", 80};
     wire *w = must(calloc(1, sizeof *w));
-    w->transport.ops = &wire_ops;
+    w->transport.ops = r->cut == CUT_RANDOM && r->seed % 2 == 0 ? &plain_wire_ops : &wire_ops;
     w->rig = r;
     w->room = SIZE_MAX;
     w->next = r->wires;
@@ -568,6 +600,58 @@ static void do_close(app *a, const op *o)
     text_free(&t);
 }
 
+static void do_hint(app *a, const op *o)
+{
+    cd_header fields[16]; /* of a link without colons, the name */
+    cd_str links[16];
+    text t = {0};
+    size_t count = parse_headers(o->args, o->end, &t, fields);
+    for (size_t i = 0; i < count; i++)
+        links[i] = fields[i].name;
+    wrote(a, "hint", cd_stream_hint(a->stream, links, count));
+    text_free(&t);
+}
+
+static void do_trailers(app *a, const op *o, bool more)
+{
+    cd_header trailers[16];
+    text t = {0};
+    size_t count = parse_headers(o->args, o->end, &t, trailers);
+    int code = CD_OK;
+    for (size_t i = 0; i < count && code == CD_OK; i++)
+        code = cd_trailer_check(&trailers[i]);
+    if (code == CD_OK)
+        code = cd_stream_trailers(a->stream, trailers, count, more);
+    wrote(a, o->name, code);
+    text_free(&t);
+}
+
+static void resize_file(rig *r, size_t size)
+{
+    char *bytes = must(malloc(size + 1));
+    for (size_t i = 0; i < size; i++)
+        bytes[i] = (char)('a' + i % 26);
+    if (r->file < 0)
+        r->file = memfd_create("rig", MFD_CLOEXEC);
+    CHECK(r->file >= 0 && ftruncate(r->file, (off_t)size) == 0 &&
+          pwrite(r->file, bytes, size, 0) == (ssize_t)size);
+    free(bytes);
+}
+
+static void do_file(app *a, const op *o, bool more)
+{
+    char *rest;
+    rig *r = a->rig;
+    uint64_t offset = strtoul(o->args, &rest, 10);
+    uint64_t count = strtoul(rest, NULL, 10);
+    if (r->file < 0)
+        resize_file(r, RIG_FILE_SIZE);
+    int fd = dup(r->file);
+    int rc = wrote(a, o->name, cd_stream_file(a->stream, fd, offset, count, more));
+    if (rc != CD_OK && rc != CD_AGAIN)
+        CHECK(close(fd) == 0);
+}
+
 static int do_pull(app *a, const op *o)
 {
     cd_event e;
@@ -644,6 +728,16 @@ static int perform(app *a, const op *o)
         do_write(a, o, is(o, "write"));
     else if (is(o, "pin") || is(o, "lastpin"))
         do_pin(a, o, is(o, "pin"));
+    else if (is(o, "file") || is(o, "lastfile"))
+        do_file(a, o, is(o, "file"));
+    else if (is(o, "size"))
+        resize_file(a->rig, strtoul(o->args, NULL, 10));
+    else if (is(o, "hint"))
+        do_hint(a, o);
+    else if (is(o, "announce"))
+        trace_code(a, "announce", cd_stream_announce(a->stream));
+    else if (is(o, "trailers") || is(o, "lasttrailers"))
+        do_trailers(a, o, is(o, "trailers"));
     else if (is(o, "text") || is(o, "bytes"))
         do_ws_send(a, o, is(o, "text"));
     else if (is(o, "accept"))
@@ -829,9 +923,21 @@ static void on_check(struct ev_loop *ev, ev_check *watcher, int events)
     }
 }
 
+static size_t count_fds(void)
+{
+    size_t count = 0;
+    DIR *fds = must(opendir("/proc/self/fd"));
+    while (readdir(fds) != NULL)
+        count++;
+    closedir(fds);
+    return count;
+}
+
 rig *rig_new(enum cut cut, unsigned seed)
 {
     rig *r = must(calloc(1, sizeof *r));
+    r->file = -1;
+    r->fds = count_fds();
     if (!is_configured)
         rig_configure(NULL);
     r->cut = cut;
@@ -875,6 +981,10 @@ void rig_free(rig *r)
     free_wires(r);
     ev_check_stop(r->loop->ev, &r->io);
     cd_loop_free(r->loop);
+    if (r->file >= 0)
+        close(r->file);
+    if (r->file >= 0)
+        CHECK_INT(count_fds(), r->fds);
     CHECK(r->apps == NULL);
     CHECK_INT(r->gone, r->opened);
     CHECK_INT(r->pinned, 0);

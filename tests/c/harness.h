@@ -25,6 +25,13 @@
  * cd_ws_accept text TEXT, bytes N     cd_ws_send close CODE [REASON]    cd_ws_close wsecho connect
  * is accepted, messages are sent back, up to the disconnect
  *
+ *     hint A| B              cd_stream_hint with two links
+ *     announce               cd_stream_announce
+ *     trailers a: b| c: d    cd_stream_trailers, more to come; lasttrailers: the last
+ *     file FROM N            cd_stream_file of the rig's file (a..z again and again), more to come;
+ *                            lastfile: the last piece
+ *     size N                 the rig's file gets this size (RIG_FILE_SIZE at first)
+ *
  * The trace has a line for everything the application saw, "1 open GET /x", and every code that was
  * not CD_OK or CD_AGAIN. Adjacent body events are one line, so that it does not depend on the cuts.
  */
@@ -103,6 +110,8 @@ typedef struct wire {
     unsigned reads; /* reads left in this turn */
 } wire;
 
+enum { RIG_FILE_SIZE = 100000 };
+
 /* A new connection. NULL: the server had no memory. */
 wire *wire_open(rig *r);
 /* The peer sends; returns after everything that could happen has happened. w may be NULL. */
@@ -135,6 +144,8 @@ struct rig {
     unsigned long turns;
     int opened, gone, logged, released;
     long pinned; /* tokens that were not released */
+    int file;    /* an anonymous file, made by the first application that wants it; else -1 */
+    size_t fds;  /* descriptors that were open before the rig */
     int level;   /* log lines from here on go into the trace */
 };
 
