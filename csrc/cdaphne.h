@@ -150,6 +150,19 @@ enum {
     CD_CAN_FILE = 4,     /* cd_stream_file */
 };
 
+/*
+ * What trusted proxies said of a request in their headers. client.p == NULL: none of them knows the
+ * client's address.
+ */
+typedef struct {
+    cd_str client;   /* numeric address without brackets */
+    int client_port; /* 0: not told */
+    int secure;      /* 1: https or wss, 0: http or ws, -1: not told */
+    cd_str host;     /* that the client asked for, without port and brackets; p == NULL: not told */
+    int host_port;
+    cd_str prefix; /* of the path, percent-decoded, "/a"; p == NULL: not told */
+} cd_origin;
+
 /* What the bridge sees of a request when on_open is called. Lives in the stream's arena. */
 typedef struct {
     enum cd_kind kind;
@@ -163,13 +176,21 @@ typedef struct {
     cd_str query;    /* after '?', as sent */
     const cd_header *headers;
     size_t header_count;
+    /* The ends of the connection, or what a PROXY header calls so. */
     const cd_addr *client, *server;
+    const cd_origin *origin;    /* NULL: no trusted proxy said anything */
     const cd_str *subprotocols; /* offered in Sec-WebSocket-Protocol, in order */
     size_t subprotocol_count;
     unsigned can; /* CD_CAN_* */
     void **cache; /* one slot per connection for the bridge, starts NULL; no slot once the
                      connection has gone */
 } cd_head;
+
+/* The client: as the proxies tell it, else the peer; p == NULL when nobody knows, and when it is a
+ * unix socket. */
+cd_str cd_head_client(const cd_head *head, int *port);
+/* Did the client use TLS, as far as we and the proxies know? */
+bool cd_head_secure(const cd_head *head);
 
 /* Why the core asks for an application to be cancelled. */
 enum cd_cancel {
@@ -223,15 +244,23 @@ typedef struct {
     const char *const *access_exclude; /* path prefixes without a line, ends with NULL; or NULL */
     const char *access_syslog;         /* "<134>": access_fd is a datagram socket; or NULL */
     const char *access_tag;            /* behind the date of a datagram, " cdaphne[1]: " */
-    const char *forwarded_for; /* lower-case header whose leftmost element is the client; or NULL */
-    const char *forwarded_port; /* lower-case header with the client's port; or NULL */
+    const char
+        *trust; /* peers that are believed, "10.0.0.0/8,::1,unix:" or "*"; NULL: this machine */
+    const char
+        *forwarded_for; /* header with the addresses on the way; NULL: proxy headers are off */
+    const char *forwarded_port;  /* header with the client's port; or NULL */
+    const char *forwarded_proto; /* header with the client's scheme; or NULL */
 } cd_config;
+
+/* Can it be the trust of a server? CD_OK, CD_NOMEM, or CD_VALUE and what is wrong in problem, one
+ * line. */
+int cd_trust_check(const char *text, char *problem, size_t size);
 
 /* Can it be an access_format? CD_OK, CD_NOMEM, or CD_VALUE and what is wrong in problem, one line.
  */
 int cd_access_format_check(const char *text, char *problem, size_t size);
 
-/* NULL: no memory. The loop must outlive it. */
+/* NULL: no memory. The loop must outlive it. config has passed the checks. */
 cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data);
 
 typedef struct cd_tls cd_tls; /* certificates and what goes with them */
@@ -266,6 +295,9 @@ void cd_server_set_access_fd(cd_server *server, int fd);
  * freed. */
 size_t cd_server_connections(const cd_server *server);
 size_t cd_server_streams(const cd_server *server);
+
+/* Is this peer one whose headers are believed (config.trust)? */
+bool cd_server_trusts(const cd_server *server, const cd_addr *peer);
 
 /* Aborts what is left. Streams must all be gone or finished: the last on_gone calls come from
  * inside. NULL is allowed. */

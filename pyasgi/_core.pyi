@@ -20,6 +20,9 @@ def versions() -> dict[str, str]:
 def check_access_format(text: str) -> None:
     """ValueError, one line, when Server would not take this access_format."""
 
+def check_trust(text: str) -> None:
+    """ValueError, one line, when Server would not take this forwarded_allow_ips."""
+
 def debug_live() -> dict[str, int]:
     """Live objects by kind, of the core and of the bridge. Only in a build with CD_DEBUG."""
 
@@ -78,6 +81,7 @@ class Server:
         state: dict[str, Any] | None = None,
         context: Context | None = None,
         proxy_headers: tuple[bytes | None, bytes | None, bytes | None] | None = None,
+        forwarded_allow_ips: str | None = None,
         **limits: float,
     ) -> None:
         """Create a server that listens nowhere yet.
@@ -98,6 +102,9 @@ class Server:
         state: lifespan state, copied shallowly into each scope; None: scopes have no state.
         context: copied for each application run; None: the current context of this call.
         proxy_headers: names of the headers that carry client address, port and scheme; None: peers are not asked.
+            b"forwarded" as the first is RFC 7239.
+        forwarded_allow_ips: addresses and networks, "unix:" and "*", between commas: peers whose proxy headers,
+            PROXY headers and Daphne-Root-Path are believed. None: "127.0.0.0/8,::1,unix:".
         limits: any name of limits(). Seconds for times, whole numbers for sizes.
 
         TypeError or ValueError name the argument that is wrong.

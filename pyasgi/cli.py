@@ -42,6 +42,7 @@ OWN_OPTIONS = (
     "date_header",
     "access_log_format",
     "access_log_exclude",
+    "forwarded_allow_ips",
 )
 UNIX_SOCKET_FLAGS = ("unix_socket_mode", "unix_socket_user", "unix_socket_group")
 

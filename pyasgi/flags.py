@@ -22,6 +22,7 @@ from .lifespan import MODES
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 SHELLS = ("bash", "zsh", "fish")
+TRUST = "127.0.0.0/8,::1,unix:"  # of csrc/core/trust.c
 
 # daphne's long flags. Their abbreviations stay what they are, whatever flags are added to these.
 DAPHNE_FLAGS = (
@@ -60,7 +61,6 @@ FOREIGN_FLAGS = {
     "--ws-ping-interval": "--ping-interval",
     "--ws-ping-timeout": "--ping-timeout",
     "--no-server-header": "--no-server-name",
-    "--forwarded-allow-ips": "--proxy-headers",
     "--h11-max-incomplete-event-size": "--max-head-size",
     "--check-config": "--check",
 }
@@ -242,6 +242,14 @@ def access_format(text: str) -> str:
     return text
 
 
+def trust(text: str) -> str:
+    try:
+        _core.check_trust(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from None
+    return text
+
+
 def path_prefix(text: str) -> str:
     if not text.startswith("/"):
         raise ArgumentTypeError(f"{text!r} is no path prefix; give one that begins with /")
@@ -357,19 +365,28 @@ def add_proxy(parser: Parser) -> tuple[argparse.Action, argparse.Action]:
         "--proxy-headers",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="take client address, port and scheme from X-Forwarded-For, -Port and -Proto",
+        help="take client, scheme, server and root_path from X-Forwarded-For, -Port, -Proto, -Host and -Prefix,"
+        " or from Forwarded (docs/deploy.rst)",
     )
     host = group.add_argument(
         "--proxy-headers-host",
         metavar="NAME",
         default=False,
-        help="header with the address in place of X-Forwarded-For; needs --proxy-headers",
+        help="header with the address in place of X-Forwarded-For; Forwarded for that one alone;"
+        " needs --proxy-headers",
     )
     port = group.add_argument(
         "--proxy-headers-port",
         metavar="NAME",
         default=False,
         help="header with the port in place of X-Forwarded-Port; needs --proxy-headers",
+    )
+    group.add_argument(
+        "--forwarded-allow-ips",
+        type=trust,
+        metavar="LIST",
+        help="proxies that are believed: addresses, networks such as 10.0.0.0/8, unix: and *, between commas"
+        f" (default {TRUST}; daphne: *)",
     )
     return host, port
 

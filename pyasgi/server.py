@@ -54,6 +54,7 @@ class Server:
     date_header: send a Date header
     access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
     access_log_exclude: path prefixes that are kept out of the access log
+    forwarded_allow_ips: peers whose proxy headers count, as --forwarded-allow-ips; None for loopback and unix sockets
     loop: a pyasgi.loop.EventLoop to run on, which stays the caller's; None makes one in run()
     limits: any other row of _core.limits()
     """
@@ -89,6 +90,7 @@ class Server:
         date_header: bool = True,
         access_log_format: str = "daphne",
         access_log_exclude: Iterable[str] = (),
+        forwarded_allow_ips: str | None = None,
         loop: EventLoop | None = None,
         **limits: float | None,
     ) -> None:
@@ -120,6 +122,7 @@ class Server:
         self.date_header = date_header
         self.access_log_format = access_log_format
         self.access_log_exclude = tuple(access_log_exclude)
+        self.forwarded_allow_ips = forwarded_allow_ips
         self.loop = loop
         for name, value in limits.items():
             if name not in LIMITS:
@@ -426,6 +429,7 @@ class Server:
             state=lifespan.state,
             context=lifespan.context,
             proxy_headers=self._proxy_headers(),
+            forwarded_allow_ips=self.forwarded_allow_ips,
             **self._limits(),
         )
 

@@ -161,9 +161,9 @@ def test_unix_socket_client(server: Servers, tmp_path: Path) -> None:
 def test_client_behind_a_proxy(server: Servers, form: str) -> None:
     handle = server.start(APP, "--proxy-headers", "--access-log-format", form)
     for forwarded, port, shown in (
-        ("192.0.2.7, 10.0.0.1", "4711", ("192.0.2.7", 4711)),
+        ("10.0.0.1, 192.0.2.7, 127.0.0.1", "4711", ("192.0.2.7", 4711)),
         ("2001:db8::1", "x", ("2001:db8::1", 0)),
-        ("a\\b", "99999999999", ("a\\\\b" if form == "daphne" else "a\\b", 0)),
+        ("a\\b", "99999999999", (None, None)),
     ):
         before = handle.stdout().count("\n")
         with handle.connect() as client:
@@ -174,7 +174,8 @@ def test_client_behind_a_proxy(server: Servers, form: str) -> None:
             entry = json.loads(line)
             assert (entry["client"], entry["port"]) == shown
         else:
-            assert line.startswith(f"{shown[0]}:{shown[1]} - - [")
+            client = "None" if shown[0] is None else f"{shown[0]}:{shown[1]}"
+            assert line.startswith(f"{client} - - [")
 
 
 @pytest.mark.parametrize(

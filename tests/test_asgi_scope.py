@@ -176,8 +176,8 @@ def test_root_path_header_of_a_local_proxy() -> None:
 def test_proxy_headers() -> None:
     names = (b"x-forwarded-for", b"x-forwarded-port", b"x-forwarded-proto")
     head = (
-        b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 2001:db8::1 , 10.0.0.1\r\n"
-        b"X-Forwarded-For: 10.0.0.9\r\nX-Forwarded-Port: 1234\r\nX-Forwarded-Proto: https"
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 10.0.0.1, 2001:db8::1\r\n"
+        b"X-Forwarded-For: 127.0.0.9\r\nX-Forwarded-Port: 1234\r\nX-Forwarded-Proto: https"
     )
     scope = scope_of(head, proxy_headers=names)
     assert (scope["client"], scope["scheme"]) == (["2001:db8::1", 1234], "https")

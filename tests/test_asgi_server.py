@@ -69,6 +69,8 @@ def loop() -> Any:
             TypeError,
             "proxy_headers must be bytes or None, not str",
         ),
+        ({"forwarded_allow_ips": 1}, TypeError, "forwarded_allow_ips must be str or None, not int"),
+        ({"forwarded_allow_ips": "::1,x"}, ValueError, "'x' is no address and no network"),
         ({"server_header": "x"}, TypeError, "server_header must be bytes or None, not str"),
         ({"server_header": b"a\r\nb"}, ValueError, "server_header must have no control characters"),
         ({"access_fd": -2}, ValueError, "access_fd must be a descriptor or -1, not -2"),
@@ -316,10 +318,11 @@ def test_access_event_names_the_client_that_the_proxy_names() -> None:
     with Inside(ok, on_access=on_access, proxy_headers=names) as inside, inside.connect() as client:
         port = client.sock.getsockname()[1]
         client.request(GET)
-        client.request(GET[:-2] + b"X-Forwarded-For: 1.2.3.4, 5.6.7.8\r\n\r\n")
+        client.request(GET[:-2] + b"X-Forwarded-For: 5.6.7.8, 1.2.3.4\r\n\r\n")
         client.request(GET[:-2] + b"X-Forwarded-For: ::1\r\nX-Forwarded-Port: 8\r\n\r\n")
-        wait_for(lambda: len(seen) == 3)
-    assert seen == [f"127.0.0.1:{port}", "1.2.3.4:0", "::1:8"]
+        client.request(GET[:-2] + b"X-Forwarded-For: unknown\r\n\r\n")
+        wait_for(lambda: len(seen) == 4)
+    assert seen == [f"127.0.0.1:{port}", "1.2.3.4:0", "::1:8", None]
 
 
 def test_application_that_outstays_its_client_is_cancelled_once() -> None:

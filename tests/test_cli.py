@@ -482,7 +482,7 @@ def test_response_headers(server: Servers) -> None:
 def test_root_path_and_proxy_headers(server: Servers) -> None:
     handle = server.start(APP, "--root-path", "/mounted", "--proxy-headers")
     headers = {
-        "X-Forwarded-For": "192.0.2.7, 10.0.0.1",
+        "X-Forwarded-For": "10.0.0.1, 192.0.2.7",
         "X-Forwarded-Port": "4711",
         "X-Forwarded-Proto": "https",
     }

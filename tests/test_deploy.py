@@ -102,8 +102,18 @@ def listens(port: int, process: subprocess.Popen[bytes]) -> bool:
 
 
 def test_nginx(front: Handle) -> None:
-    scope = json.loads(front.get("/scope", headers={"X-Forwarded-For": "192.0.2.99"}).body)
+    claims = {
+        "X-Forwarded-For": "192.0.2.99",
+        "Forwarded": "for=192.0.2.98",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Prefix": "/evil",
+        "Daphne-Root-Path": "/evil",
+    }
+    scope = json.loads(front.get("/scope", headers=claims).body)
     assert scope["client"][0] == "127.0.0.1", "the client cannot say who it is"
+    assert scope["root_path"] == ""
+    assert "evil" not in str(scope["server"])
+    assert not {"forwarded", "x-forwarded-host"} & {name for name, _ in scope["headers"]}
     assert scope["client"][1] > 0
     assert scope["scheme"] == "http"
     assert ["host", f"127.0.0.1:{front.port}"] in scope["headers"]

@@ -527,12 +527,11 @@ struct cdpy_server {
     cd_server *core; /* NULL: closed */
     cdpy_loop *loop; /* strong */
     PyObject *app, *on_log, *on_access, *on_exception;
-    PyObject *lifespan_state;                                   /* dict or NULL */
-    PyObject *context;                                          /* contextvars.Context */
-    PyObject *root_path;                                        /* str */
-    PyObject *forwarded_for, *forwarded_port, *forwarded_proto; /* bytes or NULL */
-    PyObject *finished;                                         /* the shared awaitable */
-    cdpy_stream *streams;                                       /* those whose application runs */
+    PyObject *lifespan_state; /* dict or NULL */
+    PyObject *context;        /* contextvars.Context */
+    PyObject *root_path;      /* str */
+    PyObject *finished;       /* the shared awaitable */
+    cdpy_stream *streams;     /* those whose application runs */
     size_t tasks;
     size_t pin_size;
 };
@@ -554,16 +553,16 @@ void cdpy_application_log(cdpy_server *server, enum cd_level level, PyObject *li
  * alive; *prefixes is for PyMem_Free. 0 or -1 with an exception. */
 int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner,
                        const char ***prefixes);
-/* 0, or -1 with a ValueError that says what is wrong with it. */
-int cdpy_check_access_format(const char *text);
+/* 0, or -1 with a ValueError of what the core's check says is wrong. */
+int cdpy_check_text(const char *text, int (*check)(const char *, char *, size_t));
 
 /* ---- scope.c: cd_head -> scope dict ---------------------------------------------------------- */
 
 /* A connection's cache, in head->cache: its two addresses as str and int, and the headers of its
  * last request. */
 PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head);
-/* "host:port" of the client as the scope has it, or None for the peer of a unix socket. */
-PyObject *cdpy_client_text(const cdpy_server *server, const cd_head *head);
+/* "host:port" of the client as the scope has it, or None. */
+PyObject *cdpy_client_text(const cd_head *head);
 
 /* ---- http.c, websocket.c: events of each protocol -------------------------------------------- */
 

@@ -172,10 +172,11 @@ static int pop_state(PyObject *kwargs, PyObject **value)
     return *value && !PyDict_Check(*value) ? refuse("state", "dict or None", *value) : 0;
 }
 
-static int read_proxy_headers(cdpy_server *server, PyObject *names)
+/* The names stay the tuple's, which kwargs hold until the core has copied them. */
+static int read_proxy_headers(PyObject *names, cd_config *config)
 {
-    PyObject **const slots[] = {&server->forwarded_for, &server->forwarded_port,
-                                &server->forwarded_proto};
+    const char **const slots[] = {&config->forwarded_for, &config->forwarded_port,
+                                  &config->forwarded_proto};
 
     if (!PyTuple_Check(names) || PyTuple_GET_SIZE(names) != 3)
         return refuse("proxy_headers", "three header names", names);
@@ -186,21 +187,18 @@ static int read_proxy_headers(cdpy_server *server, PyObject *names)
             continue;
         if (!PyBytes_CheckExact(name))
             return refuse("proxy_headers", "bytes or None", name);
-        /* The core gives lower-case names. */
-        *slots[i] = PyObject_CallMethod(name, "lower", NULL);
-        if (*slots[i] == NULL)
-            return -1;
+        *slots[i] = PyBytes_AS_STRING(name);
     }
     return 0;
 }
 
-static int pop_proxy_headers(PyObject *kwargs, cdpy_server *server)
+static int pop_proxy_headers(PyObject *kwargs, cd_config *config)
 {
     PyObject *names = NULL;
     int result = pop(kwargs, "proxy_headers", &names);
 
     if (result == 0 && names)
-        result = read_proxy_headers(server, names);
+        result = read_proxy_headers(names, config);
     Py_XDECREF(names);
     return result;
 }
@@ -279,10 +277,10 @@ static int pop_text(PyObject *kwargs, const char *name, const char **text)
     return result;
 }
 
-int cdpy_check_access_format(const char *text)
+int cdpy_check_text(const char *text, int (*check)(const char *, char *, size_t))
 {
     char problem[256];
-    int code = cd_access_format_check(text, problem, sizeof(problem));
+    int code = check(text, problem, sizeof(problem));
 
     if (code == CD_NOMEM)
         PyErr_NoMemory();
@@ -291,11 +289,18 @@ int cdpy_check_access_format(const char *text)
     return code == CD_OK ? 0 : -1;
 }
 
+static int pop_trust(PyObject *kwargs, const char **text)
+{
+    if (pop_text(kwargs, "forwarded_allow_ips", text) < 0)
+        return -1;
+    return *text ? cdpy_check_text(*text, cd_trust_check) : 0;
+}
+
 static int pop_access_format(PyObject *kwargs, const char **text)
 {
     if (pop_text(kwargs, "access_format", text) < 0)
         return -1;
-    return *text ? cdpy_check_access_format(*text) : 0;
+    return *text ? cdpy_check_text(*text, cd_access_format_check) : 0;
 }
 
 static int read_prefixes(PyObject *tuple, const char ***prefixes)
@@ -344,11 +349,6 @@ static int pop_access(PyObject *kwargs, cd_config *config, const char ***prefixe
     return 0;
 }
 
-static const char *text_of(PyObject *bytes)
-{
-    return bytes ? PyBytes_AS_STRING(bytes) : NULL;
-}
-
 int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner,
                        const char ***prefixes)
 {
@@ -361,13 +361,11 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
         pop_callable(rest, "on_access", &server->on_access) == 0 &&
         pop_callable(rest, "on_exception", &server->on_exception) == 0 &&
         pop_context(rest, &server->context) == 0 && pop_root_path(rest, &server->root_path) == 0 &&
-        pop_state(rest, &server->lifespan_state) == 0 && pop_proxy_headers(rest, server) == 0 &&
-        pop_access(rest, config, prefixes) == 0 &&
+        pop_state(rest, &server->lifespan_state) == 0 && pop_proxy_headers(rest, config) == 0 &&
+        pop_trust(rest, &config->trust) == 0 && pop_access(rest, config, prefixes) == 0 &&
         pop_flag(rest, "date_header", &config->date_header) == 0 &&
         pop_server_header(rest, &config->server_header, owner) == 0)
         result = parse_limits(&config->limits, rest);
-    config->forwarded_for = text_of(server->forwarded_for);
-    config->forwarded_port = text_of(server->forwarded_port);
     Py_DECREF(rest);
     return result;
 }

@@ -63,13 +63,23 @@ static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
     return Py_BuildValue("{ssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version());
 }
 
-static PyObject *check_access_format(PyObject *Py_UNUSED(module), PyObject *arg)
+static PyObject *checked(PyObject *arg, int (*check)(const char *, char *, size_t))
 {
     const char *text = PyUnicode_AsUTF8(arg);
 
-    if (text == NULL || cdpy_check_access_format(text) < 0)
+    if (text == NULL || cdpy_check_text(text, check) < 0)
         return NULL;
     Py_RETURN_NONE;
+}
+
+static PyObject *check_access_format(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    return checked(arg, cd_access_format_check);
+}
+
+static PyObject *check_trust(PyObject *Py_UNUSED(module), PyObject *arg)
+{
+    return checked(arg, cd_trust_check);
 }
 
 #ifdef CD_DEBUG
@@ -90,6 +100,7 @@ static PyMethodDef functions[] = {
     {"limits", limits, METH_NOARGS, "Every row of limits.def: (name, kind, default, unit, doc)."},
     {"versions", versions, METH_NOARGS, "Versions of the libraries inside."},
     {"check_access_format", check_access_format, METH_O, "ValueError for a bad access_format."},
+    {"check_trust", check_trust, METH_O, "ValueError for a bad forwarded_allow_ips."},
 #ifdef CD_DEBUG
     {"debug_live", debug_live, METH_NOARGS, "Live objects by kind."},
 #endif

@@ -11,8 +11,8 @@
  * Long heads are not kept: an idle connection should cost little.
  *
  * Names with "_" are dropped: CGI-style environments cannot tell X_Real_IP from X-Real-IP, so a
- * client could slip one past a proxy that sets the other. Daphne-Root-Path is believed only from
- * this machine.
+ * client could slip one past a proxy that sets the other. What trusted proxies say (head->origin)
+ * comes from the core; Daphne-Root-Path is daphne's own, and believed of the same peers.
  */
 #include "bridge.h"
 
@@ -301,28 +301,9 @@ static PyObject *cached_tuple(cdpy_state *state, peer *cache, Py_ssize_t index,
     return tuple;
 }
 
-/* What the server itself reads from the headers. */
-typedef struct {
-    cd_str root_path, address, port, proto;
-} special;
-
-static bool named(PyObject *wanted, cd_str name)
-{
-    return wanted && same_bytes(wanted, name);
-}
-
-/* Remembers the first of each forwarding header. */
-static void note_forwarded(const cdpy_server *server, special *found, const cd_header *header)
-{
-    if (named(server->forwarded_for, header->name) && found->address.p == NULL)
-        found->address = header->value;
-    else if (named(server->forwarded_port, header->name) && found->port.p == NULL)
-        found->port = header->value;
-    else if (named(server->forwarded_proto, header->name) && found->proto.p == NULL)
-        found->proto = header->value;
-}
-
-static PyObject *headers_of(cdpy_server *server, const cd_head *head, peer *cache, special *found)
+/* *root_path gets the value of Daphne-Root-Path, which the list leaves out. */
+static PyObject *headers_of(cdpy_server *server, const cd_head *head, peer *cache,
+                            cd_str *root_path)
 {
     PyObject *list = PyList_New((Py_ssize_t)head->header_count);
     Py_ssize_t kept = 0;
@@ -333,11 +314,9 @@ static PyObject *headers_of(cdpy_server *server, const cd_head *head, peer *cach
         if (memchr(header->name.p, '_', header->name.n))
             continue;
         if (equal(header->name, "daphne-root-path")) {
-            found->root_path = header->value;
+            *root_path = header->value;
             continue;
         }
-        if (server->forwarded_for)
-            note_forwarded(server, found, header);
         PyObject *tuple = cached_tuple(server->state, cache, (Py_ssize_t)i, header);
         if (tuple == NULL)
             Py_CLEAR(list);
@@ -363,81 +342,55 @@ static PyObject *address_list(PyObject *host, PyObject *port)
     return list;
 }
 
-static cd_str trimmed(const char *p, size_t n)
+static PyObject *text_of(cd_str text)
 {
-    while (n && (*p == ' ' || *p == '\t'))
-        p++, n--;
-    while (n && (p[n - 1] == ' ' || p[n - 1] == '\t'))
-        n--;
-    return (cd_str){p, n};
+    return PyUnicode_DecodeUTF8(text.p, (Py_ssize_t)text.n, "replace");
 }
 
-/* The port header as a number; what is none counts as 0, as in daphne. */
-static PyObject *forwarded_port(cd_str text)
+/* An address that a proxy told; None without one. */
+static PyObject *told_address(cd_str host, int port)
 {
-    long port = 0;
+    if (host.p == NULL)
+        return Py_NewRef(Py_None);
+    PyObject *text = text_of(host), *number = PyLong_FromLong(port);
+    PyObject *list = address_list(text, number);
 
-    for (size_t i = 0; i < text.n; i++) {
-        if (text.p[i] < '0' || text.p[i] > '9' || port > 65535)
-            return PyLong_FromLong(0);
-        port = port * 10 + (text.p[i] - '0');
-    }
-    return PyLong_FromLong(port <= 65535 ? port : 0);
-}
-
-/* The leftmost address is the client, the others are proxies on the way. */
-static PyObject *forwarded_client(const special *found)
-{
-    const char *comma = memchr(found->address.p, ',', found->address.n);
-    cd_str first =
-        trimmed(found->address.p, comma ? (size_t)(comma - found->address.p) : found->address.n);
-    PyObject *host = PyUnicode_DecodeUTF8(first.p, (Py_ssize_t)first.n, "replace");
-    PyObject *port = forwarded_port(found->port);
-    PyObject *list = address_list(host, port);
-
-    Py_XDECREF(host);
-    Py_XDECREF(port);
+    Py_XDECREF(text);
+    Py_XDECREF(number);
     return list;
 }
 
-static PyObject *client_of(const cd_head *head, const peer *cache, const special *found)
+static PyObject *client_of(const cd_head *head, const peer *cache)
 {
-    if (found->address.p)
-        return forwarded_client(found);
+    if (head->origin)
+        return told_address(head->origin->client, head->origin->client_port);
     if (head->client->host[0] == '\0')
         return Py_NewRef(Py_None);
     return address_list(cache->client_host, cache->client_port);
 }
 
-/* The proto header says "https" for a WebSocket too. */
-static PyObject *scheme_of(cdpy_state *state, const cd_head *head, const special *found)
+static PyObject *server_of(const cd_head *head, const peer *cache)
 {
-    bool websocket = head->kind == CD_WEBSOCKET;
-    cd_str proto = found->address.p ? found->proto : (cd_str){NULL, 0};
-
-    if (websocket && (equal(proto, "https") || equal(proto, "wss")))
-        return Py_NewRef(state->s_wss);
-    if (websocket && proto.p)
-        return Py_NewRef(state->s_ws);
-    if (proto.p)
-        return PyUnicode_DecodeUTF8(proto.p, (Py_ssize_t)proto.n, "replace");
-    if (websocket)
-        return Py_NewRef(head->tls ? state->s_wss : state->s_ws);
-    return Py_NewRef(head->tls ? state->s_https : state->s_http);
+    if (head->origin && head->origin->host.p)
+        return told_address(head->origin->host, head->origin->host_port);
+    return address_list(cache->server_host, cache->server_port);
 }
 
-static bool is_local(const cd_head *head)
+static PyObject *scheme_of(cdpy_state *state, const cd_head *head)
 {
-    const char *host = head->client->host;
+    bool secure = cd_head_secure(head);
 
-    return head->server->port < 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "::1") == 0 ||
-           strncmp(host, "::ffff:127.", 11) == 0;
+    if (head->kind == CD_WEBSOCKET)
+        return Py_NewRef(secure ? state->s_wss : state->s_ws);
+    return Py_NewRef(secure ? state->s_https : state->s_http);
 }
 
-static PyObject *root_path_of(cdpy_server *server, const cd_head *head, const special *found)
+static PyObject *root_path_of(cdpy_server *server, const cd_head *head, cd_str told)
 {
-    if (found->root_path.p && is_local(head))
-        return unquoted(found->root_path);
+    if (told.p && cd_server_trusts(server->core, head->client))
+        return unquoted(told);
+    if (head->origin && head->origin->prefix.p)
+        return text_of(head->origin->prefix);
     return Py_NewRef(server->root_path);
 }
 
@@ -490,16 +443,16 @@ static int put_extensions(cdpy_state *state, PyObject *scope, enum cd_kind kind)
 static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer *cache)
 {
     cdpy_state *s = server->state;
-    special found = {{NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}};
+    cd_str root_path = {NULL, 0};
 
-    if (cdpy_put(scope, s->s_headers, headers_of(server, head, cache, &found)) < 0 ||
+    if (cdpy_put(scope, s->s_headers, headers_of(server, head, cache, &root_path)) < 0 ||
         cdpy_put(scope, s->s_asgi, PyDict_Copy(s->asgi_template)) < 0 ||
         cdpy_put(scope, s->s_http_version, version_of(s, head)) < 0 ||
-        cdpy_put(scope, s->s_scheme, scheme_of(s, head, &found)) < 0 ||
+        cdpy_put(scope, s->s_scheme, scheme_of(s, head)) < 0 ||
         cdpy_put(scope, s->s_query_string, bytes_of(head->query)) < 0 ||
-        cdpy_put(scope, s->s_root_path, root_path_of(server, head, &found)) < 0 ||
-        cdpy_put(scope, s->s_client, client_of(head, cache, &found)) < 0 ||
-        cdpy_put(scope, s->s_server, address_list(cache->server_host, cache->server_port)) < 0 ||
+        cdpy_put(scope, s->s_root_path, root_path_of(server, head, root_path)) < 0 ||
+        cdpy_put(scope, s->s_client, client_of(head, cache)) < 0 ||
+        cdpy_put(scope, s->s_server, server_of(head, cache)) < 0 ||
         put_path(s, scope, head, cache) < 0 || put_extensions(s, scope, head->kind) < 0)
         return -1;
     if (head->kind == CD_HTTP && cdpy_put(scope, s->s_method, method_of(s, head->method)) < 0)
@@ -523,30 +476,18 @@ PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head)
     return scope;
 }
 
-/* The address that the proxy named, as the scope has it. */
-static PyObject *forwarded_text(const special *found)
+PyObject *cdpy_client_text(const cd_head *head)
 {
-    PyObject *client = forwarded_client(found);
-    PyObject *text = NULL;
+    int port;
+    cd_str host = cd_head_client(head, &port);
 
-    if (client)
-        text =
-            PyUnicode_FromFormat("%S:%S", PyList_GET_ITEM(client, 0), PyList_GET_ITEM(client, 1));
-    Py_XDECREF(client);
-    return text;
-}
-
-PyObject *cdpy_client_text(const cdpy_server *server, const cd_head *head)
-{
-    special found = {{NULL, 0}, {NULL, 0}, {NULL, 0}, {NULL, 0}};
-
-    for (size_t i = 0; server->forwarded_for && i < head->header_count; i++)
-        note_forwarded(server, &found, &head->headers[i]);
-    if (found.address.p)
-        return forwarded_text(&found);
-    if (head->client->host[0] == '\0')
+    if (host.p == NULL)
         return Py_NewRef(Py_None);
-    return PyUnicode_FromFormat("%s:%d", head->client->host, head->client->port);
+    PyObject *address = text_of(host), *text = NULL;
+    if (address)
+        text = PyUnicode_FromFormat("%U:%d", address, port);
+    Py_XDECREF(address);
+    return text;
 }
 
 /* ---- templates ---- */

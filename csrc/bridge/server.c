@@ -122,16 +122,15 @@ static PyObject *latin(cd_str text)
     return PyUnicode_DecodeLatin1(text.p, (Py_ssize_t)text.n, NULL);
 }
 
-static PyObject *details_of(const cdpy_server *server, const cd_access *access)
+static PyObject *details_of(cdpy_state *s, const cd_access *access)
 {
-    cdpy_state *s = server->state;
     const cd_head *head = access->head;
     bool http = access->action == CD_COMPLETE;
     PyObject *dict = PyDict_New();
 
     if (dict == NULL ||
         cdpy_put(dict, s->s_path, latin(http ? head->target : head->raw_path)) < 0 ||
-        cdpy_put(dict, s->s_client, cdpy_client_text(server, head)) < 0)
+        cdpy_put(dict, s->s_client, cdpy_client_text(head)) < 0)
         goto fail;
     if (http && (cdpy_put(dict, s->s_method, latin(head->method)) < 0 ||
                  cdpy_put(dict, s->s_status, PyLong_FromLong(access->status)) < 0 ||
@@ -157,7 +156,7 @@ static void on_access(void *data, const cd_access *access)
     cdpy_server *server = data;
     cdpy_state *s = server->state;
     PyObject *protocol = access->action == CD_COMPLETE ? s->s_http : s->s_websocket;
-    PyObject *details = details_of(server, access);
+    PyObject *details = details_of(s, access);
     PyObject *result = NULL;
 
     if (details)
@@ -422,9 +421,6 @@ static void server_dealloc(PyObject *op)
     (void)server_clear(op);
     Py_CLEAR(self->finished);
     Py_CLEAR(self->root_path);
-    Py_CLEAR(self->forwarded_for);
-    Py_CLEAR(self->forwarded_port);
-    Py_CLEAR(self->forwarded_proto);
     Py_CLEAR(self->loop);
     type->tp_free(op);
     Py_DECREF(type);

@@ -144,7 +144,7 @@ static PyObject *stream_repr(PyObject *op)
         PyUnicode_DecodeLatin1(self->head->target.p, (Py_ssize_t)self->head->target.n, NULL);
     PyObject *method =
         PyUnicode_DecodeLatin1(self->head->method.p, (Py_ssize_t)self->head->method.n, NULL);
-    PyObject *client = cdpy_client_text(self->server, self->head);
+    PyObject *client = cdpy_client_text(self->head);
     PyObject *text = NULL;
     if (target && method && client)
         text = PyUnicode_FromFormat("<%s %U %U from %S>", kind, method, target, client);

@@ -9,16 +9,12 @@
  * (RFC 3164: head, date, tag, line). A system log that was restarted has left its old socket
  * behind; the socket is then connected again to the address it had.
  *
- * Behind a proxy the client is who the proxy says, as in the scope; the text of its headers is
- * escaped like anything else that came over the wire.
- *
  * Not here: what a line says (log_format.c), and the reopening of files, which happens beneath the
  * descriptor, in Python.
  */
 #include "log.h"
 
 #include "date.h"
-#include "header.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -67,9 +63,7 @@ int cd_log_init(cd_log *log, const cd_config *config)
         cd_log_format_new(config->access_format ? config->access_format : "daphne", NULL, 0);
     if (log->format == NULL || copy_list(&log->exclude, config->access_exclude) < 0 ||
         copy_text(&log->syslog, config->access_syslog) < 0 ||
-        copy_text(&log->tag, config->access_tag) < 0 ||
-        copy_text(&log->forwarded[0], config->forwarded_for) < 0 ||
-        copy_text(&log->forwarded[1], config->forwarded_port) < 0) {
+        copy_text(&log->tag, config->access_tag) < 0) {
         cd_log_dispose(log);
         return CD_NOMEM;
     }
@@ -96,8 +90,6 @@ void cd_log_dispose(cd_log *log)
     cd_free(log->exclude);
     cd_free(log->syslog);
     cd_free(log->tag);
-    cd_free(log->forwarded[0]);
-    cd_free(log->forwarded[1]);
     *log = (cd_log){.fd = -1};
 }
 
@@ -113,42 +105,12 @@ bool cd_log_wants(const cd_log *log, cd_str raw_path)
     return true;
 }
 
-static int forwarded_port(const cd_log *log, const cd_head *head)
-{
-    const cd_header *found = NULL;
-    uint64_t port = 0;
-    if (log->forwarded[1] != NULL)
-        found = cd_header_find(head->headers, head->header_count, log->forwarded[1], NULL);
-    if (found == NULL || cd_str_number(cd_str_trim(found->value), &port) < 0 || port > 65535)
-        return 0;
-    return (int)port;
-}
-
-cd_str cd_log_client(const cd_log *log, const cd_head *head, int *port)
-{
-    const cd_header *found = NULL;
-    if (log->forwarded[0] != NULL)
-        found = cd_header_find(head->headers, head->header_count, log->forwarded[0], NULL);
-    if (found != NULL && found->value.p != NULL) {
-        cd_str first = found->value;
-        const char *comma = memchr(first.p, ',', first.n);
-        if (comma != NULL)
-            first.n = (size_t)(comma - first.p);
-        *port = forwarded_port(log, head);
-        return cd_str_trim(first);
-    }
-    *port = head->client->port;
-    if (head->client->host[0] == '\0')
-        return (cd_str){NULL, 0};
-    return (cd_str){head->client->host, strlen(head->client->host)};
-}
-
 void cd_log_access(cd_log *log, const cd_access *access)
 {
     if (log->fd < 0)
         return;
     cd_log_entry entry = {.access = access, .time = (int64_t)time(NULL)};
-    entry.client = cd_log_client(log, access->head, &entry.client_port);
+    entry.client = cd_head_client(access->head, &entry.client_port);
     if (cd_buf_length(&log->pending) >= PENDING_MOST ||
         cd_log_format_write(log->format, &log->pending, &entry) < 0)
         log->dropped++;

@@ -9,14 +9,13 @@
 #include <sys/socket.h>
 
 typedef struct {
-    int fd;                /* -1: off; not owned */
-    cd_log_format *format; /* owned */
-    cd_buf pending;        /* lines of this turn */
-    size_t dropped;        /* lines lost because the descriptor does not take them */
-    char **exclude;        /* path prefixes without a line; owned, ends with NULL */
-    char *syslog;          /* "<134>", before the date of a datagram; NULL: lines. Owned. */
-    char *tag;             /* " cdaphne[1]: ", behind the date. Owned. */
-    char *forwarded[2];    /* headers with the client's address and port, lower-case; owned */
+    int fd;                       /* -1: off; not owned */
+    cd_log_format *format;        /* owned */
+    cd_buf pending;               /* lines of this turn */
+    size_t dropped;               /* lines lost because the descriptor does not take them */
+    char **exclude;               /* path prefixes without a line; owned, ends with NULL */
+    char *syslog;                 /* "<134>", before the date of a datagram; NULL: lines. Owned. */
+    char *tag;                    /* " cdaphne[1]: ", behind the date. Owned. */
     struct sockaddr_storage peer; /* of a datagram socket: the kernel forgets one that ended */
     socklen_t peer_size;
 } cd_log;
@@ -29,9 +28,6 @@ void cd_log_set_fd(cd_log *log, int fd);
 
 /* Is there to be a line for this path? */
 bool cd_log_wants(const cd_log *log, cd_str raw_path);
-
-/* The client: as the proxy tells it, else the peer; p == NULL when that is a unix socket. */
-cd_str cd_log_client(const cd_log *log, const cd_head *head, int *port);
 
 /* Appends one line; without memory the line is counted as dropped. */
 void cd_log_access(cd_log *log, const cd_access *access);

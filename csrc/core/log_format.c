@@ -465,7 +465,9 @@ static void put_about(writer *w, char letter, const cd_log_entry *entry)
         put_value(w, str_of(event(entry->access->action)));
         return;
     case 'S':
-        put_value(w, str_of(head->tls ? websocket ? "wss" : "https" : websocket ? "ws" : "http"));
+        put_value(w, str_of(cd_head_secure(head) ? websocket ? "wss" : "https"
+                            : websocket          ? "ws"
+                                                 : "http"));
         return;
     case 'p':
         put_number(w, (uint64_t)getpid());

@@ -165,6 +165,17 @@ static int make_server_header(cd_server *server, const char *value)
 
 /* ---- life ---- */
 
+static void dispose(cd_server *server)
+{
+    cd_log_dispose(&server->log);
+    cd_trust_dispose(&server->trust);
+    cd_forwarding_dispose(&server->forwarding);
+    cd_buf_dispose(&server->lines);
+    cd_free(server->releases);
+    cd_free(server->server_header);
+    cd_free(server);
+}
+
 cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data)
 {
     cd_server *server = cd_zalloc(sizeof *server);
@@ -177,14 +188,16 @@ cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *o
     server->date_header = config->date_header;
     cd_list_init(&server->listeners);
     cd_list_init(&server->conns);
+    cd_list_init(&server->pendings);
     cd_list_init(&server->streams);
     cd_job_init(&server->release_job, on_release_job);
     cd_job_init(&server->line_job, on_line_job);
     cd_job_init(&server->log_end, on_log_end);
     if (cd_log_init(&server->log, config) < 0 ||
+        cd_trust_init(&server->trust, config->trust, NULL, 0) < 0 ||
+        cd_forwarding_init(&server->forwarding, config) < 0 ||
         make_server_header(server, config->server_header) < 0) {
-        cd_log_dispose(&server->log);
-        cd_free(server);
+        dispose(server);
         return NULL;
     }
     CD_LIVE(servers, 1);
@@ -210,6 +223,11 @@ size_t cd_server_connections(const cd_server *server)
 size_t cd_server_streams(const cd_server *server)
 {
     return server->stream_count;
+}
+
+bool cd_server_trusts(const cd_server *server, const cd_addr *peer)
+{
+    return cd_trust_addr(&server->trust, peer);
 }
 
 size_t cd_server_max_connections(const cd_server *server)
@@ -239,13 +257,10 @@ void cd_server_free(cd_server *server)
     for (cd_list *l = server->streams.next; l != &server->streams; l = l->next)
         cd_stream_finish(cd_container(l, cd_stream, link), true);
     cd_loop_dispatch(server->loop);
-    cd_log_dispose(&server->log);
+    cd_log_flush(&server->log);
     cd_job_cancel(&server->release_job);
     cd_job_cancel(&server->line_job);
     cd_job_cancel(&server->log_end);
-    cd_buf_dispose(&server->lines);
-    cd_free(server->releases);
-    cd_free(server->server_header);
-    cd_free(server);
+    dispose(server);
     CD_LIVE(servers, -1);
 }

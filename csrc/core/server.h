@@ -5,10 +5,12 @@
 
 #include "buf.h"
 #include "cdaphne.h"
+#include "forwarded.h"
 #include "list.h"
 #include "log.h"
 #include "loop.h"
 #include "timer.h"
+#include "trust.h"
 
 struct cd_server {
     cd_loop *loop;
@@ -20,6 +22,9 @@ struct cd_server {
     bool date_header;
     bool draining;
     cd_list listeners, conns, streams;
+    cd_list pendings; /* accepted connections whose PROXY header is being read */
+    cd_trust trust;
+    cd_forwarding forwarding;
     size_t conn_count, stream_count;
     cd_log log;
     cd_job log_end; /* writes the access log at the end of the turn */

@@ -71,15 +71,27 @@ static void report_access(cd_stream *s)
     }
 }
 
+/* Runs the application; none for a request of nobody knows whom. */
+static void open_up(cd_stream *s)
+{
+    struct cd_server *server = s->server;
+    if (server->forwarding.address.p != NULL &&
+        cd_forwarded_read(&server->forwarding, &server->trust, &s->head, &s->arena) < 0) {
+        s->finished = 1;
+        cd_stream_abort(s);
+        return;
+    }
+    s->opened_up = 1;
+    server->ops->on_open(server->data, s, &s->head);
+}
+
 static void call_back(cd_stream *s)
 {
     const cd_ops *ops = s->server->ops;
     unsigned posted = s->posted;
     s->posted = 0;
-    if (posted & CD_POST_OPEN) {
-        s->opened_up = 1;
-        ops->on_open(s->server->data, s, &s->head);
-    }
+    if (posted & CD_POST_OPEN)
+        open_up(s);
     if ((posted & CD_POST_READY) && !s->finished)
         ops->on_ready(s, s->data);
     if ((posted & CD_POST_DRAIN) && !s->finished)
@@ -161,7 +173,7 @@ void cd_stream_disconnect(cd_stream *s, int code, cd_str reason)
 static void keep_addresses(cd_stream *s)
 {
     cd_addr *copy = cd_arena_alloc(&s->arena, 2 * sizeof *copy);
-    static const cd_addr unknown = {.port = -1};
+    static const cd_addr unknown = {.port = 0}; /* and nobody whom a list would trust */
     if (copy == NULL) {
         s->head.client = s->head.server = &unknown;
         return;

@@ -55,28 +55,42 @@ def unix_address(target: Target) -> str:
     return f"client {scope['client']}, server {server and [Path(server[0]).name, server[1]]}"
 
 
-def root_path_stranger(target: Target) -> str:
-    """This machine under its own address is no loopback client."""
+def from_elsewhere(target: Target, header: str, *flags: str) -> str:
+    """The scope of a request that this machine sends under its own address: no loopback client."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
         try:
             route.connect(("192.0.2.1", 9))  # sends nothing
         except OSError:
             pytest.skip("this machine has no address but loopback")
         address = route.getsockname()[0]
-    with target.private(bind=("-b", "0.0.0.0", "-p", "0")) as handle:
+    with target.private(*flags, bind=("-b", "0.0.0.0", "-p", "0")) as handle:
         handle.port = int(handle.wait_for_log(LISTENING.pattern, 60).group(2))
         handle.host = address
-        response = response_to(handle, http("", "Daphne-Root-Path: /h"))
-    return repr(ast.literal_eval(response.text)["root_path"])
+        return response_to(handle, http("", header)).text
+
+
+def root_path_stranger(target: Target) -> str:
+    return repr(ast.literal_eval(from_elsewhere(target, "Daphne-Root-Path: /h"))["root_path"])
+
+
+def proxy_stranger(target: Target) -> str:
+    scope = ast.literal_eval(from_elsewhere(target, "X-Forwarded-For: 1.2.3.4", *PROXY))
+    return str(scope["client"]) if scope["client"][0] == "1.2.3.4" else "the peer"
 
 
 def proxied(*headers: str, flags: tuple[str, ...] = PROXY) -> Probe:
     def probe(target: Target) -> str:
         scope = scope_of(target, http("", *headers), *flags)
-        client = scope["client"] if scope["client"][0] != "127.0.0.1" else "the peer"
-        return f"client {client}, scheme {scope['scheme']}"
+        peer = scope["client"] and scope["client"][0] == "127.0.0.1"
+        return f"client {'the peer' if peer else scope['client']}, scheme {scope['scheme']}"
 
     return probe
+
+
+def proxied_by_all(target: Target) -> str:
+    """daphne believes everybody and has no flag for it."""
+    everybody = () if target.name == "daphne" else ("--forwarded-allow-ips", "*")
+    return proxied("X-Forwarded-For: 1.2.3.4, 5.6.7.8", flags=(*PROXY, *everybody))(target)
 
 
 ROWS = [
@@ -283,9 +297,57 @@ ROWS = [
     ),
     Row(
         "proxy_client",
+        "``X-Forwarded-For: 1.2.3.4``",
+        proxied("X-Forwarded-For: 1.2.3.4"),
+        "client ['1.2.3.4', 0], scheme http",
+    ),
+    Row(
+        "proxy_chain",
         "``X-Forwarded-For: 1.2.3.4, 5.6.7.8``",
         proxied("X-Forwarded-For: 1.2.3.4, 5.6.7.8"),
         "client ['1.2.3.4', 0], scheme http",
+        "client ['5.6.7.8', 0], scheme http",
+        "the rightmost address that is no trusted proxy's: what stands left of it a client can make up",
+    ),
+    Row(
+        "proxy_chain_all",
+        "the same with ``--forwarded-allow-ips '*'``",
+        proxied_by_all,
+        "client ['1.2.3.4', 0], scheme http",
+    ),
+    Row(
+        "proxy_stranger",
+        "``X-Forwarded-For`` from another machine",
+        proxy_stranger,
+        "['1.2.3.4', 0]",
+        "the peer",
+        "believed from loopback and unix sockets only (--forwarded-allow-ips)",
+    ),
+    Row(
+        "proxy_no_address",
+        "``X-Forwarded-For: unknown``",
+        proxied("X-Forwarded-For: unknown"),
+        "client ['unknown', 0], scheme http",
+        "client None, scheme http",
+        "an address or none",
+    ),
+    Row(
+        "proxy_prefix",
+        "``X-Forwarded-For`` with ``X-Forwarded-Prefix: /app``",
+        scope_field(
+            "root_path", http("", "X-Forwarded-For: 1.2.3.4", "X-Forwarded-Prefix: /app"), *PROXY
+        ),
+        "''",
+        "'/app'",
+        "the proxy says where the application is mounted",
+    ),
+    Row(
+        "proxy_rfc7239",
+        "``Forwarded: for=1.2.3.4;proto=https``",
+        proxied("Forwarded: for=1.2.3.4;proto=https"),
+        "client the peer, scheme http",
+        "client ['1.2.3.4', 0], scheme https",
+        "RFC 7239",
     ),
     Row(
         "proxy_port",
@@ -316,5 +378,7 @@ ROWS = [
         "``X-Forwarded-Proto: gopher``",
         proxied("X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: gopher"),
         "client ['1.2.3.4', 0], scheme gopher",
+        "client ['1.2.3.4', 0], scheme http",
+        "http, https, ws and wss are schemes, no other word",
     ),
 ]
