@@ -77,6 +77,7 @@ class Server:
         access_tag: str | None = None,
         server_header: bytes | None = None,
         date_header: bool = True,
+        response_debug: bool = False,
         root_path: str = "",
         state: dict[str, Any] | None = None,
         context: Context | None = None,
@@ -98,6 +99,7 @@ class Server:
         access_syslog: "<134>": access_fd is a connected, non-blocking datagram socket, every line a datagram.
         access_tag: what stands between the date and the line of such a datagram.
         server_header: value of the Server header, None or empty for none.
+        response_debug: scopes offer http.response.debug, and what comes that way goes to on_log.
         root_path: the scope's root_path.
         state: lifespan state, copied shallowly into each scope; None: scopes have no state.
         context: copied for each application run; None: the current context of this call.

@@ -425,6 +425,7 @@ class Server:
             access_tag=tag,
             server_header=self.server_name.encode("latin-1") or None,
             date_header=self.date_header,
+            response_debug=logger.isEnabledFor(logging.DEBUG),
             root_path=self.root_path,
             state=lifespan.state,
             context=lifespan.context,

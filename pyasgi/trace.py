@@ -19,6 +19,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 Note = Callable[[Message], None]
 
+BODIES = {"http.response.body", "http.response.zerocopysend", "http.response.pathsend"}
+
 
 def wanted() -> bool:
     """Does anybody listen?"""
@@ -57,9 +59,9 @@ def http_notes(scope: Message) -> Note:
             http_logger.debug("HTTP disconnect for %s", client)
         elif kind == "http.response.start":
             http_logger.debug("HTTP %s response started for %s", message["status"], client)
-        elif kind == "http.response.body" and message.get("more_body"):
+        elif kind in BODIES and message.get("more_body"):
             http_logger.debug("HTTP response chunk for %s", client)
-        elif kind == "http.response.body":
+        elif kind in BODIES:
             http_logger.debug("HTTP close for %s", client)
             http_logger.debug("HTTP response complete for %s", client)
 

@@ -70,7 +70,12 @@ def test_http_scope_is_complete() -> None:
             ],
             "client": [local[0], local[1]],
             "server": ["127.0.0.1", port],
-            "extensions": {},
+            "extensions": {
+                "http.response.pathsend": {},
+                "http.response.zerocopysend": {},
+                "http.response.trailers": {},
+                "http.response.early_hint": {},
+            },
         }
     ]
     assert list(app.scopes[0])[0] == "type"

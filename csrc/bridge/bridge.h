@@ -489,8 +489,13 @@ struct cdpy_stream {
     PyObject *returned;  /* list of events that were taken and given back, or NULL */
     const cd_head *head; /* as long as core is not NULL */
     enum cd_kind kind;
+    unsigned can;      /* head->can */
     bool started;      /* http: response started. websocket: accepted */
     bool denied;       /* websocket: denial response started */
+    bool announced;    /* trailers will follow the body */
+    bool body_begun;   /* a piece of the response's body was sent */
+    bool body_ended;   /* the last one was */
+    bool debugged;     /* http.response.debug was sent */
     bool complete;     /* response complete; websocket closed */
     bool disconnected; /* the one disconnect event was handed out */
     bool cancelled;    /* on_cancel has spoken */
@@ -534,6 +539,7 @@ struct cdpy_server {
     cdpy_stream *streams;     /* those whose application runs */
     size_t tasks;
     size_t pin_size;
+    bool response_debug; /* http.response.debug is offered */
 };
 
 /* ---- application.c: one run of the application ----------------------------------------------- */
@@ -577,11 +583,21 @@ PyObject *cdpy_websocket_event(cdpy_state *state, const cd_event *event);
 /* http.response.start and .body, which websocket.http.response.start and .body share. */
 PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event);
 PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event);
+/* A piece of the body was taken by the core. */
+void cdpy_body_sent(cdpy_stream *stream, bool more);
+
+/* ---- extension.c: events of the extensions --------------------------------------------------- */
+
+/* As cdpy_http_send, for a type that is none of the specification's own. */
+PyObject *cdpy_extension_send(cdpy_stream *stream, PyObject *event, PyObject *type);
 
 /* ---- convert.c: between Python values and the core's ----------------------------------------- */
 
 /* 1: *value is a new reference; 0: the dict has no such key; -1: exception. */
 int cdpy_get(PyObject *dict, PyObject *key, PyObject **value);
+
+/* The truth of an optional value; absent is false. -1: exception. */
+int cdpy_truth(PyObject *dict, PyObject *key);
 
 /* Stores value and takes its reference, also when it fails; a NULL value is a failure of the
  * caller's expression. 0 or -1. */

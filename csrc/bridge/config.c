@@ -224,10 +224,11 @@ static int pop_fd(PyObject *kwargs, int *fd)
     return result;
 }
 
+/* *flag is what it is when the argument is absent. */
 static int pop_flag(PyObject *kwargs, const char *name, bool *flag)
 {
     PyObject *value = NULL;
-    int truth = 1;
+    int truth = *flag;
 
     if (pop(kwargs, name, &value) < 0)
         return -1;
@@ -357,6 +358,7 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
 
     if (rest == NULL)
         return -1;
+    config->date_header = true;
     if (pop_callable(rest, "on_log", &server->on_log) == 0 &&
         pop_callable(rest, "on_access", &server->on_access) == 0 &&
         pop_callable(rest, "on_exception", &server->on_exception) == 0 &&
@@ -364,6 +366,7 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
         pop_state(rest, &server->lifespan_state) == 0 && pop_proxy_headers(rest, config) == 0 &&
         pop_trust(rest, &config->trust) == 0 && pop_access(rest, config, prefixes) == 0 &&
         pop_flag(rest, "date_header", &config->date_header) == 0 &&
+        pop_flag(rest, "response_debug", &server->response_debug) == 0 &&
         pop_server_header(rest, &config->server_header, owner) == 0)
         result = parse_limits(&config->limits, rest);
     Py_DECREF(rest);

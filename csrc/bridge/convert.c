@@ -104,6 +104,18 @@ int cdpy_get(PyObject *dict, PyObject *key, PyObject **value)
 #endif
 }
 
+int cdpy_truth(PyObject *dict, PyObject *key)
+{
+    PyObject *given;
+    int truth = cdpy_get(dict, key, &given);
+
+    if (truth == 1) {
+        truth = PyObject_IsTrue(given);
+        Py_DECREF(given);
+    }
+    return truth;
+}
+
 int cdpy_put(PyObject *dict, PyObject *key, PyObject *value)
 {
     int result = value ? PyDict_SetItem(dict, key, value) : -1;

@@ -6,6 +6,8 @@
  * timeouts) is the core's to know. The order of start and body is tracked here as well, for the
  * sake of daphne's messages. Nothing of a refused event is sent, so the application may try again.
  *
+ * What extensions add is in extension.c.
+ *
  * The denial response of a WebSocket (websocket.http.response.*) is the same two events under other
  * names.
  */
@@ -67,14 +69,28 @@ static int status_of(cdpy_state *state, PyObject *event)
     return PyErr_Occurred() ? -1 : (int)status;
 }
 
+/* Does the response announce trailers? -1 with an exception, also when nobody would send them. */
+static int trailers_of(cdpy_stream *stream, PyObject *event)
+{
+    int trailers = cdpy_truth(event, stream->server->state->s_trailers);
+
+    if (trailers == 1 && !(stream->can & CD_CAN_TRAILERS)) {
+        PyErr_SetString(PyExc_ValueError, "trailers is true, but the scope's extensions have no "
+                                          "http.response.trailers");
+        return -1;
+    }
+    return trailers;
+}
+
 PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event)
 {
     cdpy_state *state = stream->server->state;
     cdpy_headers headers;
     int status = status_of(state, event);
+    int trailers = status < 0 ? -1 : trailers_of(stream, event);
     int code = CD_OK;
 
-    if (status < 0)
+    if (trailers < 0)
         return NULL;
     if (cdpy_headers_init(&headers, event, state->s_headers) < 0) {
         cdpy_headers_dispose(&headers);
@@ -86,22 +102,13 @@ PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event)
     else
         code = cd_stream_start(stream->core, status, headers.list, headers.count);
     cdpy_headers_dispose(&headers);
+    if (code == CD_OK && trailers)
+        code = cd_stream_announce(stream->core);
     if (code != CD_OK && code != CD_AGAIN)
         return cdpy_raise(state, code, "http.response.start");
     stream->started = true;
+    stream->announced = trailers;
     return Py_NewRef(stream->server->finished);
-}
-
-static int more_of(cdpy_state *state, PyObject *event)
-{
-    PyObject *given;
-    int more = cdpy_get(event, state->s_more_body, &given);
-
-    if (more == 1) {
-        more = PyObject_IsTrue(given);
-        Py_DECREF(given);
-    }
-    return more;
 }
 
 static int body_of(cdpy_stream *stream, PyObject *event, cdpy_payload *payload)
@@ -118,11 +125,18 @@ static int body_of(cdpy_stream *stream, PyObject *event, cdpy_payload *payload)
     return result;
 }
 
+void cdpy_body_sent(cdpy_stream *stream, bool more)
+{
+    stream->body_begun = true;
+    stream->body_ended = !more;
+    stream->complete = !more && !stream->announced;
+}
+
 PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event)
 {
     cdpy_state *state = stream->server->state;
     cdpy_payload payload;
-    int more = more_of(state, event);
+    int more = cdpy_truth(event, state->s_more_body);
     int code = CD_GONE;
 
     if (more < 0 || body_of(stream, event, &payload) < 0)
@@ -132,8 +146,7 @@ PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event)
     cdpy_payload_settle(&payload, code);
     if (code != CD_OK && code != CD_AGAIN)
         return cdpy_raise(state, code, "http.response.body");
-    if (!more)
-        stream->complete = true;
+    cdpy_body_sent(stream, more);
     /* After the last piece there is nothing to hold back, and the application need not wait for a
      * slow client. */
     if (code == CD_AGAIN && more)
@@ -147,7 +160,7 @@ PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type)
     bool start = cdpy_is(type, state->s_http_response_start);
 
     if (!start && !cdpy_is(type, state->s_http_response_body))
-        return PyErr_Format(PyExc_ValueError, "Cannot handle message type %U!", type);
+        return cdpy_extension_send(stream, event, type);
     if (stream->complete) /* what follows the last body is ignored (ASGI, Response Body) */
         return Py_NewRef(stream->server->finished);
     if (stream->core == NULL)
@@ -157,5 +170,8 @@ PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type)
     if (!start && !stream->started)
         return PyErr_Format(PyExc_ValueError, "HTTP response has not yet been started but got %U",
                             type);
+    if (stream->body_ended)
+        return PyErr_Format(PyExc_ValueError,
+                            "HTTP response waits for its http.response.trailers but got %U", type);
     return start ? cdpy_response_start(stream, event) : cdpy_response_body(stream, event);
 }

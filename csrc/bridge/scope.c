@@ -430,14 +430,28 @@ static PyObject *subprotocols_of(const cd_head *head)
     return list;
 }
 
-static int put_extensions(cdpy_state *state, PyObject *scope, enum cd_kind kind)
+/* What extension.c takes, no more. */
+static int put_extensions(const cdpy_server *server, PyObject *scope, const cd_head *head)
 {
+    const cdpy_state *s = server->state;
+    const struct {
+        bool offered;
+        PyObject *name;
+    } rows[] = {
+        {head->kind == CD_WEBSOCKET, s->s_websocket_http_response},
+        {head->can & CD_CAN_FILE, s->s_http_response_pathsend},
+        {head->can & CD_CAN_FILE, s->s_http_response_zerocopysend},
+        {head->can & CD_CAN_TRAILERS, s->s_http_response_trailers},
+        {head->can & CD_CAN_HINT, s->s_http_response_early_hint},
+        {head->kind == CD_HTTP && server->response_debug, s->s_http_response_debug},
+    };
     PyObject *extensions = PyDict_New();
 
-    if (extensions && kind == CD_WEBSOCKET &&
-        cdpy_put(extensions, state->s_websocket_http_response, PyDict_New()) < 0)
-        Py_CLEAR(extensions);
-    return cdpy_put(scope, state->s_extensions, extensions);
+    for (size_t i = 0; extensions && i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (rows[i].offered && cdpy_put(extensions, rows[i].name, PyDict_New()) < 0)
+            Py_CLEAR(extensions);
+    }
+    return cdpy_put(scope, s->s_extensions, extensions);
 }
 
 static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer *cache)
@@ -453,7 +467,7 @@ static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer 
         cdpy_put(scope, s->s_root_path, root_path_of(server, head, root_path)) < 0 ||
         cdpy_put(scope, s->s_client, client_of(head, cache)) < 0 ||
         cdpy_put(scope, s->s_server, server_of(head, cache)) < 0 ||
-        put_path(s, scope, head, cache) < 0 || put_extensions(s, scope, head->kind) < 0)
+        put_path(s, scope, head, cache) < 0 || put_extensions(server, scope, head) < 0)
         return -1;
     if (head->kind == CD_HTTP && cdpy_put(scope, s->s_method, method_of(s, head->method)) < 0)
         return -1;

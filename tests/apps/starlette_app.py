@@ -13,7 +13,13 @@ from starlette.background import BackgroundTask
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -31,6 +37,18 @@ class Stamp(BaseHTTPMiddleware):
 
 async def home(request: Request) -> Response:
     return PlainTextResponse("home")
+
+
+async def file(request: Request) -> Response:
+    offered = "http.response.pathsend" in request.scope["extensions"]
+    return FileResponse(
+        request.query_params["path"], headers={"x-pathsend": "yes" if offered else "no"}
+    )
+
+
+async def hints(request: Request) -> Response:
+    await request.send_early_hints("</a.css>; rel=preload")
+    return PlainTextResponse("ok")
 
 
 async def seen(request: Request) -> Response:
@@ -141,6 +159,8 @@ app = Starlette(
     routes=[
         Route("/", home),
         Route("/seen", seen),
+        Route("/file", file),
+        Route("/hints", hints),
         Route("/upload", upload, methods=["POST"]),
         Route("/stream", stream),
         Route("/endless", endless),

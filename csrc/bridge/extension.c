@@ -1,0 +1,466 @@
+/*
+ * extension.c - the events of ASGI's extensions: early hints, trailers, files, debug.
+ *
+ * What a scope advertises is what its stream can do, which the core says (cd_head.can), so there is
+ * one truth for both: put_extensions in scope.c and `offered` here read the same bits. An event
+ * that the scope did not advertise is refused like one that nobody has heard of.
+ *
+ * Files are opened (pathsend) or duplicated (zerocopysend) here, checked, and given to the core,
+ * which owns its descriptor from then on; the application's own stays the application's. All that
+ * can be wrong with a file is found before a byte of it is sent: whatever raises has sent nothing.
+ * Opening may wait for a disk, with the GIL held, like every other file operation of an asyncio
+ * application that does not use threads.
+ *
+ * The specification tells servers not to have http.response.debug in production. So it is there
+ * only while the server logs at debug level, and what the application says goes into that log.
+ */
+#include "bridge.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { DEBUG_LENGTH = 1000 }; /* characters of a debug event that are logged */
+
+static PyObject *order_error(const char *why, PyObject *type)
+{
+    return PyErr_Format(PyExc_ValueError, "%U: %s", type, why);
+}
+
+/* The core's answer to an event that is no response by itself; CD_AGAIN waits when `waits`. */
+static PyObject *answer(cdpy_stream *stream, int code, bool waits, const char *what)
+{
+    if (code != CD_OK && code != CD_AGAIN)
+        return cdpy_raise(stream->server->state, code, what);
+    if (code == CD_AGAIN && waits)
+        return cdpy_waiter_new(stream, CDPY_SEND);
+    return Py_NewRef(stream->server->finished);
+}
+
+/* ---- http.response.early_hint ---- */
+
+/* Borrows from `list`, which must be a list or tuple. 0, or -1 with an exception. */
+static int read_links(cd_str *links, PyObject *list)
+{
+    for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++) {
+        PyObject *value = PySequence_Fast_GET_ITEM(list, i);
+
+        if (!PyBytes_Check(value)) {
+            PyErr_Format(PyExc_TypeError, "links must be bytes, not %.200s",
+                         Py_TYPE(value)->tp_name);
+            return -1;
+        }
+        links[i] = (cd_str){PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
+        cd_header header = {{"link", 4}, links[i]};
+        if (cd_header_check(&header) != CD_OK) {
+            PyErr_Format(PyExc_ValueError, "Link %R has control characters", value);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+/* The links as a list or tuple, or NULL with an exception. */
+static PyObject *links_of(cdpy_state *state, PyObject *event)
+{
+    PyObject *given;
+    int found = cdpy_get(event, state->s_links, &given);
+
+    if (found == 0)
+        PyErr_SetString(PyExc_ValueError, "http.response.early_hint must have links");
+    if (found < 1)
+        return NULL;
+    PyObject *list = PySequence_Fast(given, "links must be an iterable of bytes");
+    Py_DECREF(given);
+    return list;
+}
+
+static PyObject *send_hint(cdpy_stream *stream, PyObject *event, PyObject *type)
+{
+    PyObject *list, *result = NULL;
+
+    if (stream->body_begun)
+        return order_error("the response is on its way already", type);
+    list = links_of(stream->server->state, event);
+    if (list == NULL)
+        return NULL;
+    size_t count = (size_t)PySequence_Fast_GET_SIZE(list);
+    cd_str *links = PyMem_New(cd_str, count);
+    if (links == NULL)
+        PyErr_NoMemory();
+    else if (read_links(links, list) == 0) {
+        int code = stream->core ? cd_stream_hint(stream->core, links, count) : CD_GONE;
+
+        result = answer(stream, code, true, "http.response.early_hint");
+    }
+    PyMem_Free(links);
+    Py_DECREF(list);
+    return result;
+}
+
+/* ---- http.response.trailers ---- */
+
+static int check_trailers(const cdpy_headers *trailers)
+{
+    for (size_t i = 0; i < trailers->count; i++) {
+        const cd_header *field = &trailers->list[i];
+
+        if (cd_trailer_check(field) != CD_OK) {
+            PyObject *name = PyBytes_FromStringAndSize(field->name.p, (Py_ssize_t)field->name.n);
+
+            if (name)
+                PyErr_Format(PyExc_ValueError,
+                             "Header %R is no trailer: it belongs into http.response.start", name);
+            Py_XDECREF(name);
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static PyObject *send_trailers(cdpy_stream *stream, PyObject *event, PyObject *type)
+{
+    cdpy_state *state = stream->server->state;
+    cdpy_headers trailers;
+    PyObject *result = NULL;
+
+    if (!stream->announced)
+        return order_error("http.response.start did not announce trailers", type);
+    if (!stream->body_ended)
+        return order_error("the body is not complete", type);
+    int more = cdpy_truth(event, state->s_more_trailers);
+    if (more < 0)
+        return NULL;
+    if (cdpy_headers_init(&trailers, event, state->s_headers) == 0 &&
+        check_trailers(&trailers) == 0) {
+        int code = stream->core
+                       ? cd_stream_trailers(stream->core, trailers.list, trailers.count, more)
+                       : CD_GONE;
+
+        result = answer(stream, code, more, "http.response.trailers");
+        stream->complete = result && !more;
+    }
+    cdpy_headers_dispose(&trailers);
+    return result;
+}
+
+/* ---- files ---- */
+
+/* A descriptor that is to be sent from. */
+typedef struct {
+    int fd; /* ours until the core has it; -1: none */
+    uint64_t offset, count;
+    bool more;
+} part;
+
+static int system_error(int error, PyObject *path)
+{
+    errno = error;
+    PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+    return -1;
+}
+
+/* Regular files only: their size is known and they are always ready. */
+static int size_of(int fd, PyObject *path, uint64_t *size)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) < 0)
+        return system_error(errno, path);
+    if (!S_ISREG(status.st_mode))
+        return system_error(S_ISDIR(status.st_mode) ? EISDIR : EINVAL, path);
+    *size = (uint64_t)status.st_size;
+    return 0;
+}
+
+static PyObject *send_part(cdpy_stream *stream, part *file, const char *what)
+{
+    int code = CD_GONE;
+
+    if (stream->core)
+        code = cd_stream_file(stream->core, file->fd, file->offset, file->count, file->more);
+    if (code != CD_OK && code != CD_AGAIN)
+        return cdpy_raise(stream->server->state, code, what); /* the caller closes it */
+    file->fd = -1;
+    cdpy_body_sent(stream, file->more);
+    return answer(stream, code, file->more, what);
+}
+
+static void close_part(part *file)
+{
+    if (file->fd >= 0)
+        close(file->fd);
+}
+
+/* The specification wants an absolute path. A relative one is not refused, because Starlette passes
+ * on what its application gave it, and that worked before it saw the extension. */
+static int open_path(part *file, PyObject *path)
+{
+    PyObject *bytes;
+
+    if (!PyUnicode_Check(path)) {
+        PyErr_Format(PyExc_TypeError, "path must be str, not %.200s", Py_TYPE(path)->tp_name);
+        return -1;
+    }
+    if (PyUnicode_FSConverter(path, &bytes) == 0) /* also refuses NUL */
+        return -1;
+    /* O_NONBLOCK: a FIFO is opened at once, and then refused. */
+    file->fd = open(PyBytes_AS_STRING(bytes), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int error = errno;
+    Py_DECREF(bytes);
+    return file->fd < 0 ? system_error(error, path) : size_of(file->fd, path, &file->count);
+}
+
+static PyObject *send_path(cdpy_stream *stream, PyObject *event, PyObject *type)
+{
+    part file = {-1, 0, 0, false};
+    PyObject *path, *result = NULL;
+
+    if (!stream->started)
+        return order_error("the response has not been started", type);
+    if (stream->body_begun)
+        return order_error("it is the whole body and cannot follow another piece of it", type);
+    int found = cdpy_get(event, stream->server->state->s_path, &path);
+    if (found == 0)
+        PyErr_SetString(PyExc_ValueError, "http.response.pathsend must have a path");
+    if (found < 1)
+        return NULL;
+    if (open_path(&file, path) == 0)
+        result = send_part(stream, &file, "http.response.pathsend");
+    close_part(&file);
+    Py_DECREF(path);
+    return result;
+}
+
+/* An optional whole number of an event: 1, 0 when it is absent or None, -1 with an exception. */
+static int number_of(PyObject *event, PyObject *key, uint64_t *number)
+{
+    PyObject *given;
+    int found = cdpy_get(event, key, &given), overflow = 0;
+
+    if (found < 1)
+        return found;
+    if (given != Py_None && !PyLong_Check(given)) {
+        PyErr_Format(PyExc_TypeError, "%U must be int or None, not %.200s", key,
+                     Py_TYPE(given)->tp_name);
+        found = -1;
+    } else if (given != Py_None) {
+        long long value = PyLong_AsLongLongAndOverflow(given, &overflow);
+
+        if (value < 0 || overflow) {
+            PyErr_Format(PyExc_ValueError, "%U must be a number of bytes, not %S", key, given);
+            found = -1;
+        }
+        *number = (uint64_t)value;
+    }
+    if (given == Py_None)
+        found = 0;
+    Py_DECREF(given);
+    return found;
+}
+
+/* Where the next read would begin: a Python file object reads ahead of itself, so it is asked. */
+static int tell(cdpy_state *state, PyObject *object, int fd, uint64_t *offset)
+{
+    long long at;
+
+    if (PyLong_Check(object) || !PyObject_HasAttr(object, state->s_tell)) {
+        at = lseek(fd, 0, SEEK_CUR);
+        if (at < 0)
+            return system_error(errno, NULL);
+    } else {
+        PyObject *position = PyObject_CallMethodNoArgs(object, state->s_tell);
+
+        at = position ? PyLong_AsLongLong(position) : -1;
+        Py_XDECREF(position);
+        if (at < 0 && PyErr_Occurred())
+            return -1;
+    }
+    *offset = (uint64_t)at;
+    return 0;
+}
+
+static int seek(cdpy_state *state, PyObject *object, int fd, uint64_t to)
+{
+    PyObject *position, *result;
+
+    if (PyLong_Check(object) || !PyObject_HasAttr(object, state->s_seek))
+        return lseek(fd, (off_t)to, SEEK_SET) < 0 ? system_error(errno, NULL) : 0;
+    position = PyLong_FromUnsignedLongLong(to);
+    result = position ? PyObject_CallMethodOneArg(object, state->s_seek, position) : NULL;
+    Py_XDECREF(position);
+    Py_XDECREF(result);
+    return result ? 0 : -1;
+}
+
+/* Offset and count of the event, or position and rest of the file. *moves: the position moves on.
+ */
+static int range_of(cdpy_state *state, PyObject *event, PyObject *object, part *file, bool *moves)
+{
+    uint64_t size;
+
+    if (size_of(file->fd, NULL, &size) < 0)
+        return -1;
+    int has_offset = number_of(event, state->s_offset, &file->offset);
+    int has_count = number_of(event, state->s_count, &file->count);
+    if (has_offset < 0 || has_count < 0)
+        return -1;
+    if (has_offset == 0 && tell(state, object, file->fd, &file->offset) < 0)
+        return -1;
+    uint64_t left = file->offset < size ? size - file->offset : 0;
+    if (has_count == 0)
+        file->count = left;
+    if (file->count > left) {
+        PyErr_Format(PyExc_ValueError, "the file has only %llu bytes from %llu on, not %llu",
+                     (unsigned long long)left, (unsigned long long)file->offset,
+                     (unsigned long long)file->count);
+        return -1;
+    }
+    *moves = has_offset == 0;
+    return 0;
+}
+
+/* A descriptor of ours for the application's file; its close is then none of our business. */
+static int duplicate(part *file, PyObject *object)
+{
+    int fd = PyObject_AsFileDescriptor(object);
+
+    if (fd < 0)
+        return -1;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0 && ((flags & O_ACCMODE) == O_WRONLY || (flags & O_PATH)))
+        return system_error(EBADF, NULL); /* it cannot be read */
+    file->fd = flags < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    return file->fd < 0 ? system_error(errno, NULL) : 0;
+}
+
+static PyObject *send_file(cdpy_stream *stream, PyObject *event, PyObject *object)
+{
+    cdpy_state *state = stream->server->state;
+    part file = {-1, 0, 0, false};
+    PyObject *result = NULL;
+    bool moves;
+    int more = cdpy_truth(event, state->s_more_body);
+
+    file.more = more == 1;
+    if (more >= 0 && duplicate(&file, object) == 0 &&
+        range_of(state, event, object, &file, &moves) == 0) {
+        /* First, because then a failure has sent nothing. The duplicate shares the position. */
+        if (!moves || seek(state, object, file.fd, file.offset + file.count) == 0)
+            result = send_part(stream, &file, "http.response.zerocopysend");
+    }
+    close_part(&file);
+    return result;
+}
+
+static PyObject *send_descriptor(cdpy_stream *stream, PyObject *event, PyObject *type)
+{
+    PyObject *object, *result;
+
+    if (!stream->started)
+        return order_error("the response has not been started", type);
+    if (stream->body_ended)
+        return order_error("the body is complete", type);
+    int found = cdpy_get(event, stream->server->state->s_file, &object);
+    if (found == 0)
+        PyErr_SetString(PyExc_ValueError, "http.response.zerocopysend must have a file");
+    if (found < 1)
+        return NULL;
+    result = send_file(stream, event, object);
+    Py_DECREF(object);
+    return result;
+}
+
+/* ---- http.response.debug ---- */
+
+/* "<http GET /path from 127.0.0.1:4711> http.response.debug: {...}", as far as it is short. */
+static int log_debug(cdpy_stream *stream, PyObject *info)
+{
+    PyObject *text = PyObject_Repr(info);
+    PyObject *start = text ? PyUnicode_Substring(text, 0, DEBUG_LENGTH) : NULL;
+    PyObject *line =
+        start ? PyUnicode_FromFormat("%R http.response.debug: %U%s", (PyObject *)stream, start,
+                                     PyUnicode_GET_LENGTH(text) > DEBUG_LENGTH ? "... (cut)" : "")
+              : NULL;
+
+    Py_XDECREF(text);
+    Py_XDECREF(start);
+    if (line == NULL)
+        return -1;
+    cdpy_application_log(stream->server, CD_DEBUG_LEVEL, line);
+    Py_DECREF(line);
+    return 0;
+}
+
+static PyObject *send_debug(cdpy_stream *stream, PyObject *event, PyObject *type)
+{
+    PyObject *info;
+
+    if (stream->started || stream->debugged)
+        return order_error("it must be sent once, before http.response.start", type);
+    int found = cdpy_get(event, stream->server->state->s_info, &info);
+    if (found < 0)
+        return NULL;
+    if (found == 0 || !PyDict_Check(info)) {
+        PyErr_Format(PyExc_TypeError, "info must be a dict, not %.200s",
+                     found ? Py_TYPE(info)->tp_name : "absent");
+        Py_XDECREF(info);
+        return NULL;
+    }
+    int failed = log_debug(stream, info);
+    Py_DECREF(info);
+    if (failed)
+        return NULL;
+    stream->debugged = true;
+    return Py_NewRef(stream->server->finished);
+}
+
+/* ---- all of them ---- */
+
+typedef PyObject *sender(cdpy_stream *stream, PyObject *event, PyObject *type);
+
+/* Who takes an event of this type, NULL: nobody; *bit is its CD_CAN_*, 0 for debug. */
+static sender *sender_of(const cdpy_state *s, PyObject *type, unsigned *bit)
+{
+    const struct {
+        PyObject *type;
+        unsigned bit;
+        sender *send;
+    } events[] = {
+        {s->s_http_response_pathsend, CD_CAN_FILE, send_path},
+        {s->s_http_response_zerocopysend, CD_CAN_FILE, send_descriptor},
+        {s->s_http_response_trailers, CD_CAN_TRAILERS, send_trailers},
+        {s->s_http_response_early_hint, CD_CAN_HINT, send_hint},
+        {s->s_http_response_debug, 0, send_debug},
+    };
+
+    for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
+        if (cdpy_is(type, events[i].type)) {
+            *bit = events[i].bit;
+            return events[i].send;
+        }
+    }
+    return NULL;
+}
+
+static bool offered(const cdpy_stream *stream, unsigned bit)
+{
+    return bit == 0 ? stream->server->response_debug : (stream->can & bit) != 0;
+}
+
+PyObject *cdpy_extension_send(cdpy_stream *stream, PyObject *event, PyObject *type)
+{
+    unsigned bit = 0;
+    sender *send = sender_of(stream->server->state, type, &bit);
+
+    if (send == NULL)
+        return PyErr_Format(PyExc_ValueError, "Cannot handle message type %U!", type);
+    if (!offered(stream, bit))
+        return order_error("it is not in the extensions of this scope", type);
+    if (stream->complete) /* ignored, as a body is */
+        return Py_NewRef(stream->server->finished);
+    if (stream->core == NULL)
+        return cdpy_raise(stream->server->state, CD_GONE, PyUnicode_AsUTF8(type)); /* ASCII */
+    return send(stream, event, type);
+}
