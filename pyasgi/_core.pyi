@@ -48,10 +48,10 @@ class Poller(selectors.BaseSelector):
     def wake(self) -> None:
         """Make select() return. From any thread."""
 
-transport_read_ready: Any
-transport_data_received: Any
-transport_write: Any
-"""Methods of asyncio's _SelectorSocketTransport, for a subclass of it."""
+SocketTransport: Any
+"""asyncio's _SelectorSocketTransport, with reading and writing in C."""
+SSLProtocol: Any
+"""asyncio's SSLProtocol, with reading and writing in C."""
 
 class LoopBase:
     """The C half of pyasgi.loop.EventLoop, to stand before asyncio.SelectorEventLoop in its bases."""

@@ -16,7 +16,7 @@ Nothing is made when this module is imported: a loop belongs to the process and 
 from __future__ import annotations
 
 import asyncio
-from asyncio import selector_events
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from pyasgi import _core
@@ -24,15 +24,29 @@ from pyasgi import _core
 __all__ = ["EventLoop"]
 
 
-_AsyncioTransport: Any = selector_events._SelectorSocketTransport  # type: ignore[attr-defined]
+_OURS = {
+    "sslproto": SimpleNamespace(SSLProtocol=_core.SSLProtocol),
+    "_SelectorSocketTransport": _core.SocketTransport,
+}
 
 
-class _SelectorSocketTransport(_AsyncioTransport):  # type: ignore[misc]
-    """asyncio's transport, under its name, with reading and writing in C."""
+def _with_ours(name: str) -> Any:
+    """asyncio's method as it is, but for what it makes: our transport and our SSLProtocol."""
+    method = getattr(asyncio.SelectorEventLoop, name)
+    copy = FunctionType(
+        method.__code__,
+        method.__globals__ | _OURS,
+        name,
+        method.__defaults__,
+        method.__closure__,
+    )
+    copy.__kwdefaults__ = method.__kwdefaults__
+    return copy
 
-    _read_ready = _core.transport_read_ready
-    _read_ready__data_received = _core.transport_data_received
-    write = _core.transport_write
+
+_make_socket_transport = _with_ours("_make_socket_transport")
+_make_ssl_transport = _with_ours("_make_ssl_transport")
+_start_tls = _with_ours("start_tls")
 
 
 class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
@@ -46,9 +60,21 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         super().__init__(_core.Poller(self))
 
-    def _make_socket_transport(self, sock: Any, protocol: Any, *args: Any, **kwargs: Any) -> Any:
+    def _make_socket_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         base: Any = super()
         if self.get_debug():
-            return base._make_socket_transport(sock, protocol, *args, **kwargs)
+            return base._make_socket_transport(sock, *args, **kwargs)
         base._ensure_fd_no_transport(sock)
-        return _SelectorSocketTransport(self, sock, protocol, *args, **kwargs)
+        return _make_socket_transport(self, sock, *args, **kwargs)
+
+    def _make_ssl_transport(self, rawsock: Any, *args: Any, **kwargs: Any) -> Any:
+        base: Any = super()
+        if self.get_debug():
+            return base._make_ssl_transport(rawsock, *args, **kwargs)
+        base._ensure_fd_no_transport(rawsock)
+        return _make_ssl_transport(self, rawsock, *args, **kwargs)
+
+    async def start_tls(self, *args: Any, **kwargs: Any) -> Any:
+        if self.get_debug():
+            return await super().start_tls(*args, **kwargs)
+        return await _start_tls(self, *args, **kwargs)

@@ -16,6 +16,7 @@ import contextlib
 import json
 import shutil
 import socket
+import ssl
 import statistics
 import subprocess
 import sys
@@ -178,23 +179,112 @@ class Ping(asyncio.Protocol):
             self.transport.close()
 
 
-async def protocols(count: int) -> None:
+async def protocols(
+    count: int, accept: ssl.SSLContext | None = None, connect: ssl.SSLContext | None = None
+) -> None:
     """Round trips between protocols over TCP, both ends on the loop."""
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(Echo, "127.0.0.1", 0)
+    server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=accept)
     port = server.sockets[0].getsockname()[1]
     pings = []
     for _ in range(CONNECTIONS):
         done = loop.create_future()
         share = count // CONNECTIONS + 1
-        await loop.create_connection(lambda d=done, s=share: Ping(s, d), "127.0.0.1", port)
+        await loop.create_connection(
+            lambda d=done, s=share: Ping(s, d), "127.0.0.1", port, ssl=connect
+        )
         pings.append(done)
     await asyncio.gather(*pings)
     server.close()
     await asyncio.sleep(0.001)
 
 
-async def streams(count: int) -> None:
+class Tls:
+    """Contexts with a certificate of their own, made by openssl on first use."""
+
+    server: ssl.SSLContext | None = None
+    client: ssl.SSLContext | None = None
+
+    @classmethod
+    def make(cls) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+        if cls.server is None or cls.client is None:
+            cls.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            cls.client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            with tempfile.TemporaryDirectory() as folder:
+                certificate, key = f"{folder}/cert.pem", f"{folder}/key.pem"
+                command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+                command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+                command += ["-keyout", key, "-out", certificate]
+                subprocess.run(command, check=True, capture_output=True)
+                cls.server.load_cert_chain(certificate, key)
+                cls.client.load_verify_locations(certificate)
+        return cls.server, cls.client
+
+
+async def tls_protocols(count: int) -> None:
+    """Round trips between protocols over TLS, both ends on the loop."""
+    await protocols(count, *Tls.make())
+
+
+async def tls_streams(count: int) -> None:
+    """Round trips between streams over TLS, both ends on the loop."""
+    await streams(count, *Tls.make())
+
+
+async def tls_connect(count: int) -> None:
+    """TLS connections opened, one answer each, closed."""
+    server_context, client_context = Tls.make()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(1000))
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0, ssl=server_context)
+    port = server.sockets[0].getsockname()[1]
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=client_context)
+        writer.write(PAYLOAD)
+        await reader.read(1000)
+        writer.close()
+        await writer.wait_closed()
+    server.close()
+    await asyncio.sleep(0.001)
+
+
+async def tls_bulk(count: int) -> None:
+    """The same with TLS."""
+    await bulk(count, *Tls.make())
+
+
+async def bulk(
+    count: int, accept: ssl.SSLContext | None = None, connect: ssl.SSLContext | None = None
+) -> None:
+    """Pieces of 64 KiB from a stream to another, which reads them all."""
+    done = asyncio.get_running_loop().create_future()
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            pass
+        writer.close()
+        done.set_result(None)
+
+    server = await asyncio.start_server(swallow, "127.0.0.1", 0, ssl=accept)
+    port = server.sockets[0].getsockname()[1]
+    _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=connect)
+    piece = bytes(65536)
+    for _ in range(count):
+        writer.write(piece)
+        await writer.drain()
+    writer.close()
+    await done
+    await writer.wait_closed()
+    server.close()
+    await asyncio.sleep(0.001)
+
+
+async def streams(
+    count: int, accept: ssl.SSLContext | None = None, connect: ssl.SSLContext | None = None
+) -> None:
     """Round trips between streams over TCP, both ends on the loop."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -204,7 +294,7 @@ async def streams(count: int) -> None:
         writer.close()
 
     async def ping(port: int) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=connect)
         for _ in range(count // CONNECTIONS + 1):
             writer.write(PAYLOAD)
             await writer.drain()
@@ -212,7 +302,7 @@ async def streams(count: int) -> None:
         writer.close()
         await writer.wait_closed()
 
-    server = await asyncio.start_server(echo, "127.0.0.1", 0)
+    server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=accept)
     port = server.sockets[0].getsockname()[1]
     await asyncio.gather(*[ping(port) for _ in range(CONNECTIONS)])
     server.close()
@@ -291,6 +381,11 @@ WORK: dict[str, Work] = {
     "sockets": sockets,
     "protocols": protocols,
     "streams": streams,
+    "bulk": bulk,
+    "tls-protocols": tls_protocols,
+    "tls-streams": tls_streams,
+    "tls-bulk": tls_bulk,
+    "tls-connect": tls_connect,
     "redis-ping": Redis.ping,
     "redis-pings": Redis.pings,
 }

@@ -89,14 +89,26 @@ typedef struct cdpy_ready cdpy_ready;
     X(loop_remove_reader)                                                                          \
     X(loop_remove_writer)                                                                          \
     X(loop_run_in_executor)                                                                        \
-    X(hop_type)                     /* Hop */                                                      \
-    X(hop_source_type)              /* concurrent.futures.Future */                                \
-    X(hop_wrap_future)              /* asyncio.wrap_future */                                      \
-    X(hop_copy_state)               /* asyncio.futures._copy_future_state */                       \
-    X(transport_socket_type)        /* socket.socket */                                            \
-    X(transport_write)              /* of asyncio's _SelectorSocketTransport, unbound */           \
-    X(transport_data_received)      /* its _read_ready__data_received */                           \
-    X(transport_data_received_ours) /* ours */                                                     \
+    X(hop_type)        /* Hop */                                                                   \
+    X(hop_source_type) /* concurrent.futures.Future */                                             \
+    X(hop_wrap_future) /* asyncio.wrap_future */                                                   \
+    X(hop_copy_state)  /* asyncio.futures._copy_future_state */                                    \
+    X(zero)            /* 0 and -1 */                                                              \
+    X(minus_one)                                                                                   \
+    X(transport_type)          /* SocketTransport */                                               \
+    X(transport_socket_type)   /* socket.socket */                                                 \
+    X(transport_write)         /* of asyncio's _SelectorSocketTransport, unbound */                \
+    X(transport_data_received) /* its _read_ready__data_received */                                \
+    X(transport_get_buffer)    /* its _read_ready__get_buffer */                                   \
+    X(sslproto_type)           /* SSLProtocol; NULL: a Python without ssl, so the next ones */     \
+    X(sslproto_write_appdata)  /* asyncio's _write_appdata, unbound */                             \
+    X(sslproto_object_type)    /* ssl.SSLObject */                                                 \
+    X(sslproto_again)          /* the exceptions that mean: later */                               \
+    X(sslproto_record)         /* most bytes of a record, as int */                                \
+    X(sslproto_handshaking)    /* SSLProtocolState.DO_HANDSHAKE; so the next three */              \
+    X(sslproto_wrapped)                                                                            \
+    X(sslproto_flushing)                                                                           \
+    X(sslproto_shutting)                                                                           \
     X(loop_close)                                                                                  \
     X(loop_task_names) /* ("loop",), keyword names of a Task call; with name, with context */      \
     X(loop_task_name_names)                                                                        \
@@ -111,6 +123,41 @@ typedef struct cdpy_ready cdpy_ready;
     X(loop_context_names)   /* ("context",), keyword names of a call_soon */                       \
     X(loop_selector_key)    /* selectors.SelectorKey */                                            \
     X(loop_map_type)        /* PollerMap, what Poller.get_map() returns */
+
+/* Attributes of asyncio's classes that C looks at by their offsets, see slots.c. */
+#define CDPY_TRANSPORT_SLOTS(X) \
+    X(_sock)                    \
+    X(_sock_fd)                 \
+    X(_protocol)                \
+    X(_buffer)                  \
+    X(_conn_lost)               \
+    X(_eof)                     \
+    X(_empty_waiter)            \
+    X(_read_ready_cb)
+#define CDPY_SSLPROTO_SLOTS(X) \
+    X(_state)                  \
+    X(_sslobj)                 \
+    X(_incoming)               \
+    X(_outgoing)               \
+    X(_transport)              \
+    X(_app_protocol)           \
+    X(_app_protocol_is_buffer) \
+    X(_app_reading_paused)     \
+    X(_app_writing_paused)     \
+    X(_ssl_reading_paused)     \
+    X(_ssl_writing_paused)     \
+    X(_write_backlog)          \
+    X(_write_buffer_size)      \
+    X(_outgoing_high_water)    \
+    X(_incoming_high_water)
+#define X(name) Py_ssize_t name;
+typedef struct {
+    CDPY_TRANSPORT_SLOTS(X)
+} cdpy_transport_slots;
+typedef struct {
+    CDPY_SSLPROTO_SLOTS(X)
+} cdpy_sslproto_slots;
+#undef X
 
 /* handle.c: a freelist. */
 typedef struct {
@@ -135,6 +182,8 @@ typedef struct {
     cdpy_stream *stream_free;
     Py_ssize_t stream_free_count;
     cdpy_handles spare_handles, spare_timers;
+    cdpy_transport_slots transport_slots;
+    cdpy_sslproto_slots sslproto_slots;
     char *scratch; /* transport.c: what is read goes here first; PyMem, or NULL */
 } cdpy_state;
 
@@ -173,6 +222,7 @@ int cdpy_ready_init(PyObject *module, cdpy_state *state);
 int cdpy_handle_init(PyObject *module, cdpy_state *state);
 int cdpy_hop_init(PyObject *module, cdpy_state *state);
 int cdpy_transport_init(PyObject *module, cdpy_state *state);
+int cdpy_sslproto_init(PyObject *module, cdpy_state *state);
 int cdpy_loop_init(PyObject *module, cdpy_state *state);
 int cdpy_awaitable_init(PyObject *module, cdpy_state *state);
 int cdpy_stream_init(PyObject *module, cdpy_state *state);
@@ -201,6 +251,41 @@ extern cdpy_live cdpy_live_counts;
 #else
 #define CDPY_LIVE(kind, step) ((void)0)
 #endif
+
+/* ---- slots.c: classes derived from asyncio's --------------------------------------------------
+ */
+
+/*
+ * class name(base) with `names` as its slots and with the methods; their offsets go to the array.
+ * A new reference, or NULL with an exception.
+ */
+PyObject *cdpy_slots_class(PyObject *module, PyObject *base, const char *name,
+                           const char *const *names, Py_ssize_t *offsets, size_t count,
+                           PyMethodDef *methods);
+
+/* The state of the module that made the class of `self` or one it is derived from. */
+cdpy_state *cdpy_slots_state(PyObject *self);
+
+/* What is in a slot, borrowed; NULL: nothing. */
+static inline PyObject *cdpy_slot(PyObject *self, Py_ssize_t offset)
+{
+    return *(PyObject **)((char *)self + offset);
+}
+
+/* ---- transport.c, sslproto.c: stream transports ------------------------------------------------
+ */
+
+/* transport.write(data), of a SocketTransport. */
+PyObject *cdpy_transport_write(cdpy_state *state, PyObject *self, PyObject *data);
+
+/* Is it an SSLProtocol of ours? */
+static inline bool cdpy_sslproto_check(const cdpy_state *state, PyObject *protocol)
+{
+    return Py_IS_TYPE(protocol, (PyTypeObject *)state->sslproto_type);
+}
+
+/* The bytes that came for it. None, or NULL with an exception. */
+PyObject *cdpy_sslproto_feed(cdpy_state *state, PyObject *self, PyObject *data);
 
 /* ---- loop.c: LoopBase, Poller ---------------------------------------------------------------- */
 

@@ -160,9 +160,10 @@ static int module_exec(PyObject *module)
         return -1;
     if (cdpy_ready_init(module, state) < 0 || cdpy_handle_init(module, state) < 0 ||
         cdpy_hop_init(module, state) < 0 || cdpy_transport_init(module, state) < 0 ||
-        cdpy_loop_init(module, state) < 0 || cdpy_awaitable_init(module, state) < 0 ||
-        cdpy_stream_init(module, state) < 0 || cdpy_scope_init(module, state) < 0 ||
-        cdpy_application_init(state) < 0 || cdpy_server_init(module, state) < 0)
+        cdpy_sslproto_init(module, state) < 0 || cdpy_loop_init(module, state) < 0 ||
+        cdpy_awaitable_init(module, state) < 0 || cdpy_stream_init(module, state) < 0 ||
+        cdpy_scope_init(module, state) < 0 || cdpy_application_init(state) < 0 ||
+        cdpy_server_init(module, state) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "version", CD_VERSION);
 }

@@ -1,13 +1,15 @@
 /*
- * transport.c - reading and writing of asyncio's socket transports: the methods through which every
- * byte of a stream goes, put into a subclass of asyncio's class (pyasgi.loop).
+ * transport.c - SocketTransport: asyncio's socket transport with the methods through which every
+ * byte of a stream goes, in C.
  *
- * State, flow control, closing and errors are asyncio's; these methods work on the same attributes.
- * Reading goes through one buffer of the module, so that bytes of the right size are made at once
- * and not a quarter of a megabyte that is cut down. The GIL is kept: the socket does not block.
+ * State, flow control, closing and errors are asyncio's; these methods work on the same attributes
+ * (slots.c). Reading goes through one buffer of the module, so that bytes of the right size are
+ * made at once and not a quarter of a megabyte that is cut down. A buffered protocol brings its own
+ * memory, except that TLS of ours (sslproto.c) is handed the bytes. The GIL is kept: the socket
+ * does not block.
  *
- * A write that the kernel does not take whole, and any but plain bytes on a plain socket.socket,
- * is left to asyncio's own method. So is a buffered protocol, which brings its own memory.
+ * Whatever is not the usual case is left to asyncio's own method: a write that the kernel does not
+ * take whole, any but plain bytes, a socket that is no socket.socket, a connection that is lost.
  */
 #include "bridge.h"
 
@@ -20,48 +22,26 @@ enum { READ_SIZE = 256 * 1024 };
 typedef struct {
     cdpy_state *state;
     PyObject *self; /* borrowed from the caller */
-    int fd;
 } transport;
+
+#define GET(t, name) cdpy_slot((t)->self, (t)->state->transport_slots.name)
 
 /* ---- the transport's attributes ---- */
 
-/* 1 when the attribute is true, 0, or -1. */
-static int is_true(PyObject *self, PyObject *name)
+static bool is_plain(const transport *t)
 {
-    PyObject *value = PyObject_GetAttr(self, name);
-    int result = value == NULL ? -1 : PyObject_IsTrue(value);
-    Py_XDECREF(value);
-    return result;
+    PyObject *sock = GET(t, _sock);
+    return GET(t, _conn_lost) == t->state->zero && sock != NULL &&
+           Py_TYPE(sock) == (PyTypeObject *)t->state->transport_socket_type;
 }
 
-/* 1 when the attribute is `expected`, 0, or -1. */
-static int is_object(PyObject *self, PyObject *name, PyObject *expected)
+/* The descriptor; -1, with which every call fails, when there is none. */
+static int get_fd(const transport *t)
 {
-    PyObject *value = PyObject_GetAttr(self, name);
-    Py_XDECREF(value);
-    return value == NULL ? -1 : value == expected;
-}
-
-static int get_fd(transport *t)
-{
-    PyObject *number = PyObject_GetAttr(t->self, t->state->s__sock_fd);
-    long fd = number == NULL ? -1 : PyLong_AsLong(number);
-    Py_XDECREF(number);
-    t->fd = (int)fd;
-    return fd < 0 && PyErr_Occurred() ? -1 : 0;
-}
-
-/* 1 when it has a plain socket, open still, 0 when not, -1. *t borrows from `self`. */
-static int look_at(transport *t, PyObject *module, PyObject *self)
-{
-    t->state = PyModule_GetState(module);
-    t->self = self;
-    PyObject *sock = PyObject_GetAttr(self, t->state->s__sock);
-    int plain = sock == NULL ? -1 : 0;
-    if (plain == 0)
-        plain = Py_TYPE(sock) == (PyTypeObject *)t->state->transport_socket_type;
-    Py_XDECREF(sock);
-    return plain > 0 && get_fd(t) < 0 ? -1 : plain;
+    PyObject *number = GET(t, _sock_fd);
+    int fd = number == NULL ? -1 : (int)PyLong_AsLong(number);
+    PyErr_Clear();
+    return fd;
 }
 
 /* self._fatal_error(the exception that is set, message), unless it is one that ends the program. */
@@ -77,97 +57,164 @@ static PyObject *fail(const transport *t, const char *message)
 
 /* ---- reading ---- */
 
-/* What came: bytes, empty at the end of the stream. NULL: an exception, or without one nothing yet.
- */
-static PyObject *receive(const transport *t)
+/* What came, for a result of `receive`: the end of the stream and errors are dealt with, and then
+ * *handled is what to return. */
+static bool is_settled(const transport *t, long count, PyObject **handled)
 {
-    cdpy_state *state = t->state;
-    if (state->scratch == NULL && (state->scratch = PyMem_Malloc(READ_SIZE)) == NULL)
-        return PyErr_NoMemory();
-    long count = cd_fd_receive(t->fd, state->scratch, READ_SIZE);
-    if (count >= 0)
-        return PyBytes_FromStringAndSize(state->scratch, count);
-    return count == CD_AGAIN ? NULL : PyErr_SetFromErrno(PyExc_OSError);
+    if (count > 0)
+        return false;
+    if (count == 0)
+        *handled = PyObject_CallMethodNoArgs(t->self, t->state->s__read_ready__on_eof);
+    else if (count == CD_AGAIN)
+        *handled = Py_NewRef(Py_None);
+    else {
+        PyErr_SetFromErrno(PyExc_OSError);
+        *handled = fail(t, "Fatal read error on socket transport");
+    }
+    return true;
 }
 
 static PyObject *deliver(const transport *t, PyObject *data)
 {
-    PyObject *result = NULL, *protocol = PyObject_GetAttr(t->self, t->state->s__protocol);
+    PyObject *protocol = Py_XNewRef(GET(t, _protocol)), *result = NULL;
     if (protocol != NULL)
         result = PyObject_CallMethodOneArg(protocol, t->state->s_data_received, data);
     Py_XDECREF(protocol);
     return result == NULL ? fail(t, "Fatal error: protocol.data_received() call failed.") : result;
 }
 
-static PyObject *read_data(const transport *t)
+/* To TLS of ours, as get_buffer() and buffer_updated() would. */
+static PyObject *deliver_to_tls(const transport *t, PyObject *protocol, PyObject *data)
 {
-    PyObject *data = receive(t), *result;
-    if (data == NULL && PyErr_Occurred())
-        return fail(t, "Fatal read error on socket transport");
+    Py_INCREF(protocol); /* below */
+    PyObject *result = cdpy_sslproto_feed(t->state, protocol, data);
+    Py_DECREF(protocol);
+    return result == NULL ? fail(t, "Fatal error: protocol.buffer_updated() call failed.") : result;
+}
+
+/* Reads and hands over; protocol: of ours for TLS, or NULL. */
+static PyObject *read_data(const transport *t, PyObject *protocol)
+{
+    cdpy_state *state = t->state;
+    PyObject *handled = NULL;
+    if (state->scratch == NULL && (state->scratch = PyMem_Malloc(READ_SIZE)) == NULL)
+        return PyErr_NoMemory();
+    long count = cd_fd_receive(get_fd(t), state->scratch, READ_SIZE);
+    if (is_settled(t, count, &handled))
+        return handled;
+    PyObject *data = PyBytes_FromStringAndSize(state->scratch, count);
     if (data == NULL)
-        Py_RETURN_NONE;
-    if (PyBytes_GET_SIZE(data) > 0)
-        result = deliver(t, data);
-    else
-        result = PyObject_CallMethodNoArgs(t->self, t->state->s__read_ready__on_eof);
+        return fail(t, "Fatal read error on socket transport");
+    handled = protocol == NULL ? deliver(t, data) : deliver_to_tls(t, protocol, data);
     Py_DECREF(data);
+    return handled;
+}
+
+static PyObject *data_received(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    transport t = {cdpy_slots_state(self), self};
+    if (is_plain(&t))
+        return read_data(&t, NULL);
+    return PyObject_CallOneArg(t.state->transport_data_received, self);
+}
+
+/* Into the protocol's own memory; takes the reference to it. */
+static PyObject *read_into(const transport *t, PyObject *protocol, PyObject *memory)
+{
+    Py_buffer buffer;
+    PyObject *handled = NULL;
+    if (PyObject_GetBuffer(memory, &buffer, PyBUF_WRITABLE) < 0) {
+        Py_DECREF(memory);
+        return fail(t, "Fatal read error on socket transport");
+    }
+    long count = cd_fd_receive(get_fd(t), buffer.buf, (size_t)buffer.len);
+    PyBuffer_Release(&buffer);
+    Py_DECREF(memory);
+    if (is_settled(t, count, &handled))
+        return handled;
+    PyObject *number = PyLong_FromLong(count);
+    if (number != NULL)
+        handled = PyObject_CallMethodOneArg(protocol, t->state->s_buffer_updated, number);
+    Py_XDECREF(number);
+    return handled == NULL ? fail(t, "Fatal error: protocol.buffer_updated() call failed.")
+                           : handled;
+}
+
+static PyObject *ask_for_buffer(const transport *t, PyObject *protocol)
+{
+    PyObject *memory =
+        PyObject_CallMethodOneArg(protocol, t->state->s_get_buffer, t->state->minus_one);
+    Py_ssize_t size = memory == NULL ? -1 : PyObject_Size(memory);
+    if (size == 0)
+        PyErr_SetString(PyExc_RuntimeError, "get_buffer() returned an empty buffer");
+    if (size > 0)
+        return read_into(t, protocol, memory);
+    Py_XDECREF(memory);
+    return fail(t, "Fatal error: protocol.get_buffer() call failed.");
+}
+
+static PyObject *get_buffer(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    transport t = {cdpy_slots_state(self), self};
+    PyObject *protocol = GET(&t, _protocol);
+    if (protocol == NULL || !is_plain(&t))
+        return PyObject_CallOneArg(t.state->transport_get_buffer, self);
+    if (cdpy_sslproto_check(t.state, protocol))
+        return read_data(&t, protocol);
+    Py_INCREF(protocol); /* below */
+    PyObject *result = ask_for_buffer(&t, protocol);
+    Py_DECREF(protocol);
     return result;
 }
 
-static PyObject *transport_data_received(PyObject *module, PyObject *self)
+/* Is the attribute the bound method of ours? */
+static bool is_ours(PyObject *callback, PyCFunction function, PyObject *self)
 {
-    cdpy_state *state = PyModule_GetState(module);
-    transport t;
-    int lost = is_true(self, state->s__conn_lost);
-    if (lost != 0)
-        return lost < 0 ? NULL : Py_NewRef(Py_None);
-    int plain = look_at(&t, module, self);
-    if (plain < 0)
-        return NULL;
-    return plain ? read_data(&t) : PyObject_CallOneArg(state->transport_data_received, self);
+    return PyCFunction_Check(callback) && PyCFunction_GET_FUNCTION(callback) == function &&
+           PyCFunction_GET_SELF(callback) == self;
 }
 
-static PyObject *transport_read_ready(PyObject *module, PyObject *self)
+static PyObject *read_ready(PyObject *self, PyObject *ignored)
 {
-    cdpy_state *state = PyModule_GetState(module);
-    PyObject *callback = PyObject_GetAttr(self, state->s__read_ready_cb);
-    PyObject *result = NULL;
+    transport t = {cdpy_slots_state(self), self};
+    PyObject *callback = GET(&t, _read_ready_cb);
     if (callback == NULL)
-        return NULL;
-    if (PyMethod_Check(callback) &&
-        PyMethod_GET_FUNCTION(callback) == state->transport_data_received_ours)
-        result = transport_data_received(module, self);
-    else
-        result = PyObject_CallNoArgs(callback);
+        return PyErr_Format(PyExc_AttributeError, "_read_ready_cb");
+    if (is_ours(callback, data_received, self))
+        return data_received(self, ignored);
+    if (is_ours(callback, get_buffer, self))
+        return get_buffer(self, ignored);
+    Py_INCREF(callback); /* below */
+    PyObject *result = PyObject_CallNoArgs(callback);
     Py_DECREF(callback);
     return result;
 }
 
 /* ---- writing ---- */
 
-/* 1 when nothing stands before a write: open, nothing buffered, no sendfile; 0, or -1. */
-static int is_free(const transport *t)
+/* Does nothing stand before a write: closing, what is buffered, sendfile? */
+static bool is_free(const transport *t)
 {
-    const cdpy_state *state = t->state;
-    int busy = is_true(t->self, state->s__eof);
-    if (busy == 0)
-        busy = is_true(t->self, state->s__conn_lost);
-    if (busy == 0)
-        busy = is_true(t->self, state->s__buffer);
-    return busy == 0 ? is_object(t->self, state->s__empty_waiter, Py_None) : busy < 0 ? -1 : 0;
+    PyObject *buffer = GET(t, _buffer);
+    if (GET(t, _eof) != Py_False || GET(t, _empty_waiter) != Py_None || buffer == NULL)
+        return false;
+    Py_ssize_t size = PyObject_Size(buffer);
+    if (size < 0)
+        PyErr_Clear(); /* asyncio's method says so */
+    return size == 0;
 }
 
-static PyObject *write_as_asyncio(const cdpy_state *state, PyObject *self, PyObject *data)
+static PyObject *write_as_asyncio(const transport *t, PyObject *data)
 {
-    PyObject *args[] = {self, data};
-    return PyObject_Vectorcall(state->transport_write, args, 2, NULL);
+    PyObject *args[] = {t->self, data};
+    return PyObject_Vectorcall(t->state->transport_write, args, 2, NULL);
 }
 
 static PyObject *write_rest(const transport *t, PyObject *data, long sent)
 {
     PyObject *all = PyMemoryView_FromObject(data);
     PyObject *rest = all == NULL ? NULL : PySequence_GetSlice(all, sent, PyBytes_GET_SIZE(data));
-    PyObject *result = rest == NULL ? NULL : write_as_asyncio(t->state, t->self, rest);
+    PyObject *result = rest == NULL ? NULL : write_as_asyncio(t, rest);
     Py_XDECREF(rest);
     Py_XDECREF(all);
     return result;
@@ -175,80 +222,72 @@ static PyObject *write_rest(const transport *t, PyObject *data, long sent)
 
 static PyObject *write_now(const transport *t, PyObject *data)
 {
-    long sent = cd_fd_send(t->fd, PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
+    long sent = cd_fd_send(get_fd(t), PyBytes_AS_STRING(data), (size_t)PyBytes_GET_SIZE(data));
     if (sent == PyBytes_GET_SIZE(data))
         Py_RETURN_NONE;
     if (sent >= 0)
         return write_rest(t, data, sent);
     if (sent == CD_AGAIN)
-        return write_as_asyncio(t->state, t->self, data);
+        return write_as_asyncio(t, data);
     PyErr_SetFromErrno(PyExc_OSError);
     return fail(t, "Fatal write error on socket transport");
 }
 
-static PyObject *transport_write(PyObject *module, PyObject *const *args, Py_ssize_t count)
+PyObject *cdpy_transport_write(cdpy_state *state, PyObject *self, PyObject *data)
 {
-    transport t;
-    if (count != 2)
-        return PyErr_Format(PyExc_TypeError, "write() takes 1 argument, got %zd", count - 1);
-    PyObject *self = args[0], *data = args[1];
-    int plain = look_at(&t, module, self);
-    if (plain > 0)
-        plain = PyBytes_CheckExact(data) && PyBytes_GET_SIZE(data) > 0 ? is_free(&t) : 0;
-    if (plain < 0)
-        return NULL;
-    return plain ? write_now(&t, data) : write_as_asyncio(t.state, self, data);
+    transport t = {state, self};
+    if (PyBytes_CheckExact(data) && PyBytes_GET_SIZE(data) > 0 && is_plain(&t) && is_free(&t))
+        return write_now(&t, data);
+    return write_as_asyncio(&t, data);
+}
+
+static PyObject *transport_write(PyObject *self, PyObject *data)
+{
+    return cdpy_transport_write(cdpy_slots_state(self), self, data);
 }
 
 /* ---- set up ---- */
 
 static PyMethodDef methods[] = {
-    {"transport_read_ready", transport_read_ready, METH_O,
-     "_read_ready() of asyncio's socket transport."},
-    {"transport_data_received", transport_data_received, METH_O,
-     "_read_ready__data_received() of asyncio's socket transport."},
-    {"transport_write", (PyCFunction)(void (*)(void))transport_write, METH_FASTCALL,
-     "write() of asyncio's socket transport."},
+    {"_read_ready", read_ready, METH_NOARGS, NULL},
+    {"_read_ready__data_received", data_received, METH_NOARGS, NULL},
+    {"_read_ready__get_buffer", get_buffer, METH_NOARGS, NULL},
+    {"write", transport_write, METH_O, "write($self, data, /)\n--\n\nAs asyncio's transport."},
+    {NULL, NULL, 0, NULL},
 };
 
-/* Adds it to the module as a function that binds in a class. Borrowed, or NULL. */
-static PyObject *add_method(PyObject *module, PyMethodDef *method)
+static int find_asyncios(cdpy_state *state, PyObject *type)
 {
-    PyObject *function = PyCFunction_NewEx(method, module, NULL);
-    PyObject *binding = function == NULL ? NULL : PyInstanceMethod_New(function);
-    if (binding != NULL && PyModule_AddObjectRef(module, method->ml_name, binding) < 0)
-        Py_CLEAR(binding);
-    Py_XDECREF(binding); /* the module has it */
-    Py_XDECREF(function);
-    return binding == NULL ? NULL : function;
-}
-
-static int find_asyncios(cdpy_state *state)
-{
-    PyObject *type = NULL, *events = PyImport_ImportModule("asyncio.selector_events");
     PyObject *socket = PyImport_ImportModule("socket");
-    if (events != NULL)
-        type = PyObject_GetAttrString(events, "_SelectorSocketTransport");
-    if (type != NULL) {
-        state->transport_write = PyObject_GetAttrString(type, "write");
-        state->transport_data_received = PyObject_GetAttrString(type, "_read_ready__data_received");
-    }
     if (socket != NULL)
         state->transport_socket_type = PyObject_GetAttrString(socket, "socket");
     Py_XDECREF(socket);
-    Py_XDECREF(type);
-    Py_XDECREF(events);
-    return state->transport_write && state->transport_data_received && state->transport_socket_type
+    state->transport_write = PyObject_GetAttrString(type, "write");
+    state->transport_data_received = PyObject_GetAttrString(type, "_read_ready__data_received");
+    state->transport_get_buffer = PyObject_GetAttrString(type, "_read_ready__get_buffer");
+    return state->transport_write && state->transport_data_received &&
+                   state->transport_get_buffer && state->transport_socket_type
                ? 0
                : -1;
 }
 
 int cdpy_transport_init(PyObject *module, cdpy_state *state)
 {
-    PyObject *functions[3];
-    for (size_t i = 0; i < 3; i++)
-        if ((functions[i] = add_method(module, &methods[i])) == NULL)
-            return -1;
-    state->transport_data_received_ours = Py_NewRef(functions[1]); /* module_clear */
-    return find_asyncios(state);
+#define X(name) #name,
+    static const char *const names[] = {CDPY_TRANSPORT_SLOTS(X)};
+#undef X
+    PyObject *type = NULL, *events = PyImport_ImportModule("asyncio.selector_events");
+    if (events != NULL)
+        type = PyObject_GetAttrString(events, "_SelectorSocketTransport");
+    Py_XDECREF(events);
+    state->zero = PyLong_FromLong(0);
+    state->minus_one = PyLong_FromLong(-1);
+    if (type != NULL && state->zero && state->minus_one && find_asyncios(state, type) == 0)
+        state->transport_type = cdpy_slots_class(module, type, "_SelectorSocketTransport", names,
+                                                 (Py_ssize_t *)&state->transport_slots,
+                                                 sizeof names / sizeof *names, methods);
+    Py_XDECREF(type);
+    if (state->transport_type == NULL)
+        return -1;
+    return PyModule_AddObjectRef(module, "SocketTransport", state->transport_type);
 }
