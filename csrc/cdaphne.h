@@ -167,7 +167,7 @@ typedef struct {
 typedef struct {
     enum cd_kind kind;
     int http_major, http_minor;
-    bool tls;
+    bool tls;        /* the connection is; cd_head_tls says more */
     cd_str method;   /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
     cd_str target;   /* as sent, for the access log */
     cd_str path;     /* percent-decoded bytes */
@@ -263,11 +263,75 @@ int cd_access_format_check(const char *text, char *problem, size_t size);
 /* NULL: no memory. The loop must outlive it. config has passed the checks. */
 cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data);
 
-typedef struct cd_tls cd_tls; /* certificates and what goes with them */
+/* ---- TLS
+ * --------------------------------------------------------------------------------------------------------
+ */
+
+typedef struct cd_tls cd_tls; /* the certificates and settings of a listener */
+
+/* One certificate of a server; files in PEM form. */
+typedef struct {
+    const char *certificate; /* the certificate, then the chain up to its authority */
+    const char *key;         /* its key; may be the same file */
+    const char *chain;       /* more of the chain, or NULL */
+} cd_tls_pair;
+
+/* What becomes of a client's certificate. */
+enum cd_tls_verify {
+    CD_TLS_NONE,     /* it is not asked for one */
+    CD_TLS_OPTIONAL, /* it may have none; one that does not verify ends the handshake */
+    CD_TLS_REQUIRED, /* it must have one that verifies */
+    CD_TLS_REPORT, /* any will do, also none: the application reads in client_error what is wrong */
+};
+
+/* Texts and tables stay the caller's and are not needed after the call. */
+typedef struct {
+    const cd_tls_pair *pairs; /* the first is for clients that name nobody, or nobody here */
+    size_t pair_count;        /* at least 1 */
+    const char *password;     /* of keys that are encrypted; or NULL */
+    enum cd_tls_verify verify;
+    const char *ca_file;           /* authorities of clients; or NULL, for CD_TLS_NONE */
+    const char *crl_file;          /* their revoked certificates: of every one of them; or NULL */
+    const char *const *ocsp_files; /* responses in DER form, each for one of the certificates */
+    size_t ocsp_count;
+    int min_version;          /* 0x0303 or 0x0304 */
+    const char *ciphers;      /* of TLS 1.2, in OpenSSL's words; NULL: our choice */
+    const char *ciphersuites; /* of TLS 1.3; NULL: our choice */
+    const char *dh_file;      /* parameters for DHE; NULL: OpenSSL's */
+} cd_tls_config;
+
+/*
+ * Loads it all. CD_OK, with warnings in `problem`, one a line, or none there; CD_VALUE and what is
+ * wrong, one line; CD_NOMEM. A cd_tls is for servers on one thread.
+ */
+int cd_tls_new(cd_tls **tls, const cd_tls_config *config, char *problem, size_t size);
+
+/* Loads it anew for the connections that come from now on. As above; what it had stays on failure.
+ */
+int cd_tls_reload(cd_tls *tls, const cd_tls_config *config, char *problem, size_t size);
+
+/* The caller lets go; listeners and handshakes may still hold it. NULL is allowed. */
+void cd_tls_free(cd_tls *tls);
+
+/* What TLS negotiated with a peer (the fields of ASGI's tls extension). */
+typedef struct {
+    int version;                /* 0x0304 is TLS 1.3 */
+    int cipher;                 /* IANA's number of the cipher suite */
+    cd_str server_cert;         /* PEM of the certificate that this peer was shown */
+    const cd_str *client_chain; /* PEM, the peer's own certificate first */
+    size_t client_chain_count;
+    cd_str client_name;  /* subject of that one (RFC 4514), UTF-8; p NULL: it has none */
+    cd_str client_error; /* why it does not verify; p NULL: it does */
+} cd_tls_facts;
+
+/* Of the request's connection: a new block for cd_tls_facts_free. NULL: no TLS, no memory, or the
+ * connection has gone. */
+cd_tls_facts *cd_head_tls(const cd_head *head);
+void cd_tls_facts_free(cd_tls_facts *facts);
 
 /* What a listener does with a connection before its first request. */
 typedef struct {
-    cd_tls *tls; /* NULL: plain text. Reserved: must be NULL. */
+    cd_tls *tls; /* NULL: plain text. The listener holds it as long as it needs it. */
 } cd_listen;
 
 /*
@@ -438,11 +502,12 @@ int cd_ws_close(cd_stream *stream, int code, cd_str reason);
 /* Versions of the libraries that the core was built with, as text. */
 const char *cd_libev_version(void);
 const char *cd_llhttp_version(void);
+const char *cd_openssl_version(void);
 
 #ifdef CD_DEBUG
 /* Live objects by kind, for the tests: every one must be back at zero. */
 typedef struct {
-    long loops, servers, connections, streams, chunks, watches, buffers;
+    long loops, servers, connections, streams, chunks, watches, buffers, tls;
 } cd_live;
 extern cd_live cd_live_counts;
 #define CD_LIVE(kind, step) (cd_live_counts.kind += (step))

@@ -15,7 +15,7 @@ def limits() -> tuple[tuple[str, Literal["time", "size"], float | int, str, str]
     """
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries inside: libev and llhttp."""
+    """Versions of the libraries inside: libev, llhttp and OpenSSL."""
 
 def check_access_format(text: str) -> None:
     """ValueError, one line, when Server would not take this access_format."""
@@ -55,6 +55,45 @@ SSLProtocol: Any
 
 class LoopBase:
     """The C half of pyasgi.loop.EventLoop, to stand before asyncio.SelectorEventLoop in its bases."""
+
+Certificate = tuple[bytes, bytes, bytes | None]
+"""Paths of PEM files: the certificate (with its chain), its key, and more of the chain."""
+
+class Tls:
+    """Certificates and settings of a TLS listener."""
+
+    def __init__(
+        self,
+        certificates: tuple[Certificate, ...],
+        *,
+        password: str | None = None,
+        verify: Literal["none", "optional", "required", "report"] = "none",
+        ca_file: bytes | None = None,
+        crl_file: bytes | None = None,
+        ocsp_files: tuple[bytes, ...] = (),
+        ciphers: str | None = None,
+        ciphersuites: str | None = None,
+        dh_file: bytes | None = None,
+        min_version: int = 0x0303,
+    ) -> None:
+        """Load the files.
+
+        certificates: the client's SNI chooses one, by subjectAltName; the first is for all other clients.
+        password: of keys that are encrypted.
+        verify: what becomes of a client's certificate. "report": any passes, client_cert_error tells the application.
+        ca_file: PEM file of the clients' authorities; crl_file: PEM file with the revoked certificates of each of them.
+        ocsp_files: DER files, each the OCSP response for one of the certificates.
+        ciphers: of TLS 1.2; ciphersuites: of TLS 1.3; both in OpenSSL's words, None for our choice.
+
+        ValueError, one line for the operator, when a file or setting is of no use.
+        """
+
+    def reload(self, certificates: tuple[Certificate, ...], **settings: Any) -> None:
+        """Load anew, for the connections that come from now on. On an exception it has what it had."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the last load warned of, a line each: certificates that have expired."""
 
 class Server:
     """Runs one ASGI 3 application on a loop: an application task for each HTTP request and WebSocket.
@@ -112,8 +151,11 @@ class Server:
         TypeError or ValueError name the argument that is wrong.
         """
 
-    def listen(self, fd: int) -> None:
-        """Accept on this bound, listening, non-blocking stream socket, and own it. OSError."""
+    def listen(self, fd: int, /, *, tls: Tls | None = None) -> None:
+        """Accept on this bound, listening, non-blocking stream socket, and own it. OSError.
+
+        tls: speak TLS on it; shared by as many listeners as you like, on one thread.
+        """
 
     def drain(self) -> None:
         """Stop accepting, close idle connections and WebSockets (1001), let running requests finish."""

@@ -18,6 +18,7 @@ from .endpoints import build_endpoint_description_strings
 from .flags import DEFAULT_HOST, DEFAULT_PORT
 from .importer import ApplicationError, import_by_path, load
 from .server import Server
+from .tls import Pair, Settings
 
 logger = logging.getLogger("daphne.cli")
 
@@ -44,6 +45,17 @@ OWN_OPTIONS = (
     "access_log_exclude",
     "forwarded_allow_ips",
 )
+# Flags that say something about TLS, and mean nothing where nobody speaks it.
+TLS_FLAGS = (
+    "keyfile",
+    "keyfile_password",
+    "cert_reqs",
+    "ca_certs",
+    "crlfile",
+    "ocsp_file",
+    "ciphers",
+    "ssl_min_version",
+)
 UNIX_SOCKET_FLAGS = ("unix_socket_mode", "unix_socket_user", "unix_socket_group")
 
 
@@ -62,6 +74,7 @@ class CommandLineInterface:
         )
         self.server: Any = None
         flags.add_endpoints(self.parser)
+        flags.add_tls(self.parser)
         flags.add_application(self.parser)
         flags.add_command(self.parser)
         self.arg_proxy_host, self.arg_proxy_port = flags.add_proxy(self.parser)
@@ -123,6 +136,7 @@ class CommandLineInterface:
             websocket_handshake_timeout=options.websocket_connect_timeout,
             server_name=options.server_name,
             **forwarded,
+            **self._tls(options),
             **{name: getattr(options, name) for name in DAPHNE_LIMITS},
             **self._further(options),
         )
@@ -157,6 +171,34 @@ class CommandLineInterface:
                 self.parser.error(
                     f"{flag} needs --unix-socket; in an endpoint write unix:PATH:mode=660"
                 )
+        self._require_tls(options)
+
+    def _require_tls(self, options: Namespace) -> None:
+        """Flags of TLS that need another one."""
+        given = [name for name in TLS_FLAGS if self._changed(options, name)]
+        by_endpoint = any(
+            text.startswith(("ssl:", "tls:")) or ":certfile=" in text
+            for text in options.socket_strings
+        )
+        if given and not options.certfile and not (by_endpoint and given[0] != "keyfile"):
+            self.parser.error(f"--{given[0].replace('_', '-')} needs --certfile")
+        if len(options.keyfile) > len(options.certfile):
+            self.parser.error(
+                f"there are {len(options.keyfile)} --keyfile for {len(options.certfile)} --certfile;"
+                " give at most one for each"
+            )
+        if options.cert_reqs in ("optional", "required") and not options.ca_certs:
+            self.parser.error(f"--cert-reqs {options.cert_reqs} needs --ca-certs")
+        if options.ca_certs and options.cert_reqs == "none":
+            self.parser.error(
+                "--ca-certs needs --cert-reqs optional, required or report; without it no client is asked"
+                " for a certificate"
+            )
+        if options.crlfile and not options.ca_certs:
+            self.parser.error("--crlfile needs --ca-certs")
+
+    def _changed(self, options: Namespace, name: str) -> bool:
+        return bool(getattr(options, name) != self.parser.get_default(name))
 
     def _check(self, options: Namespace, endpoints: Sequence[str]) -> None:
         """--check: what a start would complain of, without the start."""
@@ -219,8 +261,28 @@ class CommandLineInterface:
             unix_socket_mode=options.unix_socket_mode,
             unix_socket_user=options.unix_socket_user,
             unix_socket_group=options.unix_socket_group,
+            tls=bool(options.certfile),
         )
         return sorted(options.socket_strings + strings)
+
+    def _tls(self, options: Namespace) -> dict[str, Settings]:
+        """The argument tls of Server, when a flag is about TLS."""
+        if not options.certfile and not any(self._changed(options, name) for name in TLS_FLAGS):
+            return {}
+        keys = options.keyfile + options.certfile[len(options.keyfile) :]
+        places = list(zip(options.certfile, keys, strict=True))
+        settings = Settings(
+            certificates=tuple(Pair(*place) for place in places if not os.path.isdir(place[0])),
+            directories=tuple(path for path, _ in places if os.path.isdir(path)),
+            password=options.keyfile_password,
+            verify=options.cert_reqs,
+            ca_certs=options.ca_certs,
+            crlfile=options.crlfile,
+            ocsp_files=tuple(options.ocsp_file),
+            ciphers=options.ciphers,
+            min_version=options.ssl_min_version,
+        )
+        return {"tls": settings}
 
     def _forwarded_headers(self, options: Namespace) -> dict[str, str | None]:
         for value, argument in (
@@ -246,11 +308,7 @@ class CommandLineInterface:
         """The arguments that daphne's Server does not know; only those that a flag changed."""
         limits: Iterable[str] = (row[0] for row in _core.limits() if row[0] not in DAPHNE_LIMITS)
         names = [*OWN_OPTIONS, *limits]
-        return {
-            name: getattr(options, name)
-            for name in names
-            if getattr(options, name) != self.parser.get_default(name)
-        }
+        return {name: getattr(options, name) for name in names if self._changed(options, name)}
 
 
 def leave_soon(status: int) -> None:

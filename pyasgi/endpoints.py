@@ -3,7 +3,10 @@
     tcp:PORT[:interface=ADDRESS-OR-NAME][:backlog=N]       tcp6:PORT[:interface=ADDRESS][:backlog=N]
     unix:PATH[:mode=OCTAL][:user=U][:group=G][:backlog=N]  fd:fileno=N
     systemd:domain=INET|INET6|UNIX:index=N|name=NAME
+    ssl:PORT:privateKey=FILE[:certKey=FILE][:extraCertChain=FILE][:dhParameters=FILE][:interface=...]
+    tls:DIRECTORY[:port=443][:interface=ADDRESS]           tls:PORT:... is ssl:PORT:...
 
+The others speak TLS with tls=yes, or with certfile=FILE[:keyfile=FILE].
 Fields are separated by ``:``; NAME=VALUE is a keyword, anything else is positional; a backslash
 takes the next character as it is. Sockets are opened listening and non-blocking.
 """
@@ -21,6 +24,8 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from .tls import Settings
 
 # The kernel cuts it to net.core.somaxconn. daphne's 50 drops the SYNs of a burst.
 DEFAULT_BACKLOG = 2048
@@ -43,10 +48,11 @@ def build_endpoint_description_strings(
     unix_socket_mode: str | None = None,
     unix_socket_user: str | None = None,
     unix_socket_group: str | None = None,
+    tls: bool = False,
 ) -> list[str]:
     """The endpoint strings for a TCP address, a unix socket and a descriptor, those that are given.
 
-    The keyword arguments are ours: mode ("660"), owner and group of the unix socket.
+    The keyword arguments are ours: mode ("660"), owner and group of the unix socket; TLS for all of them.
 
     ValueError for a host without a port or a port without a host.
     """
@@ -63,7 +69,7 @@ def build_endpoint_description_strings(
         strings.append(f"unix:{name}{_escape(unix_socket)}{''.join(options)}")
     if file_descriptor is not None:
         strings.append(f"fd:fileno={int(file_descriptor)}")
-    return strings
+    return [f"{string}:tls=yes" for string in strings] if tls else strings
 
 
 def _escape(text: str) -> str:
@@ -115,18 +121,16 @@ def _add_field(
 
 @dataclass(frozen=True)
 class Kind:
-    """One type of endpoint: its parameters in positional order, what looks at them and what opens it."""
+    """One type of endpoint: its parameters in positional order, what looks at them and what opens it.
+
+    keywords: parameters that have no position.
+    """
 
     parameters: tuple[str, ...]
     open: Callable[[str, Mapping[str, str]], list[Listener]]
     check: Callable[[str, Mapping[str, str]], object]
     required: tuple[str, ...] = ()
-
-
-NO_TLS = (
-    "TLS is not built yet; let nginx or another proxy speak TLS, and give a tcp or unix endpoint"
-)
-UNSUPPORTED = {"ssl": NO_TLS, "tls": NO_TLS}
+    keywords: tuple[str, ...] = ("tls", "certfile", "keyfile")
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
@@ -135,8 +139,12 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
     if not positional or not positional[0]:
         raise EndpointError(f"bad endpoint {text!r}: it has no type; give for example tcp:8000")
     name, *values = positional
-    if name in UNSUPPORTED:
-        raise EndpointError(f"endpoint {text!r}: {UNSUPPORTED[name]}")
+    if (
+        name == "tls"
+        and "path" not in keywords
+        and [*values, keywords.get("port", "")][0].isdigit()
+    ):
+        name = "ssl"
     if name not in KINDS:
         known = ", ".join(sorted(KINDS))
         raise EndpointError(f"bad endpoint {text!r}: no type {name!r}; there are {known}")
@@ -149,8 +157,8 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
         )
     parameters = dict(zip(kind.parameters, values, strict=False))
     for key, value in keywords.items():
-        if key not in kind.parameters:
-            known = ", ".join(kind.parameters)
+        if key not in kind.parameters + kind.keywords:
+            known = ", ".join(kind.parameters + kind.keywords)
             raise EndpointError(f"bad endpoint {text!r}: {name} takes no {key!r}; it takes {known}")
         if key in parameters:
             raise EndpointError(f"bad endpoint {text!r}: {key!r} is given twice; give it once")
@@ -194,6 +202,7 @@ class Listener:
     sock: socket.socket
     path: str | None = None  # of a unix socket that we made
     identity: tuple[int, int] = field(default=(0, 0))  # device and inode of path
+    tls: Settings | None = None  # None: plain text
 
     @property
     def family(self) -> int:
@@ -222,24 +231,36 @@ class Listener:
                 os.unlink(path)
 
 
-def open_endpoint(text: str, taken: Iterable[str] = ()) -> list[Listener]:
+def open_endpoint(
+    text: str, taken: Iterable[str] = (), tls: Settings | None = None
+) -> list[Listener]:
     """Opens one endpoint string: a listener for each address of its name. EndpointError, one line.
 
     taken: all endpoint strings of this server; IPv6's :: leaves IPv4 to a 0.0.0.0 among them.
+    tls: the server's settings, for endpoints that speak TLS; what such a one says itself counts more.
     """
     name, parameters = parse(text)
-    if name in ("tcp", "tcp6") and _v4_wildcard_ports(taken) & {parameters["port"]}:
+    settings = _tls_settings(text, name, parameters, tls)
+    if name in V6_KINDS and _v4_wildcard_ports(taken) & {parameters.get("port", TLS_PORT)}:
         parameters["v6only"] = "1"
     try:
-        return KINDS[name].open(text, parameters)
+        listeners = KINDS[name].open(text, parameters)
     except OSError as error:
         raise EndpointError(f"cannot listen on {text!r}: {error.strerror or error}") from error
+    for listener in listeners:
+        listener.tls = settings
+    return listeners
 
 
-def check_endpoint(text: str) -> None:
-    """EndpointError for what can be known to be wrong with an endpoint string without opening it."""
+def check_endpoint(text: str, tls: Settings | None = None) -> Settings | None:
+    """EndpointError for what can be known to be wrong with an endpoint string without opening it.
+
+    Returns the settings of TLS on it, None for plain text.
+    """
     name, parameters = parse(text)
+    settings = _tls_settings(text, name, parameters, tls)
     KINDS[name].check(text, parameters)
+    return settings
 
 
 def _v4_wildcard_ports(texts: Iterable[str]) -> set[str]:
@@ -250,9 +271,64 @@ def _v4_wildcard_ports(texts: Iterable[str]) -> set[str]:
             name, parameters = parse(text)
         except EndpointError:
             continue  # reported when it is that one's turn
-        if name == "tcp" and parameters.get("interface", "") in V4_WILDCARDS:
+        if name in ("tcp", "ssl") and parameters.get("interface", "") in V4_WILDCARDS:
             ports.add(parameters["port"])
     return ports - {"0"}
+
+
+# ---- TLS ----
+
+TLS_PORT = "443"  # of an endpoint tls:DIRECTORY
+TWISTED_KEY = "server.pem"  # of an endpoint ssl:PORT
+# What Twisted calls the one method that there still is.
+SSL_METHODS = ("", "SSLv23_METHOD", "TLS_METHOD", "TLS_SERVER_METHOD")
+ANSWERS = {"yes": True, "no": False}
+
+
+def _tls_settings(
+    text: str, name: str, parameters: Mapping[str, str], default: Settings | None
+) -> Settings | None:
+    """What an endpoint says of TLS, on top of the server's settings; None: plain text."""
+    given = default or Settings()
+    if name == "tls":
+        return given.with_directory(parameters["path"])
+    if name == "ssl":
+        return _ssl_settings(text, parameters, given)
+    answer = parameters.get("tls", "yes" if parameters.get("certfile") else "no")
+    if answer not in ANSWERS:
+        raise EndpointError(f"bad endpoint {text!r}: tls is {answer!r}; give yes or no")
+    certfile, keyfile = parameters.get("certfile"), parameters.get("keyfile")
+    if keyfile and not certfile:
+        raise EndpointError(f"bad endpoint {text!r}: keyfile needs certfile")
+    if not ANSWERS[answer]:
+        return None
+    if certfile:
+        return given.with_certificate(certfile, keyfile)
+    if not given.certificates and not given.directories:
+        raise EndpointError(
+            f"bad endpoint {text!r}: tls=yes needs a certificate; give certfile= or --certfile"
+        )
+    return given
+
+
+def _ssl_settings(text: str, parameters: Mapping[str, str], given: Settings) -> Settings:
+    method = parameters.get("sslmethod", "")
+    if method not in SSL_METHODS:
+        raise EndpointError(
+            f"bad endpoint {text!r}: sslmethod is {method!r}, which is one old version of TLS;"
+            " leave it out, and --ssl-min-version sets the oldest one"
+        )
+    certificate, key = parameters.get("certKey"), parameters.get("privateKey")
+    others = {
+        name: parameters[key]
+        for name, key in (("chainfile", "extraCertChain"), ("dhfile", "dhParameters"))
+        if parameters.get(key)
+    }
+    named = certificate or key
+    if named is None and (given.certificates or given.directories) and not others:
+        return given
+    named = named or TWISTED_KEY
+    return given.with_certificate(certificate or named, key or named, **others)
 
 
 # ---- TCP ----
@@ -282,6 +358,15 @@ def _inet(text: str, parameters: Mapping[str, str], host: str, family: int) -> I
     port = _number(text, parameters, "port", 0, 0, 65535)
     backlog = _number(text, parameters, "backlog", DEFAULT_BACKLOG, 1, 65535)
     return Inet(host, port, backlog, _resolve(text, host.strip("[]"), port, family))
+
+
+def _tls(text: str, parameters: Mapping[str, str]) -> Inet:
+    where = {"port": TLS_PORT, **parameters}
+    return _tcp(text, where) if parameters.get("interface") else _tcp6(text, where)
+
+
+def _open_tls(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    return _open_inet(text, parameters, _tls(text, parameters))
 
 
 def _open_tcp(text: str, parameters: Mapping[str, str]) -> list[Listener]:
@@ -624,4 +709,22 @@ KINDS = {
     ),
     "fd": Kind(("fileno", "domain"), _open_fd, _fd, ("fileno",)),
     "systemd": Kind(("domain", "index", "name"), _open_systemd, _systemd),
+    "ssl": Kind(
+        (
+            "port",
+            "privateKey",
+            "certKey",
+            "sslmethod",
+            "interface",
+            "backlog",
+            "extraCertChain",
+            "dhParameters",
+        ),
+        _open_tcp,
+        _tcp,
+        ("port",),
+        (),
+    ),
+    "tls": Kind(("path", "port", "backlog", "interface"), _open_tls, _tls, ("path",), ()),
 }
+V6_KINDS = ("tcp", "tcp6", "ssl", "tls")

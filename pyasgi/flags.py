@@ -18,9 +18,11 @@ from typing import Any, NoReturn
 
 from . import __version__, _core, logs
 from .lifespan import MODES
+from .tls import VERIFY, VERSIONS
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+CERT_NUMBERS = {"0": "none", "1": "optional", "2": "required"}  # ssl.CERT_*, as uvicorn has it
 SHELLS = ("bash", "zsh", "fish")
 TRUST = "127.0.0.0/8,::1,unix:"  # of csrc/core/trust.c
 
@@ -63,6 +65,20 @@ FOREIGN_FLAGS = {
     "--no-server-header": "--no-server-name",
     "--h11-max-incomplete-event-size": "--max-head-size",
     "--check-config": "--check",
+    "--ssl-keyfile": "--keyfile",
+    "--ssl-certfile": "--certfile",
+    "--ssl-keyfile-password": "--keyfile-password",
+    "--ssl-cert-reqs": "--cert-reqs",
+    "--ssl-ca-certs": "--ca-certs",
+    "--ssl-ciphers": "--ciphers",
+    "--ssl-version": "--ssl-min-version",
+    "--ssl-protocol-min": "--ssl-min-version",
+    "--ssl-certificate": "--certfile",
+    "--ssl-ca": "--ca-certs",
+    "--ssl-crl": "--crlfile",
+    "--ssl-client-verify": "--cert-reqs",
+    "--verify-mode": "--cert-reqs",
+    "--ca-file": "--ca-certs",
 }
 
 SEVERAL = (
@@ -94,8 +110,6 @@ OTHERWISE = {
     "--use-colors": "colours are on when stderr is a terminal; NO_COLOR=1 switches them off",
     "--no-use-colors": "colours are on when stderr is a terminal; NO_COLOR=1 switches them off",
 }
-for _name in ("--ssl-keyfile", "--ssl-certfile", "--keyfile", "--certfile"):
-    OTHERWISE[_name] = "give an endpoint: -e ssl:443:privateKey=KEY.pem:certKey=CERT.pem"
 
 # Limits for which a negative number is daphne's word for "none".
 NEGATIVE_IS_NONE = {"websocket_timeout", "websocket_connect_timeout"}
@@ -112,10 +126,11 @@ DAPHNE_DEFAULTS = {
     "keep_alive_timeout": "60",
 }
 LIMIT_GROUPS = (
-    ("HTTP timers (seconds, 0 switches one off)", "time", False),
-    ("WebSocket timers (seconds, 0 switches one off)", "time", True),
-    ("HTTP sizes", "size", False),
-    ("WebSocket sizes", "size", True),
+    ("HTTP timers (seconds, 0 switches one off)", "time", "http"),
+    ("TLS timers (seconds, 0 switches one off)", "time", "tls"),
+    ("WebSocket timers (seconds, 0 switches one off)", "time", "websocket"),
+    ("HTTP sizes", "size", "http"),
+    ("WebSocket sizes", "size", "websocket"),
 )
 
 
@@ -256,6 +271,20 @@ def path_prefix(text: str) -> str:
     return text
 
 
+def cert_reqs(text: str) -> str:
+    word = CERT_NUMBERS.get(text, text)
+    if word not in VERIFY:
+        raise ArgumentTypeError(f"{text!r} is none of {', '.join(VERIFY)}")
+    return word
+
+
+def tls_version(text: str) -> str:
+    number = re.sub(r"(?i)^tls_?v?", "", text).replace("_", ".")
+    if number not in VERSIONS:
+        raise ArgumentTypeError(f"{text!r} is no version of TLS that is spoken; give 1.2 or 1.3")
+    return number
+
+
 # ---- the flags ----
 
 
@@ -298,7 +327,67 @@ def add_endpoints(parser: Parser) -> None:
         default=[],
         metavar="ENDPOINT",
         help="endpoint string, repeatable: tcp:PORT:interface=HOST, tcp6:PORT, unix:PATH:mode=660,"
-        " fd:fileno=N, systemd:domain=INET:index=0",
+        " fd:fileno=N, systemd:domain=INET:index=0, ssl:PORT:privateKey=FILE:certKey=FILE, tls:DIRECTORY:port=N;"
+        " tcp, unix, fd and systemd speak TLS with tls=yes",
+    )
+
+
+def add_tls(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "TLS",
+        "for -b, -p, -u, --fd and every endpoint with tls=yes; all files but --ocsp-file are in PEM form,"
+        " and loaded anew on SIGHUP and when they change",
+    )
+    group.add_argument(
+        "--certfile",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="certificate and its chain, or a directory of certificates; repeatable, the name that the client"
+        " asks for decides, and the first one serves all others",
+    )
+    group.add_argument(
+        "--keyfile",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="key of the --certfile at the same place, repeatable (default: it is in the certificate's file)",
+    )
+    group.add_argument(
+        "--keyfile-password", metavar="TEXT", help="of encrypted keys; better in the environment"
+    )
+    group.add_argument(
+        "--cert-reqs",
+        type=cert_reqs,
+        default="none",
+        metavar="WORD",
+        help="client certificates: none asks for none (default), optional takes clients without one, required does"
+        " not, report takes any and tells the application what is wrong with it",
+    )
+    group.add_argument(
+        "--ca-certs", metavar="FILE", help="authorities whose client certificates are good"
+    )
+    group.add_argument(
+        "--crlfile", metavar="FILE", help="revoked certificates of each of these authorities"
+    )
+    group.add_argument(
+        "--ocsp-file",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="OCSP response of a certificate, in DER form, sent to clients that ask for it; repeatable",
+    )
+    group.add_argument(
+        "--ciphers",
+        metavar="NAMES",
+        help="cipher suites in OpenSSL's words; names that begin with TLS_ are those of TLS 1.3",
+    )
+    group.add_argument(
+        "--ssl-min-version",
+        type=tls_version,
+        default="1.2",
+        metavar="VERSION",
+        help="oldest TLS that is spoken, 1.2 (default) or 1.3",
     )
 
 
@@ -469,12 +558,19 @@ def add_response(parser: Parser) -> None:
 
 
 def add_limits(parser: Parser) -> None:
-    for title, kind, websocket in LIMIT_GROUPS:
+    for title, kind, family in LIMIT_GROUPS:
         group = parser.add_argument_group(title)
         for row in _core.limits():
             name = row[0]
-            if row[1] == kind and name.startswith(("websocket", "ping_")) == websocket:
+            if row[1] == kind and _family(name) == family:
                 _add_limit(group, *row)
+
+
+def _family(name: str) -> str:
+    """The protocol that a limit is about."""
+    if name.startswith(("websocket", "ping_")):
+        return "websocket"
+    return "tls" if name.startswith("tls_") else "http"
 
 
 def _add_limit(group: Any, name: str, kind: str, default: float, unit: str, doc: str) -> None:

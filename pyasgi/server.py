@@ -28,6 +28,7 @@ from .loop import EventLoop
 from .notify import Notifier
 from .process import Leaks, raise_descriptor_limit, worker_threads
 from .signals import ShutdownSignals
+from .tls import Context, Settings, TlsError
 
 logger = logging.getLogger("daphne.server")
 
@@ -55,6 +56,7 @@ class Server:
     access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
     access_log_exclude: path prefixes that are kept out of the access log
     forwarded_allow_ips: peers whose proxy headers count, as --forwarded-allow-ips; None for loopback and unix sockets
+    tls: pyasgi.tls.Settings for the endpoints that speak TLS and do not bring their own
     loop: a pyasgi.loop.EventLoop to run on, which stays the caller's; None makes one in run()
     limits: any other row of _core.limits()
     """
@@ -91,6 +93,7 @@ class Server:
         access_log_format: str = "daphne",
         access_log_exclude: Iterable[str] = (),
         forwarded_allow_ips: str | None = None,
+        tls: Settings | None = None,
         loop: EventLoop | None = None,
         **limits: float | None,
     ) -> None:
@@ -123,6 +126,7 @@ class Server:
         self.access_log_format = access_log_format
         self.access_log_exclude = tuple(access_log_exclude)
         self.forwarded_allow_ips = forwarded_allow_ips
+        self.tls = tls
         self.loop = loop
         for name, value in limits.items():
             if name not in LIMITS:
@@ -135,6 +139,7 @@ class Server:
 
         self.listeners: list[Listener] = []
         self.listening_addresses: list[tuple[str, int]] = []
+        self._tls: dict[Settings, Context] = {}
         self.abort_start = False
         self.abort_reason = ""  # one line, of a server that could not start
         self._core: _core.Server | None = None
@@ -211,9 +216,12 @@ class Server:
         problems = []
         for text in self.endpoints:
             try:
-                check_endpoint(str(text))
+                settings = check_endpoint(str(text), self.tls)
+                if settings is not None:
+                    self._context(settings, text)
             except EndpointError as error:
                 problems.append(str(error))
+        self._tls.clear()
         loop = EventLoop()
         try:
             loop.run_until_complete(self._try_core(loop))
@@ -240,6 +248,24 @@ class Server:
             logger.error("Cannot reopen %s; the old file is written on", complaint)
         if not complaints:
             logger.info("Log files were opened anew")
+        if self._notifier is not None:
+            self._notifier.ready(self._status())
+
+    def reload_tls(self) -> None:
+        """Loads the files of TLS anew, for connections to come; in the loop's thread. SIGHUP calls it."""
+        self._reload(list(self._tls.values()))
+
+    def _reload(self, contexts: list[Context]) -> None:
+        if self._notifier is not None:
+            self._notifier.reloading("Loading certificates")
+        for context in contexts:
+            try:
+                context.reload()
+            except TlsError as error:
+                logger.error("Cannot load certificates anew, the old ones stay: %s", error)
+            else:
+                logger.info("Certificates were loaded anew")
+                _warn(context)
         if self._notifier is not None:
             self._notifier.ready(self._status())
 
@@ -298,9 +324,12 @@ class Server:
             return
         if trace.wanted():
             application = trace.traced(application)
-        with self._signals(loop), Notifier(loop, self.signal_handlers) as self._notifier:
+        signals = self._signals(loop)
+        with signals, Notifier(loop, self.signal_handlers) as self._notifier:
             try:
                 if self._open_endpoints():
+                    if self._tls:
+                        signals.reload_too()
                     await self._with_lifespan(loop, application)
             finally:
                 for listener in self.listeners:
@@ -308,21 +337,47 @@ class Server:
 
     def _signals(self, loop: asyncio.AbstractEventLoop) -> ShutdownSignals:
         return ShutdownSignals(
-            loop, self._first_signal, self._second_signal, self.reopen_logs, self.signal_handlers
+            loop,
+            self._first_signal,
+            self._second_signal,
+            self.reopen_logs,
+            self.reload_tls,
+            self.signal_handlers,
         )
 
     def _open_endpoints(self) -> bool:
         """Opens every endpoint, also after one that failed; False when one failed."""
-        logger.info("HTTP/2 support not enabled (HTTP/2 and TLS are not built yet)")
+        logger.info("HTTP/2 support not enabled (it is not built yet)")
         self.listeners.clear()
+        self._tls.clear()
         self.listening_addresses.clear()
         for text in self.endpoints:
             logger.info("Configuring endpoint %s", text)
             try:
-                self.listeners += open_endpoint(str(text), self.endpoints)
+                opened = open_endpoint(str(text), self.endpoints, self.tls)
+                self.listeners += opened
+                if opened[0].tls is not None:
+                    _warn(self._context(opened[0].tls, text))
             except EndpointError as error:
                 self._abort(f"Listen failure: {error}")
         return not self.abort_start
+
+    def _context(self, settings: Settings, text: str) -> Context:
+        """The certificates of these settings, loaded once. EndpointError."""
+        if settings not in self._tls:
+            try:
+                self._tls[settings] = Context(settings)
+            except TlsError as error:
+                raise EndpointError(f"no TLS on {str(text)!r}: {error}") from error
+        return self._tls[settings]
+
+    async def _watch_files(self) -> None:
+        """Loads certificates anew when their files have changed."""
+        while True:
+            await asyncio.sleep(self._limits()["tls_reload_interval"])
+            changed = [context for context in self._tls.values() if context.changed()]
+            if changed:
+                self._reload(changed)
 
     async def _with_lifespan(
         self, loop: asyncio.AbstractEventLoop, application: Callable[..., Any]
@@ -368,9 +423,12 @@ class Server:
         except (TypeError, ValueError, OverflowError) as error:
             self._abort(f"Cannot start: {error}")
             return
+        watching = None
         try:
             for listener in self.listeners:
                 self._listen(core, listener)
+            if self._tls and self._limits()["tls_reload_interval"]:
+                watching = loop.create_task(self._watch_files(), name="tls files")
             if self.ready_callable is not None:
                 self.ready_callable()
             self._announce()
@@ -380,8 +438,11 @@ class Server:
             self._notifier.stopping("Finishing what is running")
             await self._drain(core)
         finally:
+            if watching is not None:
+                watching.cancel()
             self._core = None
             core.close()
+            self._tls.clear()
             self._close_access_descriptor()
 
     def _close_access_descriptor(self) -> None:
@@ -463,7 +524,8 @@ class Server:
 
     def _listen(self, core: _core.Server, listener: Listener) -> None:
         address = listener.address()
-        core.listen(listener.sock.fileno())
+        tls = None if listener.tls is None else self._tls[listener.tls].core
+        core.listen(listener.sock.fileno(), tls=tls)
         listener.sock.detach()  # it is the core's now
         if address is not None:
             self.listening_addresses.append(address)
@@ -526,6 +588,11 @@ async def _end_tasks() -> None:
         _, stuck = await asyncio.wait(left, timeout=CANCEL_SECONDS)
         for task in stuck:
             logger.warning("Task %s swallowed its cancellation", task.get_name())
+
+
+def _warn(context: Context) -> None:
+    for line in context.warnings:
+        logger.warning("%s", line)
 
 
 def _on_log(level: int, line: str) -> None:

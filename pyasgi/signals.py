@@ -1,7 +1,8 @@
 """SIGTERM and SIGINT: the first one begins the graceful shutdown, a second one ends the process at once.
 
-SIGUSR1 reopens the log files. All of it only in the main thread, SIGINT only where Python's own handler
-stands and SIGUSR1 where nobody's does: what an embedding program, the application or a shell's `nohup`
+SIGUSR1 reopens the log files; SIGHUP loads certificates anew where there are some, and without TLS ends the
+process as ever. All of it only in the main thread, SIGINT only where Python's own handler
+stands, SIGUSR1 and SIGHUP where nobody's does: what an embedding program, the application or a shell's `nohup`
 chose stays.
 """
 
@@ -31,6 +32,7 @@ class ShutdownSignals:
         first: Callable[[signal.Signals], None],
         second: Callable[[signal.Signals], None],
         reopen: Callable[[], None],
+        reload: Callable[[], None],
         enabled: bool = True,
     ) -> None:
         self._enabled = enabled
@@ -38,11 +40,12 @@ class ShutdownSignals:
         self._first = first
         self._second = second
         self._reopen = reopen
+        self._reload = reload
         self._previous: dict[signal.Signals, Any] = {}
         self._seen = 0
 
     def __enter__(self) -> None:
-        if not self._enabled or threading.current_thread() is not threading.main_thread():
+        if not self._active():
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             previous = signal.getsignal(number)
@@ -53,9 +56,20 @@ class ShutdownSignals:
             # In place of asyncio's empty handler; the descriptor that wakes the loop stays asyncio's.
             signal.signal(number, self._arrived)
             signal.siginterrupt(number, False)
-        if signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL:
-            self._previous[signal.SIGUSR1] = signal.SIG_DFL
-            self._loop.add_signal_handler(signal.SIGUSR1, self._reopen)
+        self._take_free(signal.SIGUSR1, self._reopen)
+
+    def reload_too(self) -> None:
+        """From now on SIGHUP calls `reload` in the loop."""
+        if self._active():
+            self._take_free(signal.SIGHUP, self._reload)
+
+    def _active(self) -> bool:
+        return self._enabled and threading.current_thread() is threading.main_thread()
+
+    def _take_free(self, number: signal.Signals, call: Callable[[], None]) -> None:
+        if signal.getsignal(number) is signal.SIG_DFL:
+            self._previous[number] = signal.SIG_DFL
+            self._loop.add_signal_handler(number, call)
 
     def __exit__(
         self,

@@ -315,7 +315,7 @@ def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
             1,
             "CRITICAL Listen failure: bad endpoint 'http:80': no type 'http'",
         ),
-        (["-e", "ssl:443:privateKey=k", APP], 1, "TLS is not built yet"),
+        (["-e", "ssl:0:privateKey=k", APP], 1, "k: the certificate cannot be read: No such file"),
         (["--fd", "77", APP], 1, "CRITICAL Listen failure: cannot listen on descriptor 77 (--fd)"),
         (["-u", "/nowhere/s", APP], 1, "there is no directory '/nowhere'; create it"),
         (["-b", "192.0.2.1", APP], 1, "is no address of this machine; give one"),
@@ -376,7 +376,7 @@ def test_start_up_lines(server: Servers) -> None:
     lines = [re.sub(r"^\S+ \S+ +", "", line) for line in handle.stderr().splitlines()]
     assert lines == [
         "INFO     Starting server at tcp:port=0:interface=127.0.0.1",
-        "INFO     HTTP/2 support not enabled (HTTP/2 and TLS are not built yet)",
+        "INFO     HTTP/2 support not enabled (it is not built yet)",
         "INFO     Configuring endpoint tcp:port=0:interface=127.0.0.1",
         f"INFO     Listening on TCP address 127.0.0.1:{handle.port}",
     ]

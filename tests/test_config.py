@@ -306,7 +306,7 @@ def test_names_of_other_servers_lead_to_flags_that_exist() -> None:
         ("--timeout-keep-alive", "did you mean --keep-alive-timeout?"),
         ("--workers", "supervisor's fcgi-program with numprocs=N and --fd 0"),
         ("--reload", "manage.py runserver"),
-        ("--ssl-keyfile", "-e ssl:443:privateKey=KEY.pem:certKey=CERT.pem"),
+        ("--ssl-keyfile", "did you mean --keyfile?"),
         ("--factory", "name what the factory returns"),
     ],
 )

@@ -51,6 +51,16 @@ def test_build(arguments: dict[str, object], expected: list[str]) -> None:
     assert build_endpoint_description_strings(**arguments) == expected  # type: ignore[arg-type]
 
 
+def test_build_with_tls() -> None:
+    built = build_endpoint_description_strings("h", 1, "/s", 5, tls=True)
+    assert built == ["tcp:port=1:interface=h:tls=yes", "unix:/s:tls=yes", "fd:fileno=5:tls=yes"]
+
+
+def test_tls_with_a_port_is_ssl() -> None:
+    parameters = {"port": "443", "privateKey": "k"}
+    assert parse("tls:443:k") == parse("tls:port=443:privateKey=k") == ("ssl", parameters)
+
+
 @pytest.mark.parametrize("arguments", [{"host": "h"}, {"port": 1}, {"port": 0}])
 def test_build_needs_host_and_port(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="both host and port"):
@@ -90,6 +100,9 @@ def test_split(text: str, positional: list[str], keywords: dict[str, str]) -> No
         ("unix:/a:660:7:0", {"address": "/a", "mode": "660", "backlog": "7", "lockfile": "0"}),
         ("fd:3:INET", {"fileno": "3", "domain": "INET"}),
         ("systemd:INET:0", {"domain": "INET", "index": "0"}),
+        ("unix:/a:certfile=c:keyfile=k", {"address": "/a", "certfile": "c", "keyfile": "k"}),
+        ("ssl:443:k:c", {"port": "443", "privateKey": "k", "certKey": "c"}),
+        ("tls:/certs:8443", {"path": "/certs", "port": "8443"}),
         ("systemd:domain=UNIX:name=web", {"domain": "UNIX", "name": "web"}),
     ],
 )
@@ -102,7 +115,7 @@ def test_parse(text: str, parameters: dict[str, str]) -> None:
     [
         ("", "no type"),
         (":80", "no type"),
-        ("http:80", "no type 'http'; there are fd, systemd, tcp, tcp6, unix"),
+        ("http:80", "no type 'http'; there are fd, ssl, systemd, tcp, tcp6, tls, unix"),
         ("tcp", "needs 'port'"),
         ("tcp:", "needs 'port'"),
         ("tcp:80:h:5:x", "too many fields"),
@@ -113,8 +126,15 @@ def test_parse(text: str, parameters: dict[str, str]) -> None:
         ("tcp:80\\", "backslash"),
         ("unix:", "needs 'address'"),
         ("fd:", "needs 'fileno'"),
-        ("ssl:443:privateKey=k", "TLS is not built yet"),
-        ("tls:/etc/certs", "TLS is not built yet"),
+        ("ssl:", "ssl needs 'port'"),
+        ("ssl:443:privateKey=k:sslmethod=TLSv1_METHOD", "sslmethod is 'TLSv1_METHOD'"),
+        ("ssl:443:certfile=k", "ssl takes no 'certfile'"),
+        ("tls:", "tls needs 'path'"),
+        ("tls:/etc/certs:port=x", "port is 'x'; give 0 to 65535"),
+        ("tls:443:sslmethod=x", "sslmethod is 'x'"),
+        ("tcp:0:tls=maybe", "tls is 'maybe'; give yes or no"),
+        ("tcp:0:tls=yes", "tls=yes needs a certificate; give certfile= or --certfile"),
+        ("fd:0:keyfile=k", "keyfile needs certfile"),
         ("tcp:http", "port is 'http'; give 0 to 65535"),
         ("tcp:65536", "port is '65536'; give 0 to 65535"),
         ("tcp:-1", "port is '-1'; give 0 to 65535"),

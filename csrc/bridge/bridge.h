@@ -60,6 +60,7 @@ typedef struct cdpy_ready cdpy_ready;
     X(loop_base_type) /* LoopBase */                                                               \
     X(poller_type)    /* Poller */                                                                 \
     X(server_type)    /* Server */                                                                 \
+    X(tls_type)       /* Tls */                                                                    \
     X(stream_type)                                                                                 \
     X(receive_type)                                                                                \
     X(send_type)                                                                                   \
@@ -229,6 +230,7 @@ int cdpy_stream_init(PyObject *module, cdpy_state *state);
 int cdpy_scope_init(PyObject *module, cdpy_state *state);
 int cdpy_application_init(cdpy_state *state);
 int cdpy_server_init(PyObject *module, cdpy_state *state);
+int cdpy_tls_init(PyObject *module, cdpy_state *state);
 
 /* The only way an object of ours dies: untrack, clear, free, let the type go. `clear` is the type's
  * tp_clear. */
@@ -620,6 +622,7 @@ struct cdpy_server {
     PyObject *lifespan_state; /* dict or NULL */
     PyObject *context;        /* contextvars.Context */
     PyObject *root_path;      /* str */
+    PyObject *certificate;    /* str: what the last TLS peer was shown; or NULL */
     PyObject *finished;       /* the shared awaitable */
     cdpy_stream *streams;     /* those whose application runs */
     size_t tasks;
@@ -654,6 +657,14 @@ int cdpy_check_text(const char *text, int (*check)(const char *, char *, size_t)
 PyObject *cdpy_scope_new(cdpy_server *server, const cd_head *head);
 /* "host:port" of the client as the scope has it, or None. */
 PyObject *cdpy_client_text(const cd_head *head);
+
+/* ---- tls.c: Tls ------------------------------------------------------------------------------ */
+
+/* The core's object of a Tls, borrowed; NULL with a TypeError for anything else. */
+cd_tls *cdpy_tls_core(cdpy_state *state, PyObject *object);
+/* A new dict for the scope's extension; client_cert_chain is a tuple in it. None when the core has
+ * nothing to tell. NULL with an exception. */
+PyObject *cdpy_tls_extension(cdpy_server *server, const cd_head *head);
 
 /* ---- http.c, websocket.c: events of each protocol -------------------------------------------- */
 

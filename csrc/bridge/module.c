@@ -60,7 +60,8 @@ static PyObject *limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
 
 static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{ssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version());
+    return Py_BuildValue("{ssssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version(),
+                         "OpenSSL", cd_openssl_version());
 }
 
 static PyObject *checked(PyObject *arg, int (*check)(const char *, char *, size_t))
@@ -88,11 +89,12 @@ static PyObject *debug_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
     const cd_live *core = &cd_live_counts;
     const cdpy_live *bridge = &cdpy_live_counts;
 
-    return Py_BuildValue("{slslslslslslslslslslslsl}", "loops", core->loops, "servers",
+    return Py_BuildValue("{slslslslslslslslslslslslsl}", "loops", core->loops, "servers",
                          core->servers, "connections", core->connections, "streams", core->streams,
                          "chunks", core->chunks, "watches", core->watches, "buffers", core->buffers,
-                         "stream objects", bridge->streams, "receive and send", bridge->calls,
-                         "waiters", bridge->waiters, "peers", bridge->peers, "pins", bridge->pins);
+                         "tls", core->tls, "stream objects", bridge->streams, "receive and send",
+                         bridge->calls, "waiters", bridge->waiters, "peers", bridge->peers, "pins",
+                         bridge->pins);
 }
 #endif
 
@@ -163,7 +165,7 @@ static int module_exec(PyObject *module)
         cdpy_sslproto_init(module, state) < 0 || cdpy_loop_init(module, state) < 0 ||
         cdpy_awaitable_init(module, state) < 0 || cdpy_stream_init(module, state) < 0 ||
         cdpy_scope_init(module, state) < 0 || cdpy_application_init(state) < 0 ||
-        cdpy_server_init(module, state) < 0)
+        cdpy_server_init(module, state) < 0 || cdpy_tls_init(module, state) < 0)
         return -1;
     return PyModule_AddStringConstant(module, "version", CD_VERSION);
 }

@@ -85,6 +85,7 @@ static const char *const common_names[] = {
 typedef struct {
     PyObject_HEAD
     PyObject *client_host, *client_port, *server_host, *server_port;
+    PyObject *tls;             /* the tls extension; NULL: not TLS, or not asked yet */
     PyObject *path, *raw_path; /* of the last request */
     Py_ssize_t count;
     PyObject *headers[CACHED_HEADERS]; /* tuples; NULL where the header was long */
@@ -196,6 +197,7 @@ static void peer_dealloc(PyObject *op)
     Py_XDECREF(self->client_port);
     Py_XDECREF(self->server_host);
     Py_XDECREF(self->server_port);
+    Py_XDECREF(self->tls);
     Py_XDECREF(self->path);
     Py_XDECREF(self->raw_path);
     for (Py_ssize_t i = 0; i < self->count; i++)
@@ -430,8 +432,24 @@ static PyObject *subprotocols_of(const cd_head *head)
     return list;
 }
 
+/* A copy that is this scope's own; the connection keeps the original. */
+static int put_tls(cdpy_server *server, PyObject *extensions, const cd_head *head, peer *cache)
+{
+    cdpy_state *s = server->state;
+
+    if (cache->tls == NULL)
+        cache->tls = cdpy_tls_extension(server, head);
+    if (cache->tls == NULL || cache->tls == Py_None)
+        return cache->tls ? 0 : -1;
+    PyObject *copy = PyDict_Copy(cache->tls);
+    PyObject *chain = PyDict_GetItemWithError(cache->tls, s->s_client_cert_chain);
+    if (copy && cdpy_put(copy, s->s_client_cert_chain, chain ? PySequence_List(chain) : NULL) < 0)
+        Py_CLEAR(copy);
+    return cdpy_put(extensions, s->s_tls, copy);
+}
+
 /* What extension.c takes, no more. */
-static int put_extensions(const cdpy_server *server, PyObject *scope, const cd_head *head)
+static int put_extensions(cdpy_server *server, PyObject *scope, const cd_head *head, peer *cache)
 {
     const cdpy_state *s = server->state;
     const struct {
@@ -451,6 +469,8 @@ static int put_extensions(const cdpy_server *server, PyObject *scope, const cd_h
         if (rows[i].offered && cdpy_put(extensions, rows[i].name, PyDict_New()) < 0)
             Py_CLEAR(extensions);
     }
+    if (extensions && head->tls && put_tls(server, extensions, head, cache) < 0)
+        Py_CLEAR(extensions);
     return cdpy_put(scope, s->s_extensions, extensions);
 }
 
@@ -467,7 +487,7 @@ static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer 
         cdpy_put(scope, s->s_root_path, root_path_of(server, head, root_path)) < 0 ||
         cdpy_put(scope, s->s_client, client_of(head, cache)) < 0 ||
         cdpy_put(scope, s->s_server, server_of(head, cache)) < 0 ||
-        put_path(s, scope, head, cache) < 0 || put_extensions(server, scope, head) < 0)
+        put_path(s, scope, head, cache) < 0 || put_extensions(server, scope, head, cache) < 0)
         return -1;
     if (head->kind == CD_HTTP && cdpy_put(scope, s->s_method, method_of(s, head->method)) < 0)
         return -1;

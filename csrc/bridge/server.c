@@ -245,14 +245,21 @@ static bool usable(const cdpy_server *self)
     return false;
 }
 
-static PyObject *server_listen(PyObject *op, PyObject *arg)
+static PyObject *server_listen(PyObject *op, PyObject *args, PyObject *kwargs)
 {
+    static char *names[] = {"", "tls", NULL};
     cdpy_server *self = (cdpy_server *)op;
-    int fd = PyObject_AsFileDescriptor(arg);
+    PyObject *descriptor, *tls = Py_None;
+    cd_listen how = {NULL};
 
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O:listen", names, &descriptor, &tls))
+        return NULL;
+    int fd = PyObject_AsFileDescriptor(descriptor);
     if (fd < 0 || !usable(self))
         return NULL;
-    int code = cd_server_listen(self->core, fd, NULL);
+    if (tls != Py_None && (how.tls = cdpy_tls_core(self->state, tls)) == NULL)
+        return NULL;
+    int code = cd_server_listen(self->core, fd, &how);
     if (code != CD_OK)
         return cdpy_raise(self->state, code, "listen()");
     Py_RETURN_NONE;
@@ -420,6 +427,7 @@ static void server_dealloc(PyObject *op)
     PyObject_GC_UnTrack(op);
     (void)server_clear(op);
     Py_CLEAR(self->finished);
+    Py_CLEAR(self->certificate);
     Py_CLEAR(self->root_path);
     Py_CLEAR(self->loop);
     type->tp_free(op);
@@ -427,9 +435,9 @@ static void server_dealloc(PyObject *op)
 }
 
 static PyMethodDef server_methods[] = {
-    {"listen", server_listen, METH_O,
-     "listen($self, fd, /)\n--\n\nAccept on this listening, non-blocking socket, and own it. "
-     "OSError."},
+    {"listen", (PyCFunction)(void (*)(void))server_listen, METH_VARARGS | METH_KEYWORDS,
+     "listen($self, fd, /, *, tls=None)\n--\n\nAccept on this listening, non-blocking socket, and "
+     "own it. OSError."},
     {"drain", server_drain, METH_NOARGS, "drain($self, /)\n--\n\nBegin the graceful shutdown."},
     {"cancel", server_cancel, METH_NOARGS, "cancel($self, /)\n--\n\nCancel what still runs."},
     {"close", server_close, METH_NOARGS,

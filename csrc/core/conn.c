@@ -101,12 +101,20 @@ static void dispose(cd_conn *c)
 
 static void end_written(cd_conn *c)
 {
+    const cd_transport_ops *ops = c->transport->ops;
+    if (ops->goodbye != NULL && ops->goodbye(c->transport) == CD_AGAIN) {
+        c->blocked = 1;
+        if (c->deadline == 0)
+            cd_conn_deadline(c, c->server->limits.linger_timeout);
+        arm(c);
+        return;
+    }
     if (!c->linger || c->ended || c->server->limits.linger_timeout == 0) {
         end(c, false);
         return;
     }
     c->state = CD_CONN_LINGER;
-    c->transport->ops->shutdown(c->transport);
+    ops->shutdown(c->transport);
     cd_conn_deadline(c, c->server->limits.linger_timeout);
     arm(c);
 }
@@ -430,10 +438,10 @@ static void on_deadline(cd_timer *timer)
     }
     if (c->deadline != 0 && now >= c->deadline) {
         c->deadline = 0;
-        if (c->state == CD_CONN_LINGER)
-            end(c, false);
-        else if (c->state == CD_CONN_OPEN)
+        if (c->state == CD_CONN_OPEN)
             c->protocol->timeout(c);
+        else /* it lingers, or does not take in the transport's last word */
+            end(c, false);
     }
     if (c->state != CD_CONN_CLOSED)
         set_timer(c);

@@ -17,6 +17,7 @@
 
 #include "conn.h"
 #include "mem.h"
+#include "tls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -35,6 +36,7 @@ struct cd_listener {
     ev_io io;
     ev_timer pause;
     cd_server *server;
+    cd_tls *tls; /* one reference; NULL: plain text */
     cd_addr addr;
     bool wildcard; /* bound to any address: each connection has its own */
     bool told;     /* the log knows that accept fails */
@@ -90,7 +92,8 @@ static void open_connection(cd_listener *l, int fd, const address *peer, socklen
     describe(&client, peer, length);
     if (l->wildcard)
         local_address(fd, &local, NULL);
-    cd_transport *transport = cd_tcp_new(l->server->loop, fd);
+    cd_transport *transport =
+        l->tls != NULL ? cd_tls_accept(l->server, fd, l->tls) : cd_tcp_new(l->server->loop, fd);
     if (transport == NULL) {
         close(fd);
         return;
@@ -165,10 +168,6 @@ static void on_connection(struct ev_loop *ev, ev_io *io, int events)
 
 int cd_server_listen(cd_server *server, int fd, const cd_listen *how)
 {
-    if (how != NULL && how->tls != NULL) {
-        errno = EPROTONOSUPPORT;
-        return CD_SYSTEM;
-    }
     cd_listener *l = cd_zalloc(sizeof *l);
     if (l == NULL)
         return CD_NOMEM;
@@ -179,6 +178,10 @@ int cd_server_listen(cd_server *server, int fd, const cd_listen *how)
     int on = 1;
     if (l->addr.port >= 0)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (how != NULL && how->tls != NULL) {
+        l->tls = cd_tls_hold(how->tls);
+        cd_tls_set_ticket_lifetime(l->tls, server->limits.tls_ticket_lifetime);
+    }
     l->server = server;
     l->fd = fd;
     cd_list_append(&server->listeners, &l->link);
@@ -199,6 +202,7 @@ void cd_server_stop_listening(cd_server *server)
         ev_timer_stop(server->loop->ev, &l->pause);
         cd_list_remove(&l->link);
         close(l->fd);
+        cd_tls_free(l->tls);
         cd_free(l);
     }
 }

@@ -123,6 +123,7 @@ cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops, size_t size)
     s->head.client = &conn->client;
     s->head.server = &conn->server_addr;
     s->head.cache = &conn->cache;
+    s->head.tls = conn->transport != NULL && conn->transport->secure;
     s->opened = cd_loop_now(conn->loop);
     cd_list_append(&s->server->streams, &s->link);
     s->server->stream_count++;
@@ -131,6 +132,14 @@ cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops, size_t size)
     cd_arena_init(&s->arena);
     CD_LIVE(streams, 1);
     return s;
+}
+
+cd_tls_facts *cd_head_tls(const cd_head *head)
+{
+    cd_conn *c = cd_container(head, cd_stream, head)->conn;
+    if (c == NULL || c->transport == NULL || c->transport->ops->facts == NULL)
+        return NULL;
+    return c->transport->ops->facts(c->transport);
 }
 
 void cd_stream_post(cd_stream *s, unsigned what)

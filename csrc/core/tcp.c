@@ -31,7 +31,15 @@ static tcp *self(cd_transport *t)
     return cd_container(t, tcp, base);
 }
 
-static ssize_t result(ssize_t n)
+void cd_socket_close(int fd, bool reset)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+    if (reset)
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    close(fd);
+}
+
+ssize_t cd_socket_result(ssize_t n)
 {
     if (n >= 0)
         return n;
@@ -40,16 +48,16 @@ static ssize_t result(ssize_t n)
 
 static ssize_t tcp_read(cd_transport *t, void *p, size_t n)
 {
-    return result(recv(self(t)->fd, p, n, 0));
+    return cd_socket_result(recv(self(t)->fd, p, n, 0));
 }
 
 static ssize_t tcp_writev(cd_transport *t, const struct iovec *iov, int count)
 {
     int flags = t->more_follows ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL;
     if (count == 1)
-        return result(send(self(t)->fd, iov->iov_base, iov->iov_len, flags));
+        return cd_socket_result(send(self(t)->fd, iov->iov_base, iov->iov_len, flags));
     struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
-    return result(sendmsg(self(t)->fd, &message, flags));
+    return cd_socket_result(sendmsg(self(t)->fd, &message, flags));
 }
 
 /* The kernel's sendfile cannot read every kind of file, and a disk may fail: reading it will tell.
@@ -60,7 +68,7 @@ static ssize_t tcp_sendfile(cd_transport *t, int fd, uint64_t offset, size_t n)
     ssize_t sent = sendfile(self(t)->fd, fd, &from, n);
     if (sent < 0 && (errno == EINVAL || errno == ENOSYS || errno == EIO || errno == EOVERFLOW))
         return CD_SYSTEM;
-    return result(sent);
+    return cd_socket_result(sent);
 }
 
 static void on_io(struct ev_loop *ev, ev_io *io, int events)
@@ -90,11 +98,7 @@ static void tcp_close(cd_transport *t, bool reset)
 {
     tcp *s = self(t);
     ev_io_stop(s->loop->ev, &s->io);
-    if (reset) {
-        struct linger now = {.l_onoff = 1, .l_linger = 0};
-        setsockopt(s->fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
-    }
-    close(s->fd);
+    cd_socket_close(s->fd, reset);
     cd_free(s);
 }
 

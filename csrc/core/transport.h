@@ -1,6 +1,6 @@
 /*
- * What a connection reads from and writes to: TCP and unix sockets (tcp.c), later TLS, and memory
- * in the tests. The connection owns its transport and ends it with close().
+ * What a connection reads from and writes to: TCP and unix sockets (tcp.c), TLS on them (tls.c),
+ * and memory in the tests. The connection owns its transport and ends it with close().
  */
 #ifndef CD_TRANSPORT_H
 #define CD_TRANSPORT_H
@@ -31,16 +31,37 @@ typedef struct {
     /* Ends the connection (`reset`: so that the peer sees an error, not an end) and frees the
      * transport. */
     void (*close)(cd_transport *t, bool reset);
+    /* The transport's own last word at an orderly end, before shutdown or close (close_notify):
+     * CD_OK, or CD_AGAIN for one that did not fit, then it is called again after CD_WRITE. NULL:
+     * it has none. */
+    int (*goodbye)(cd_transport *t);
+    /* What TLS negotiated, as cd_head_tls. NULL: nothing ever. */
+    cd_tls_facts *(*facts)(cd_transport *t);
 } cd_transport_ops;
+
+/* What the peer chose in the handshake of TLS (ALPN, RFC 7301). */
+enum cd_alpn { CD_ALPN_NONE, CD_ALPN_HTTP1, CD_ALPN_H2 };
 
 struct cd_transport {
     const cd_transport_ops *ops;
     cd_conn *conn;     /* set by cd_conn_open */
     bool more_follows; /* set before a writev: the next write comes at once (MSG_MORE) */
+    bool secure;       /* TLS: the scheme is https */
+    enum cd_alpn alpn; /* known before the first byte that read() returns: the protocol may look at
+                          it in its first input() */
 };
 
 /* A transport over a connected non-blocking socket, which it owns from here on. NULL: no memory; fd
  * stays the caller's. */
 cd_transport *cd_tcp_new(cd_loop *loop, int fd);
+
+/* The same with TLS on it; the handshake begins with the first want(). The transport holds `tls` as
+ * long as it needs it. */
+cd_transport *cd_tls_accept(cd_server *server, int fd, cd_tls *tls);
+
+/* What recv() or send() returned, as read and writev have it; errno is theirs. */
+ssize_t cd_socket_result(ssize_t n);
+/* Closes a socket, with a RST when `reset`. */
+void cd_socket_close(int fd, bool reset);
 
 #endif

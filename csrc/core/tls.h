@@ -1,0 +1,64 @@
+/*
+ * What the files of TLS share: the certificates of a listener as they are now (tls_context.c), the
+ * keys of its session tickets (tls_ticket.c), and what a handshake knows of both (tls.c).
+ */
+#ifndef CD_TLS_H
+#define CD_TLS_H
+
+#include "transport.h"
+
+#include <openssl/ssl.h>
+
+enum { CD_TICKET_NAME = 16, CD_TICKET_KEY = 32 };
+
+/* A key that session tickets are sealed with (RFC 5077, 4). */
+typedef struct {
+    double born; /* in the loop's time; 0: there is none */
+    unsigned char name[CD_TICKET_NAME], cipher[CD_TICKET_KEY], mac[CD_TICKET_KEY];
+} cd_ticket_key;
+
+/* The ring: keys[0] seals, keys[1] is the one before it and still opens. */
+typedef struct {
+    cd_ticket_key keys[2];
+} cd_tickets;
+
+/* Certificates and settings as they were loaded: never changed, replaced by a reload. */
+typedef struct cd_tls_context cd_tls_context;
+
+struct cd_tls {
+    cd_tls_context *context; /* one reference */
+    cd_tickets tickets;
+    double ticket_lifetime; /* seconds; 0: no tickets */
+    size_t references;
+};
+
+/* What OpenSSL's callbacks need to know during a handshake: the app data of its SSL. */
+typedef struct {
+    cd_tls *tls;             /* one reference; NULL after the handshake */
+    cd_tls_context *context; /* one reference; NULL after the handshake */
+    cd_loop *loop;
+    enum cd_alpn alpn;
+} cd_tls_handshake;
+
+/* Takes the references that a handshake needs and makes its SSL. NULL: no memory, nothing taken. */
+SSL *cd_tls_begin(cd_tls_handshake *h, cd_tls *tls, cd_loop *loop);
+/* Lets them go; may be repeated. */
+void cd_tls_end(cd_tls_handshake *h);
+
+/* Puts it on a socket, which stays the caller's. CD_OK or CD_NOMEM. */
+int cd_tls_attach(SSL *ssl, int fd);
+
+/* One more owner; cd_tls_free is one fewer. */
+cd_tls *cd_tls_hold(cd_tls *tls);
+/* How long session tickets are good for, from the next handshake on. */
+void cd_tls_set_ticket_lifetime(cd_tls *tls, double seconds);
+
+/* OpenSSL's callback for the keys of tickets, see SSL_CTX_set_tlsext_ticket_key_evp_cb(3). */
+int cd_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
+                       EVP_MAC_CTX *mac, int seal);
+void cd_tickets_dispose(cd_tickets *tickets);
+
+/* What was negotiated, see cd_head_tls. */
+cd_tls_facts *cd_tls_facts_new(SSL *ssl);
+
+#endif
