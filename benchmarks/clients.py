@@ -1,9 +1,10 @@
-"""The clients: wrk, strace and our own of benchmarks/load; they run on the client's core and check what they get."""
+"""The clients: wrk, h2load, strace and those of benchmarks/load; on the client's core, and they check what they get."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -20,14 +21,20 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "load"
 PROGRAMS = HERE.parent / "build" / "bench" / "bin"
 CFLAGS = ("-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wvla", "-Wformat=2")
+LIBRARIES = ("-lssl", "-lcrypto", "-lz", "-lm")
 # Above this share of its core the client is what limits the figure.
 CLIENT_LIMIT = 0.95
 STRACE_ATTACH_SECONDS = 10.0
 MARGIN_SECONDS = 120.0
+UNSUPPORTED = "unsupported: "  # load/net.h
 
 
 class LoadError(Exception):
     """A wrong answer, an early close, a server that does not start: there is no figure."""
+
+
+class Unsupported(LoadError):
+    """The server does not do what the row is about: a dash, and no failure."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,8 @@ def program(name: str) -> Path:
         compiler = os.environ.get("CC", "cc")
         # Under another name first: another run may be using the old one.
         fresh = built.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, *CFLAGS, *map(str, sources), "-lm", "-o", str(fresh)], check=True)
+        command = [compiler, *CFLAGS, *map(str, sources), *LIBRARIES, "-o", str(fresh)]
+        subprocess.run(command, check=True)
         fresh.replace(built)
     return built
 
@@ -111,7 +119,10 @@ def converse(
 
 def loaded(report: dict[str, float | str], server_cpu: float) -> Load:
     if "error" in report:
-        raise LoadError(str(report["error"]))
+        text = str(report["error"])
+        if text.startswith(UNSUPPORTED):
+            raise Unsupported(text.removeprefix(UNSUPPORTED))
+        raise LoadError(text)
     numbers = {key: float(value) for key, value in report.items()}
     if not numbers["count"]:
         raise LoadError("nothing was answered in the time of measuring")
@@ -142,13 +153,7 @@ def wrk(
     whole = max(1, round(seconds))
     command = [need("wrk"), "-t1", f"-c{connections}", f"-d{whole}s", "--timeout", "30s"]
     command += ["-s", str(SOURCES / "report.lua"), url, "--", str(post), str(pipelined)]
-    client_before, server_before = children_cpu(), session.cpu_seconds()
-    with on_core(core):
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=whole + MARGIN_SECONDS
-        )
-    server_cpu = session.cpu_seconds() - server_before
-    client_cpu = children_cpu() - client_before
+    done, client_cpu, server_cpu = finish(command, session, core, whole)
     try:
         report = json.loads(done.stdout.strip().splitlines()[-1])
     except (IndexError, ValueError):
@@ -156,6 +161,18 @@ def wrk(
     check_wrk(report, answer_size, connections * pipelined)
     requests, size = int(report["requests"]), int(report["bytes"])
     return Load(requests, size, report["seconds"], client_cpu, server_cpu)
+
+
+def finish(
+    command: Sequence[str], session: Session, core: int | None, seconds: float
+) -> tuple[subprocess.CompletedProcess[str], float, float]:
+    """Run a client to its end: what it said, its CPU seconds, the server's meanwhile."""
+    client_before, server_before = children_cpu(), session.cpu_seconds()
+    with on_core(core):
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=seconds + MARGIN_SECONDS
+        )
+    return done, children_cpu() - client_before, session.cpu_seconds() - server_before
 
 
 def check_wrk(report: dict[str, float], answer_size: int, under_way: int) -> None:
@@ -169,6 +186,72 @@ def check_wrk(report: dict[str, float], answer_size: int, under_way: int) -> Non
     if not least <= report["bytes"] <= most:
         raise LoadError(
             f"wrk read {report['bytes']:.0f} bytes in {report['requests']:.0f} answers of {answer_size} bytes"
+        )
+
+
+def h2load(
+    url: str,
+    body_size: int,
+    session: Session,
+    core: int | None,
+    *,
+    connections: int,
+    streams: int,
+    seconds: float,
+) -> Load:
+    """Run h2load. It compares no bodies either: their bytes must be those of the answers."""
+    command = [
+        need("h2load"),
+        "-t1",
+        f"-c{connections}",
+        f"-m{streams}",
+        f"-D{seconds * 1e3:.0f}ms",
+        url,
+    ]
+    done, client_cpu, server_cpu = finish(command, session, core, seconds)
+    report = parse_h2load(done.stdout or done.stderr)
+    check_h2load(report, body_size, connections * streams)
+    return Load(int(report["done"]), int(report["data"]), report["seconds"], client_cpu, server_cpu)
+
+
+H2LOAD = {
+    "seconds": r"^finished in ([\d.]+)(us|ms|s)\b",
+    "done": r"^requests: .* (\d+) done",
+    "succeeded": r"^requests: .* (\d+) succeeded",
+    "failed": r"^requests: .* (\d+) failed",
+    "errored": r"^requests: .* (\d+) errored",
+    "timeout": r"^requests: .* (\d+) timeout",
+    "good": r"^status codes: (\d+) 2xx",
+    "data": r"^traffic: .* \((\d+)\) data",
+}
+UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+def parse_h2load(text: str) -> dict[str, float]:
+    """The numbers of its summary."""
+    said = (text.strip().splitlines() or ["nothing"])[-1]
+    if "Application protocol: h2" not in text:
+        raise LoadError(f"h2load did not speak h2; it says: {said}")
+    report = {}
+    for name, pattern in H2LOAD.items():
+        found = re.search(pattern, text, re.MULTILINE)
+        if found is None:
+            raise LoadError(f"h2load does not tell {name}; it says: {said}")
+        report[name] = float(found[1]) * (UNITS[found[2]] if found.lastindex == 2 else 1)
+    return report
+
+
+def check_h2load(report: dict[str, float], body_size: int, under_way: int) -> None:
+    if any(report[name] for name in ("failed", "errored", "timeout")):
+        raise LoadError(f"h2load counts errors: {report}")
+    if not report["done"]:
+        raise LoadError("h2load got no answer")
+    if not report["done"] == report["succeeded"] <= report["good"] <= report["done"] + under_way:
+        raise LoadError(f"h2load got answers that are not 2xx: {report}")
+    least = report["done"] * body_size
+    if not least <= report["data"] <= least + under_way * body_size:
+        raise LoadError(
+            f"h2load read {report['data']:.0f} bytes in {report['done']:.0f} bodies of {body_size} bytes"
         )
 
 

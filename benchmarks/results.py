@@ -21,6 +21,7 @@ class Figure:
     title: str
     unit: str
     better: Literal["more", "less"] = "more"
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,18 @@ class Sample:
 
 @dataclass
 class Series:
-    """The samples of one server for one figure, round by round. With a failure there is no figure."""
+    """The samples of one server for one figure, round by round. With a failure there is no figure.
+
+    Nor is there one where the server turns out not to do what is measured; that is no failure.
+    """
 
     samples: list[Sample] = field(default_factory=list)
     failure: str = ""
+    unsupported: str = ""
 
     @property
     def good(self) -> bool:
-        return bool(self.samples) and not self.failure
+        return bool(self.samples) and not (self.failure or self.unsupported)
 
     @property
     def median(self) -> float:
@@ -165,7 +170,11 @@ def read(path: Path) -> Report:
 
 def read_result(stored: dict[str, Any]) -> Result:
     series = {
-        name: Series([Sample(**sample) for sample in each["samples"]], each["failure"])
+        name: Series(
+            [Sample(**sample) for sample in each["samples"]],
+            each["failure"],
+            each.get("unsupported", ""),
+        )
         for name, each in stored["series"].items()
     }
     return Result(Figure(**stored["figure"]), tuple(stored["peers"]), stored["ours"], series)

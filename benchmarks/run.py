@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import clients, machine, peers, readme, tables
-from .clients import LoadError
+from .clients import LoadError, Unsupported
 from .processes import choose_cores
 from .results import OURS, Report, Series
 from .rows import ROWS, Bench, Row
@@ -30,7 +30,7 @@ IMPORT = (
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     add = parser.add_argument
-    add("--quick", action="store_true", help="key rows, three peers, short: about four minutes")
+    add("--quick", action="store_true", help="key rows, three peers, short: about seven minutes")
     add("--only", metavar="ROW[,ROW]", help="these rows; --list names them")
     add("--servers", metavar="A,B", help="these servers")
     add("--rounds", type=int, metavar="N", help=f"{ROUNDS} unless given")
@@ -84,7 +84,7 @@ def taking_part(row: Row, chosen: Sequence[str]) -> list[Server]:
     """A row compares its own two servers where it has such; nginx only where a row needs no application."""
     if row.ours != OURS:
         return [SERVERS[name] for name in (row.ours, *row.peers)] if OURS in chosen else []
-    servers = [SERVERS[name] for name in chosen]
+    servers = [SERVERS[name] for name in chosen if row.needs in SERVERS[name].does]
     return [server for server in servers if row.static or not server.static]
 
 
@@ -107,14 +107,18 @@ def build_under_test(debug_allowed: bool) -> str:
 
 def measure_once(report: Report, row: Row, bench: Bench, server: Server) -> str:
     """One measurement into the report; the line that tells of it."""
-    slots = [
-        report.result(figure, row.peers, row.ours).series.setdefault(server.name, Series())
-        for figure in row.figures
-    ]
+    results = [report.result(figure, row.peers, row.ours) for figure in row.figures]
+    slots = [result.series.setdefault(server.name, Series()) for result in results]
     if slots[0].failure:
         return f"{FAILED_BEFORE} {slots[0].failure}"
+    if slots[0].unsupported:
+        return f"{tables.NONE} {slots[0].unsupported}"
     try:
         measured = row.measure(bench, server)
+    except Unsupported as reason:
+        for slot in slots:
+            slot.unsupported = str(reason)
+        return f"{tables.NONE} {reason}"
     except (LoadError, OSError, ValueError, subprocess.SubprocessError) as error:
         for slot in slots:
             slot.failure = str(error) or repr(error)
@@ -171,7 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     bench, rounds = settings(options)
     rows, chosen = chosen_rows(options), chosen_servers(options)
-    for tool in ("wrk", "strace", "nginx"):
+    for tool in ("wrk", "h2load", "nghttp", "openssl", "strace", "nginx"):
         clients.need(tool)
     peers.ensure()
     version = build_under_test(options.debug_build) if OURS in chosen else "not measured"

@@ -22,7 +22,7 @@ def number(value: float) -> str:
 
 
 def value(series: Series | None) -> str:
-    if series is None:
+    if series is None or series.unsupported:
         return NONE
     if not series.good:
         return FAILED
@@ -79,10 +79,10 @@ def cells(result: Result) -> tuple[str, ...]:
     )
 
 
-def columns(rows: Sequence[Sequence[str]], gap: str = "  ") -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+def columns(rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[str]:
+    widths = widths or [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [
-        gap.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
 
@@ -107,14 +107,33 @@ def everybody(report: Report) -> list[str]:
     return columns(rows)
 
 
-def rst(report: Report) -> list[str]:
-    """A simple reStructuredText table: the README's. Less columns than the terminal's."""
-    rows = [(*HEADER[:4], *HEADER[5:])]
+def groups(report: Report) -> dict[str, list[Result]]:
+    """{title: its results}, in the order of the first of each."""
+    found: dict[str, list[Result]] = {}
     for result in report.results:
-        work, unit, ours, theirs, name, ratio, cpu, daphne, nginx = cells(result)
-        named = f"{theirs} {name}".strip()
-        rows.append((work, unit, ours, named, ratio, cpu, daphne, nginx))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        found.setdefault(result.figure.group, []).append(result)
+    return found
+
+
+def rst_cells(result: Result) -> tuple[str, ...]:
+    """Less columns than the terminal's: the best peer's name stands with its figure."""
+    work, unit, ours, theirs, name, ratio, cpu, daphne, nginx = cells(result)
+    return (work, unit, ours, f"{theirs} {name}".strip(), ratio, cpu, daphne, nginx)
+
+
+def rst(report: Report) -> list[str]:
+    """A simple reStructuredText table for each group, all of the same widths: the README's."""
+    header = (*HEADER[:4], *HEADER[5:])
+    grouped = {
+        title: [rst_cells(result) for result in results]
+        for title, results in groups(report).items()
+    }
+    rows = [header, *(row for each in grouped.values() for row in each)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
     rule = "  ".join("=" * width for width in widths)
-    body = columns(rows)
-    return [rule, body[0], rule, *body[1:], rule]
+    lines: list[str] = []
+    for title, each in grouped.items():
+        head, *body = columns([header, *each], widths)
+        lines += ["", f"**{title}**", ""] if title else []
+        lines += [rule, head, rule, *body, rule]
+    return lines[1:] if lines and not lines[0] else lines

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from benchmarks import clients, plot, readme, rows, run, servers, tables
-from benchmarks.clients import LoadError
+from benchmarks.clients import LoadError, Unsupported
 from benchmarks.processes import choose_cores
 from benchmarks.results import Figure, Report, Result, Sample, Series, read
 from benchmarks.rows import Bench, Row
@@ -24,9 +25,18 @@ NO_ERRORS = dict.fromkeys(("connect", "read", "write", "status", "timeout"), 0)
 CLEAN = {"requests": 10, "bytes": 1000, **NO_ERRORS}
 
 
+H2LOAD_SAYS = """Application protocol: h2
+finished in 500.00ms, 20.00 req/s, 1.05KB/s
+requests: 10 total, 12 started, 10 done, 10 succeeded, 0 failed, 0 errored, 0 timeout
+status codes: 10 2xx, 0 3xx, 0 4xx, 0 5xx
+traffic: 537B (537) total, 180B (180) headers (space savings 79.78%), 130B (130) data
+"""
+
+
 def toy(fault: str = "") -> Server:
     def command(launch: Launch) -> list[str]:
-        return [sys.executable, str(TOY), str(launch.port), fault]
+        secure = servers.certificate() if launch.secure else ()
+        return [sys.executable, str(TOY), str(launch.port), fault, *secure]
 
     return Server("toy", command)
 
@@ -85,6 +95,24 @@ class TestClients:
         with pytest.raises(LoadError, match=message):
             measure(row, fault)
 
+    def test_tls_handshakes(self) -> None:
+        assert measure("tls-full")["tls-full"].value > 1
+
+    def test_resumed_handshakes(self) -> None:
+        assert measure("tls-resumed")["tls-resumed"].value > 1
+
+    def test_no_resumption_is_no_fault(self) -> None:
+        with pytest.raises(Unsupported, match="resumes no session"):
+            measure("tls-resumed", "tickets")
+
+    def test_upload_over_tls(self) -> None:
+        sample = measure("tls-upload", bench=replace(BENCH, upload=300_000))
+        assert sample["tls-upload"].value > 0
+
+    def test_declined_compression_is_no_fault(self) -> None:
+        with pytest.raises(Unsupported, match="declines permessage-deflate"):
+            measure("ws-deflate-4k")
+
     def test_server_that_does_not_start(self) -> None:
         broken = Server("broken", lambda launch: [sys.executable, "-c", "print('no'); exit(3)"])
         with (
@@ -108,6 +136,27 @@ class TestChecks:
         clients.check_wrk(CLEAN, 100, 2)
         with pytest.raises(LoadError, match=message):
             clients.check_wrk({**CLEAN, **change}, 100, 2)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"failed": 1}, "counts errors"),
+            ({"done": 0}, "no answer"),
+            ({"good": 9}, "not 2xx"),
+            ({"data": 129}, "read 129 bytes in 10 bodies"),
+            ({"data": 157}, "read 157 bytes"),
+        ],
+    )
+    def test_h2load(self, change: dict[str, int], message: str) -> None:
+        report = clients.parse_h2load(H2LOAD_SAYS)
+        assert report["seconds"] == 0.5 and report["done"] == 10 and report["data"] == 130
+        clients.check_h2load(report, 13, 2)
+        with pytest.raises(LoadError, match=message):
+            clients.check_h2load({**report, **change}, 13, 2)
+
+    def test_h2load_over_another_protocol(self) -> None:
+        with pytest.raises(LoadError, match="did not speak h2; it says: traffic"):
+            clients.parse_h2load(H2LOAD_SAYS.replace("protocol: h2", "protocol: http/1.1"))
 
     def test_strace(self) -> None:
         table = """% time     seconds  usecs/call     calls    errors syscall
@@ -185,6 +234,13 @@ class TestWritten:
             assert all(line[gap : gap + 2].strip() == "" for gap in gaps), line
         assert "2.20 (2.00 to 3.00)" in "\n".join(lines)
 
+    def test_groups_are_tables_of_one_width(self) -> None:
+        report = made_up()
+        report.results[1].figure = replace(LESS, group="Costs")
+        lines = tables.rst(report)
+        assert "**Costs**" in lines and lines[0].startswith("===")
+        assert len({line for line in lines if line.startswith("===")}) == 1
+
     def test_readme(self, tmp_path: Path) -> None:
         made_up().save(tmp_path / "new.json")
         page = tmp_path / "README.rst"
@@ -245,6 +301,23 @@ class TestOrder:
         assert read(tmp_path / "r.json").results[0].series["cdaphne"] == Series(
             [Sample(1.0), Sample(5.0)]
         )
+
+    def test_server_that_lacks_what_is_measured(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def measure(bench: Bench, server: Server) -> dict[str, Sample]:
+            if server.name == "uvicorn":
+                raise Unsupported("resumes no session")
+            return {"plaintext": Sample(2.0)}
+
+        report = Report({}, [])
+        row = Row("speed", measure, (MORE,), needs="deflate")
+        chosen = ["cdaphne", "daphne", "uvicorn"]
+        run.measure_all(report, [row], chosen, BENCH, 1, tmp_path / "r.json")
+        assert list(report.results[0].series) == ["cdaphne", "uvicorn"], "daphne never compresses"
+        assert report.failures == [] and "resumes no session" in capsys.readouterr().out
+        assert tables.value(report.results[0].series["uvicorn"]) == tables.NONE
+        assert read(tmp_path / "r.json") == report
 
     def test_nginx_only_where_no_application_is_needed(self) -> None:
         by_key = {row.key: row for row in rows.ROWS}

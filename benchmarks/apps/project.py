@@ -1,7 +1,7 @@
 """A whole Django and Channels project in one module: the path that a user's message takes.
 
-A message comes in over WebSocket, goes to a group through the in-memory channel layer and out to every member, the
-sender too. `/` is a plain synchronous Django view.
+A message comes in over WebSocket, or is POSTed to a synchronous Django view, goes to a group through the in-memory
+channel layer and out to every member, the sender too. `/` is a plain synchronous Django view.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ settings.configure(
 )
 django.setup()
 
+from asgiref.sync import async_to_sync  # noqa: E402
 from channels.generic.websocket import AsyncWebsocketConsumer  # noqa: E402
+from channels.layers import get_channel_layer  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
 from django.core.asgi import get_asgi_application  # noqa: E402
@@ -49,7 +51,14 @@ def hello(request: HttpRequest) -> HttpResponse:
     return HttpResponse("Hello, World!", content_type="text/plain")
 
 
-urlpatterns = [path("", hello)]
+def tell(request: HttpRequest) -> HttpResponse:
+    """As README.rst's users do it: something happened, every open tab is to show it."""
+    text = request.body.decode()
+    async_to_sync(get_channel_layer().group_send)("room", {"type": "room.message", "text": text})
+    return HttpResponse(status=204)
+
+
+urlpatterns = [path("", hello), path("tell", tell)]
 
 application = ProtocolTypeRouter(
     {

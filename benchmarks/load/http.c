@@ -14,8 +14,10 @@
  *     --sse               never-ending answers of numbered events; counts events
  *     --upload BYTES      POST so many bytes
  *     --pattern TEXT --length N   the body expected: N bytes of TEXT repeated
+ *     --tls               TLS 1.3; with --close a handshake for each request
+ *     --resume            the same, and every handshake but each connection's first must resume
  *
- * It does not speak TLS or HTTP/2 (h2load does), nor bodies that end with their connection.
+ * It does not speak HTTP/2 (h2load does), nor bodies that end with their connection.
  */
 #define _GNU_SOURCE
 #include "net.h"
@@ -311,7 +313,7 @@ static void on_event(struct sock *sock, uint32_t events)
             on_bytes(conn, read_buffer, (size_t)got);
         else if (got == 0)
             on_end(conn);
-    } while (got == READ_SIZE || (got > 0 && (events & (EPOLLRDHUP | EPOLLHUP))));
+    } while (sock_more(sock, events, got, READ_SIZE));
 }
 
 static void on_open(unsigned index)

@@ -1,6 +1,10 @@
 /*
  * Sockets, phases and figures of the load clients.
  *
+ * TLS is 1.3 without looking at the certificate, which is the suite's own; the server's signature
+ * is verified all the same, as part of the handshake. No ALPN is offered: what speaks here is
+ * HTTP/1.1.
+ *
  * One thread, one epoll, edge-triggered: a client that needs more than its one core would measure
  * itself. Connections are opened a few at a time, because some servers listen with a backlog of 50
  * and a dropped SYN costs a second. A run prints "ready" (with --wait: it then waits for a line on
@@ -16,8 +20,10 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,6 +37,8 @@
 #define OPEN_AT_ONCE 32
 #define TURN_MS 5
 #define SOURCE_ADDRESSES 64
+
+static SSL_CTX *tls_context;
 
 struct run run = {.connections = 64, .seconds = 3, .warmup = 0.5, .patience = 30};
 
@@ -102,6 +110,109 @@ static void bind_source(int fd, unsigned index)
         fail("bind: %s", strerror(errno));
 }
 
+/* The newest ticket of a connection; returning 1 keeps the reference. */
+static int on_ticket(SSL *tls, SSL_SESSION *session)
+{
+    struct sock *sock = SSL_get_app_data(tls);
+    SSL_SESSION_free(sock->session);
+    sock->session = session;
+    return 1;
+}
+
+static void tls_start(void)
+{
+    tls_context = SSL_CTX_new(TLS_client_method());
+    if (!tls_context || !SSL_CTX_set_min_proto_version(tls_context, TLS1_3_VERSION))
+        fail("OpenSSL makes no context");
+    SSL_CTX_set_mode(tls_context, SSL_MODE_ENABLE_PARTIAL_WRITE |
+                                      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+                                      SSL_MODE_RELEASE_BUFFERS);
+    if (!run.resume)
+        return;
+    SSL_CTX_set_session_cache_mode(tls_context, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(tls_context, on_ticket);
+}
+
+static void tls_open(struct sock *sock)
+{
+    sock->tls = SSL_new(tls_context);
+    if (!sock->tls || !SSL_set_fd(sock->tls, sock->fd) || !SSL_set_app_data(sock->tls, sock))
+        fail("OpenSSL makes no connection");
+    if (sock->session && !SSL_set_session(sock->tls, sock->session))
+        fail("OpenSSL takes no session");
+    SSL_set_connect_state(sock->tls);
+}
+
+/* What OpenSSL's answer means for an edge-triggered loop: false to wait, true at the stream's end.
+ */
+static bool tls_ended(struct sock *sock, int answer, const char *what)
+{
+    switch (SSL_get_error(sock->tls, answer)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        return false;
+    case SSL_ERROR_ZERO_RETURN:
+        return true;
+    default:
+        /* Without close_notify: rude, but HTTP's framing has already said what is whole. */
+        if (sock->connected &&
+            ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+            return true;
+        fail("%s: %s", what, ERR_peek_error() ? ERR_reason_error_string(ERR_peek_error()) : "end");
+    }
+}
+
+static bool tls_connected(struct sock *sock)
+{
+    int answer;
+    ERR_clear_error();
+    answer = SSL_do_handshake(sock->tls);
+    if (answer != 1) {
+        if (tls_ended(sock, answer, "TLS handshake"))
+            fail("TLS handshake: the server closed the connection");
+        return false;
+    }
+    if (run.resume && sock->before && !SSL_session_reused(sock->tls))
+        fail(UNSUPPORTED "the server resumes no session");
+    sock->before = true;
+    return true;
+}
+
+/* SSL_read gives one record at a time: as many as there are. */
+static ptrdiff_t tls_read(struct sock *sock, char *buffer, size_t size)
+{
+    size_t got = 0;
+    if (sock->ended)
+        return 0;
+    while (got < size) {
+        int n;
+        ERR_clear_error();
+        n = SSL_read(sock->tls, buffer + got, (int)(size - got));
+        if (n > 0) {
+            got += (size_t)n;
+            continue;
+        }
+        sock->ended = tls_ended(sock, n, "TLS read");
+        break;
+    }
+    if (got)
+        return (ptrdiff_t)got;
+    return sock->ended ? 0 : -1;
+}
+
+static ptrdiff_t tls_write(struct sock *sock, const char *data, size_t size)
+{
+    int sent;
+    ERR_clear_error();
+    sent = SSL_write(sock->tls, data, size > INT_MAX ? INT_MAX : (int)size);
+    if (sent > 0)
+        return sent;
+    if (tls_ended(sock, sent, "TLS write"))
+        fail("the server closed the connection");
+    errno = EAGAIN;
+    return -1;
+}
+
 void sock_open(struct sock *sock, unsigned index)
 {
     int on = 1;
@@ -110,7 +221,7 @@ void sock_open(struct sock *sock, unsigned index)
     sock->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (sock->fd < 0)
         fail("socket: %s", strerror(errno));
-    sock->connected = false;
+    sock->connected = sock->ended = false;
     sock->out_left = 0;
     setsockopt(sock->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     bind_source(sock->fd, index);
@@ -119,6 +230,8 @@ void sock_open(struct sock *sock, unsigned index)
         fail("connect: %s", strerror(errno));
     if (epoll_ctl(run.epoll, EPOLL_CTL_ADD, sock->fd, &event) < 0)
         fail("epoll_ctl: %s", strerror(errno));
+    if (run.tls)
+        tls_open(sock);
 }
 
 bool run_flag(int flag, const char *value)
@@ -138,6 +251,12 @@ bool run_flag(int flag, const char *value)
         return true;
     case 'W':
         run.wait = true;
+        return true;
+    case 'T':
+        run.tls = true;
+        return true;
+    case 'R':
+        run.tls = run.resume = true;
         return true;
     default:
         return false;
@@ -164,6 +283,11 @@ size_t head_append(char *head, size_t *size, const char *p, size_t n, bool *whol
 
 void sock_close(struct sock *sock)
 {
+    if (sock->tls) {
+        SSL_shutdown(sock->tls); /* or asyncio's servers wait half a minute for it */
+        SSL_free(sock->tls);
+        sock->tls = NULL;
+    }
     close(sock->fd);
     sock->fd = -1;
 }
@@ -178,14 +302,15 @@ bool sock_connected(struct sock *sock, uint32_t events)
     }
     if (sock->connected || !(events & EPOLLOUT))
         return false;
-    sock->connected = true;
-    return true;
+    sock->connected = !sock->tls || tls_connected(sock);
+    return sock->connected;
 }
 
 bool sock_flush(struct sock *sock)
 {
     while (sock->out_left) {
-        ssize_t sent = send(sock->fd, sock->out, sock->out_left, MSG_NOSIGNAL);
+        ssize_t sent = sock->tls ? tls_write(sock, sock->out, sock->out_left)
+                                 : send(sock->fd, sock->out, sock->out_left, MSG_NOSIGNAL);
         if (sent < 0) {
             if (errno == EAGAIN || errno == EINTR)
                 return false;
@@ -208,10 +333,20 @@ void sock_send(struct sock *sock, const char *data, size_t size)
 
 ptrdiff_t sock_read(struct sock *sock, char *buffer, size_t size)
 {
-    ssize_t got = recv(sock->fd, buffer, size, 0);
+    ssize_t got;
+    if (!sock->connected)
+        return -1;
+    if (sock->tls)
+        return tls_read(sock, buffer, size);
+    got = recv(sock->fd, buffer, size, 0);
     if (got < 0 && errno != EAGAIN && errno != EINTR)
         fail("recv: %s", strerror(errno));
     return got;
+}
+
+bool sock_more(const struct sock *sock, uint32_t events, ptrdiff_t got, size_t size)
+{
+    return got == (ptrdiff_t)size || (got > 0 && (sock->ended || events & (EPOLLRDHUP | EPOLLHUP)));
 }
 
 static size_t slot_of(uint64_t ns)
@@ -328,6 +463,8 @@ static void report(void)
 void run_all(void)
 {
     struct epoll_event events[512];
+    if (run.tls)
+        tls_start();
     if ((run.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0)
         fail("epoll_create1: %s", strerror(errno));
     run.last_event = now();

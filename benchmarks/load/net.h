@@ -1,8 +1,10 @@
-/* What the load clients share: sockets, the run with its phases, latencies and the report. */
+/* What the load clients share: sockets, plain or TLS, the run with its phases, latencies and the
+ * report. */
 #ifndef BENCH_NET_H
 #define BENCH_NET_H
 
 #include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,10 +15,14 @@
 
 /* A connection's socket and what it has still to send. The bytes belong to the caller. */
 struct sock {
-    int fd; /* -1 when closed */
-    bool connected;
+    int fd;         /* -1 when closed */
+    bool connected; /* with TLS: the handshake is done */
+    bool ended;     /* the peer's close_notify has been read */
+    bool before;    /* there was a TLS connection here before this one */
     const char *out;
     size_t out_left;
+    SSL *tls;             /* NULL without --tls */
+    SSL_SESSION *session; /* of --resume: the newest ticket, for the next handshake */
 };
 
 enum phase {
@@ -36,6 +42,8 @@ struct run {
     bool wait;                       /* when all are ready, say so and wait for a line on stdin */
     bool spin;                       /* poll without sleeping: for exact times of sending */
     double patience;                 /* seconds without any event before the run fails */
+    bool tls;                        /* TLS 1.3 */
+    bool resume;                     /* every handshake but a connection's first resumes */
     void (*on_open)(unsigned index); /* make this connection */
     void (*on_event)(struct sock *sock, uint32_t events); /* epoll's events */
     void (*on_resume)(void);                              /* the wait is over */
@@ -57,6 +65,8 @@ double now(void); /* monotonic, seconds */
 
 /* Print {"error": ...} and end with status 1: a wrong answer makes the whole figure void. */
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Begins the text of a fault that is no fault: the server does not do what was to be measured. */
+#define UNSUPPORTED "unsupported: "
 
 void *allocate(size_t size); /* zeroed; fails the run when there is none */
 
@@ -71,12 +81,15 @@ void sock_send(struct sock *sock, const char *data, size_t size); /* data stays 
 bool sock_flush(struct sock *sock);                               /* true when nothing is left */
 /* Bytes read; 0 at the end of the stream; -1 when there is nothing to read now. */
 ptrdiff_t sock_read(struct sock *sock, char *buffer, size_t size);
+/* After a read that `got` so much of a buffer of `size`: may there be more, or the end? */
+bool sock_more(const struct sock *sock, uint32_t events, ptrdiff_t got, size_t size);
 bool sock_connected(struct sock *sock, uint32_t events); /* true once, when it becomes so */
 
 /* The flags that every client has, as rows of getopt_long's table; and what they set. */
 #define RUN_FLAGS                                                                       \
     {"connections", 1, NULL, 'c'}, {"seconds", 1, NULL, 's'}, {"warmup", 1, NULL, 'w'}, \
-        {"requests", 1, NULL, 'n'}, {"wait", 0, NULL, 'W'}
+        {"requests", 1, NULL, 'n'}, {"wait", 0, NULL, 'W'}, {"tls", 0, NULL, 'T'},      \
+        {"resume", 0, NULL, 'R'}
 bool run_flag(int flag, const char *value); /* false when the flag is none of these */
 
 /* Append bytes to a response head of HEAD_MAX; how many were taken. *whole says that it is

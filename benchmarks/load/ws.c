@@ -3,17 +3,26 @@
  * connection and a running number), so that an answer for somebody else or for another message is
  * noticed.
  *
- *   ws [options] echo|broadcast|handshake HOST PORT PATH
+ *   ws [options] echo|broadcast|updates|handshake HOST PORT PATH
  *     echo         each connection sends a message and waits for its echo
  *     broadcast    the first connection sends, all must receive it; counts what they receive
+ *     updates      one more connection POSTs to --post PATH over HTTP; all must receive the body as
+ *                  a message, and the POST its answer; counts what they receive
  *     handshake    connect, upgrade, close frame both ways, end of the stream; again
  *     --connections N (64)   --seconds S (3)   --warmup S (0.5)
  *     --size BYTES           of a message, 32 or more (32)      --text   text frames (binary)
  *     --requests N           end after N echoes instead
  *     --wait                 each connection makes one echo, then "ready"; a line on stdin goes on
+ *     --tls                  TLS 1.3
+ *     --deflate              offer permessage-deflate as browsers do; the server must take it, and
+ *                            must compress what has 1 KB or more
  *
  * The handshake's key is always the same, because nothing here depends on its being random; the
- * same holds for the mask. Compression is not offered, so no server compresses.
+ * same holds for the mask. Without --deflate nothing is offered, so no server compresses.
+ *
+ * With --deflate the client must not be what is measured: the text of a message (words in random
+ * order, which shrink to about a third) is compressed once, and only the stamp before it changes,
+ * which stands in a stored block of its own. Answers are inflated in full and compared.
  */
 #define _GNU_SOURCE
 #include "net.h"
@@ -23,10 +32,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <zlib.h>
 
 #define READ_SIZE (256 * 1024)
 #define STAMP 16
 #define CONTROL_MAX 125
+#define MUST_COMPRESS 1024
+#define STORED_HEAD 5 /* of a stored block: its kind, its length, the length's complement */
+#define INFLATED 16384
+#define RSV1 0x40
 
 #define KEY "dGhlIHNhbXBsZSBub25jZQ=="
 #define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
@@ -40,13 +54,17 @@ struct conn {
     struct sock sock; /* first: epoll's pointer is both */
     unsigned index;
     enum state state;
-    bool ready;
+    bool ready, posts; /* the one that POSTs is no WebSocket */
     double sent;
     char *message; /* our frame, masked; only who sends has one */
     /* reading */
     size_t head_size;
     bool in_payload;
-    int opcode;      /* of the frame */
+    int opcode;       /* of the frame */
+    bool compressed;  /* the message under way is */
+    bool no_takeover; /* the server starts each message anew */
+    int window;       /* its bits */
+    z_stream *inflater;
     bool last, open; /* FIN of the frame; a message is under way */
     uint64_t left, seen;
     uint32_t number; /* of the message awaited */
@@ -58,24 +76,29 @@ struct conn {
 };
 
 static struct {
-    enum { ECHO, BROADCAST, HANDSHAKE } mode;
-    const char *host, *path;
+    enum { ECHO, BROADCAST, UPDATES, HANDSHAKE } mode;
+    const char *host, *path, *post;
     size_t size;
-    bool text;
+    bool text, deflate;
 } option = {.size = 32};
 
 static struct conn *conns;
 static char *request, *read_buffer, *payload; /* payload: what a message holds after its stamp */
 static size_t request_size, frame_head_size;
+static char *packed; /* the payload after its stamp, compressed */
+static size_t packed_size, wire_size;
 static uint64_t issued;
-static unsigned waiting; /* receivers that a broadcast has not yet reached */
+static unsigned waiting;    /* receivers that a broadcast has not yet reached */
+static struct conn *sender; /* of broadcasts and updates */
+static char *post;          /* its request, whose body is the message */
+static size_t post_size, post_head_size;
 
 static char close_frame[] = {(char)0x88, (char)0x82, 0x37, (char)0xfa, 0x21, 0x3d, 0, 0};
 
-static size_t put_frame_head(char *frame, int opcode, uint64_t size)
+static size_t put_frame_head(char *frame, int bits, uint64_t size)
 {
     size_t n = 2;
-    frame[0] = (char)(0x80 | opcode);
+    frame[0] = (char)(0x80 | bits);
     if (size < 126) {
         frame[1] = (char)(0x80 | size);
     } else {
@@ -101,12 +124,25 @@ static void make_stamp(char *stamp, unsigned index, uint32_t number)
     memcpy(stamp, text, STAMP);
 }
 
+/* Where the stamp stands in a frame. */
+static size_t stamp_offset(void)
+{
+    return frame_head_size + (option.deflate ? STORED_HEAD : 0);
+}
+
 static void make_message(struct conn *conn)
 {
-    conn->message = allocate(option.size + 14);
-    put_frame_head(conn->message, option.text ? TEXT : BINARY, option.size);
-    put_masked(conn->message + frame_head_size + STAMP, payload + STAMP, option.size - STAMP,
-               STAMP);
+    static const char stored[STORED_HEAD] = {0, STAMP, 0, (char)~STAMP, (char)0xff};
+    int bits = (option.text ? TEXT : BINARY) | (option.deflate ? RSV1 : 0);
+    size_t at = stamp_offset() - frame_head_size + STAMP; /* in the frame's payload */
+    conn->message = allocate(wire_size + 14);
+    put_frame_head(conn->message, bits, wire_size);
+    if (option.deflate) {
+        put_masked(conn->message + frame_head_size, stored, STORED_HEAD, 0);
+        put_masked(conn->message + frame_head_size + at, packed, packed_size, at);
+    } else {
+        put_masked(conn->message + frame_head_size + at, payload + STAMP, option.size - STAMP, at);
+    }
 }
 
 static void send_message(struct conn *conn)
@@ -115,15 +151,23 @@ static void send_message(struct conn *conn)
     if (!conn->message)
         make_message(conn);
     make_stamp(stamp, conn->index, conn->number);
-    put_masked(conn->message + frame_head_size, stamp, STAMP, 0);
+    put_masked(conn->message + stamp_offset(), stamp, STAMP, stamp_offset() - frame_head_size);
     conn->sent = now();
-    sock_send(&conn->sock, conn->message, frame_head_size + option.size);
+    sock_send(&conn->sock, conn->message, frame_head_size + wire_size);
 }
 
 static void send_broadcast(void)
 {
+    char stamp[STAMP];
     waiting = run.connections;
-    send_message(&conns[0]);
+    if (option.mode == BROADCAST) {
+        send_message(sender);
+        return;
+    }
+    make_stamp(stamp, sender->index, sender->number++);
+    memcpy(post + post_head_size, stamp, STAMP);
+    sender->sent = now();
+    sock_send(&sender->sock, post, post_size);
 }
 
 static void next_echo(struct conn *conn)
@@ -145,12 +189,20 @@ static void become_ready(struct conn *conn)
 
 static void on_broadcast(void)
 {
-    if (run.phase == RUNNING)
-        run.count++, run.bytes += option.size;
     if (--waiting == 0) {
-        run_latency(now() - conns[0].sent);
+        run_latency(now() - sender->sent);
         send_broadcast();
     }
+}
+
+/* The members' messages are counted; the answer to a POST is only waited for. */
+static void on_delivered(void)
+{
+    if (!waiting)
+        fail("a message that nobody sent");
+    if (run.phase == RUNNING)
+        run.count++, run.bytes += option.size;
+    on_broadcast();
 }
 
 static void on_message(struct conn *conn)
@@ -158,8 +210,8 @@ static void on_message(struct conn *conn)
     if (conn->seen != option.size)
         fail("message of %llu bytes, expected %zu", (unsigned long long)conn->seen, option.size);
     conn->number++;
-    if (option.mode == BROADCAST) {
-        on_broadcast();
+    if (sender) {
+        on_delivered();
         return;
     }
     run_latency(now() - conn->sent);
@@ -176,7 +228,7 @@ static void check_payload(struct conn *conn, const char *p, size_t n)
     if (conn->seen < STAMP) {
         char stamp[STAMP];
         size_t take = STAMP - conn->seen < n ? STAMP - conn->seen : n;
-        make_stamp(stamp, option.mode == BROADCAST ? 0 : conn->index, conn->number);
+        make_stamp(stamp, (sender ? sender : conn)->index, conn->number);
         if (memcmp(p, stamp + conn->seen, take) != 0)
             fail("message for another, or out of order: %.*s", STAMP, p);
         conn->seen += take;
@@ -186,6 +238,34 @@ static void check_payload(struct conn *conn, const char *p, size_t n)
     if (memcmp(p, payload + conn->seen, n) != 0)
         fail("wrong byte in a message after %llu", (unsigned long long)conn->seen);
     conn->seen += n;
+}
+
+static void start_inflating(struct conn *conn)
+{
+    if (!conn->inflater) {
+        conn->inflater = allocate(sizeof(*conn->inflater));
+        if (inflateInit2(conn->inflater, -conn->window) != Z_OK)
+            fail("zlib makes no inflater");
+    } else if (conn->no_takeover) {
+        inflateReset(conn->inflater);
+    }
+}
+
+static void inflate_payload(struct conn *conn, const char *p, size_t n)
+{
+    static char out[INFLATED];
+    z_stream *z = conn->inflater;
+    z->next_in = (unsigned char *)p;
+    z->avail_in = (uInt)n;
+    do {
+        int answer;
+        z->next_out = (unsigned char *)out;
+        z->avail_out = INFLATED;
+        answer = inflate(z, Z_SYNC_FLUSH);
+        if (answer != Z_OK && answer != Z_BUF_ERROR)
+            fail("a compressed message is wrong: %s", z->msg ? z->msg : "inflate");
+        check_payload(conn, out, INFLATED - z->avail_out);
+    } while (z->avail_in || !z->avail_out);
 }
 
 static void send_pong(struct conn *conn)
@@ -217,14 +297,28 @@ static void on_frame_end(struct conn *conn)
         on_control(conn);
     } else if (conn->last) {
         conn->open = false;
+        if (conn->compressed)
+            inflate_payload(conn, "\0\0\xff\xff", 4);
         on_message(conn);
     }
+}
+
+static void on_message_start(struct conn *conn, bool compressed)
+{
+    conn->open = true;
+    conn->seen = 0;
+    conn->compressed = compressed;
+    if (compressed)
+        start_inflating(conn);
+    else if (option.deflate && option.size >= MUST_COMPRESS)
+        fail(UNSUPPORTED "the server does not compress its answers");
 }
 
 static void on_frame_head(struct conn *conn)
 {
     int opcode = conn->head[0] & 15, wanted = option.text ? TEXT : BINARY;
-    if (conn->head[0] & 0x70 || conn->head[1] & 0x80)
+    int allowed = option.deflate && opcode == wanted ? RSV1 : 0;
+    if (conn->head[0] & 0x70 & ~allowed || conn->head[1] & 0x80)
         fail("a frame with reserved bits or a mask");
     conn->opcode = opcode;
     conn->last = conn->head[0] & 0x80;
@@ -237,8 +331,7 @@ static void on_frame_head(struct conn *conn)
     } else if (opcode != (conn->open ? CONTINUATION : wanted)) {
         fail("frame with opcode %d", opcode);
     } else if (!conn->open) {
-        conn->open = true;
-        conn->seen = 0;
+        on_message_start(conn, conn->head[0] & RSV1);
     }
     if (!conn->left)
         on_frame_end(conn);
@@ -269,6 +362,8 @@ static size_t take_payload(struct conn *conn, const char *p, size_t n)
     if (conn->opcode >= CLOSE) {
         memcpy(conn->control + conn->control_size, p, take);
         conn->control_size += take;
+    } else if (conn->compressed) {
+        inflate_payload(conn, p, take);
     } else {
         check_payload(conn, p, take);
     }
@@ -278,16 +373,48 @@ static size_t take_payload(struct conn *conn, const char *p, size_t n)
     return take;
 }
 
+/* What the server made of the offer. */
+static void read_extension(struct conn *conn)
+{
+    static const char field[] = "\r\nsec-websocket-extensions:", bits[] = "server_max_window_bits=";
+    char value[256] = "", *found = strcasestr(conn->head, field);
+    if (found)
+        snprintf(value, sizeof(value), "%.*s", (int)strcspn(found + strlen(field), "\r"),
+                 found + strlen(field));
+    if (!strstr(value, "permessage-deflate"))
+        fail(UNSUPPORTED "the server declines permessage-deflate");
+    conn->no_takeover = strstr(value, "server_no_context_takeover") != NULL;
+    conn->window = (found = strstr(value, bits)) ? atoi(found + strlen(bits)) : 15;
+    if (conn->window == 8)
+        conn->window = 9; /* zlib makes no raw stream of 8 bits; 9 reads it as well */
+}
+
+/* The answer to a POST has no body. */
+static void on_posted(struct conn *conn)
+{
+    if (strncmp(conn->head, "HTTP/1.1 204", 12) != 0)
+        fail("answer to the POST: %.30s", conn->head);
+    if (!waiting)
+        fail("an answer to no POST");
+    on_broadcast();
+}
+
 static void on_upgraded(struct conn *conn)
 {
+    if (conn->posts) {
+        on_posted(conn);
+        return;
+    }
     if (strncmp(conn->head, "HTTP/1.1 101", 12) != 0)
         fail("answer to the handshake: %.30s", conn->head);
+    if (option.deflate)
+        read_extension(conn);
     if (!strcasestr(conn->head, "\r\nsec-websocket-accept: " ACCEPT "\r\n"))
         fail("wrong Sec-WebSocket-Accept");
     conn->state = OPEN;
     if (option.mode == ECHO) {
         send_message(conn);
-    } else if (option.mode == BROADCAST) {
+    } else if (sender) {
         become_ready(conn);
     } else {
         conn->state = CLOSING;
@@ -340,7 +467,10 @@ static void on_event(struct sock *sock, uint32_t events)
     struct conn *conn = (struct conn *)sock;
     ptrdiff_t got;
     if (sock_connected(sock, events)) {
-        sock_send(sock, request, request_size);
+        if (conn->posts)
+            become_ready(conn);
+        else
+            sock_send(sock, request, request_size);
     } else if (events & EPOLLOUT) {
         sock_flush(sock);
         send_pong(conn);
@@ -353,13 +483,14 @@ static void on_event(struct sock *sock, uint32_t events)
             on_bytes(conn, read_buffer, (size_t)got);
         else if (got == 0)
             on_end(conn);
-    } while (got == READ_SIZE || (got > 0 && (events & (EPOLLRDHUP | EPOLLHUP))));
+    } while (sock_more(sock, events, got, READ_SIZE));
 }
 
 static void on_open(unsigned index)
 {
     struct conn *conn = &conns[index];
     conn->index = index;
+    conn->posts = conn == sender && option.mode == UPDATES;
     conn->sent = now();
     issued += run.phase == RUNNING;
     sock_open(&conn->sock, index);
@@ -367,7 +498,7 @@ static void on_open(unsigned index)
 
 static void on_resume(void)
 {
-    if (option.mode == BROADCAST)
+    if (sender)
         send_broadcast();
     else
         for (unsigned i = 0; i < run.connections; i++)
@@ -377,7 +508,7 @@ static void on_resume(void)
 static void on_turn(double t)
 {
     (void)t;
-    if (option.mode == BROADCAST && run.phase != OPENING && !waiting)
+    if (sender && run.phase != OPENING && !waiting)
         send_broadcast();
 }
 
@@ -385,6 +516,8 @@ static const struct option flags[] = {
     RUN_FLAGS,
     {"size", 1, NULL, 'z'},
     {"text", 0, NULL, 't'},
+    {"deflate", 0, NULL, 'd'},
+    {"post", 1, NULL, 'p'},
     {NULL, 0, NULL, 0},
 };
 
@@ -396,6 +529,12 @@ static void parse_flag(int flag)
         break;
     case 't':
         option.text = true;
+        break;
+    case 'd':
+        option.deflate = true;
+        break;
+    case 'p':
+        option.post = optarg;
         break;
     default:
         if (!run_flag(flag, optarg))
@@ -409,10 +548,64 @@ static void parse_mode(const char *mode)
         option.mode = ECHO;
     else if (strcmp(mode, "broadcast") == 0)
         option.mode = BROADCAST;
+    else if (strcmp(mode, "updates") == 0)
+        option.mode = UPDATES;
     else if (strcmp(mode, "handshake") == 0)
         option.mode = HANDSHAKE;
     else
-        fail("no mode %s; there are echo, broadcast and handshake", mode);
+        fail("no mode %s; there are echo, broadcast, updates and handshake", mode);
+    if ((option.mode == UPDATES) != (option.post != NULL))
+        fail("--post goes with updates");
+}
+
+/* Words in an order that is random but always the same. */
+static void make_text(char *text, size_t size)
+{
+    static const char *const words[] = {"\"service\": ", "\"level\": \"info\", ",
+                                        "deploy ",       "finished ",
+                                        "in ",           "the ",
+                                        "queue ",        "of ",
+                                        "\"text\": ",    "worker ",
+                                        "node ",         "restarted "};
+    uint32_t state = 2463534242u;
+    size_t at = 0;
+    while (at < size) {
+        char piece[64];
+        state ^= state << 13, state ^= state >> 17, state ^= state << 5;
+        snprintf(piece, sizeof(piece), "%s%x ", words[state % 12], state >> 22);
+        for (size_t i = 0; piece[i] && at < size; i++)
+            text[at++] = piece[i];
+    }
+}
+
+/* The payload after the stamp as a part of a deflate stream: ends on a byte, needs no context. */
+static void pack_payload(void)
+{
+    z_stream z = {0};
+    size_t room = option.size + 1024;
+    packed = allocate(room);
+    if (deflateInit2(&z, 6, Z_DEFLATED, -9, 8, Z_DEFAULT_STRATEGY) != Z_OK)
+        fail("zlib makes no deflater");
+    z.next_in = (unsigned char *)payload + STAMP;
+    z.avail_in = (uInt)(option.size - STAMP);
+    z.next_out = (unsigned char *)packed;
+    z.avail_out = (uInt)room;
+    if (deflate(&z, Z_SYNC_FLUSH) != Z_OK || z.avail_in)
+        fail("zlib does not compress");
+    packed_size = room - z.avail_out - 4; /* the 00 00 ff ff that RFC 7692 takes off */
+    deflateEnd(&z);
+}
+
+static void make_post(void)
+{
+    int size = asprintf(&post,
+                        "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: text/plain\r\n"
+                        "Content-Length: %zu\r\n\r\n%.*s",
+                        option.post, option.host, option.size, (int)option.size, payload);
+    if (size < 0)
+        fail("no memory");
+    post_size = (size_t)size;
+    post_head_size = post_size - option.size;
 }
 
 static void make_buffers(void)
@@ -423,18 +616,34 @@ static void make_buffers(void)
     payload = allocate(option.size);
     for (size_t i = 0; i < option.size; i++)
         payload[i] = (char)('a' + i % 23);
-    frame_head_size = option.size < 126 ? 6 : option.size < 65536 ? 8 : 14;
+    wire_size = option.size;
+    if (option.deflate) {
+        make_text(payload, option.size);
+        pack_payload();
+        wire_size = STORED_HEAD + STAMP + packed_size;
+    }
+    frame_head_size = wire_size < 126 ? 6 : wire_size < 65536 ? 8 : 14;
     put_masked(close_frame + 6, "\x03\xe8", 2, 0);
     read_buffer = allocate(READ_SIZE);
+    run.connections += option.mode == UPDATES;
     conns = allocate(run.connections * sizeof(*conns));
+    if (option.mode == BROADCAST)
+        sender = &conns[0];
+    else if (option.mode == UPDATES)
+        sender = &conns[run.connections - 1];
     size = asprintf(&request,
                     "GET %s HTTP/1.1\r\nHost: %s\r\nOrigin: http://%s\r\nUpgrade: websocket\r\n"
                     "Connection: Upgrade\r\nSec-WebSocket-Key: " KEY
-                    "\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                    option.path, option.host, option.host);
+                    "\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                    option.path, option.host, option.host,
+                    option.deflate ? "Sec-WebSocket-Extensions: permessage-deflate; "
+                                     "client_max_window_bits\r\n"
+                                   : "");
     if (size < 0)
         fail("no memory");
     request_size = (size_t)size;
+    if (option.post)
+        make_post();
 }
 
 int main(int argc, char **argv)
@@ -443,7 +652,7 @@ int main(int argc, char **argv)
     while ((flag = getopt_long(argc, argv, "", flags, NULL)) != -1)
         parse_flag(flag);
     if (argc - optind != 4)
-        fail("usage: ws [options] echo|broadcast|handshake HOST PORT PATH");
+        fail("usage: ws [options] echo|broadcast|updates|handshake HOST PORT PATH");
     parse_mode(argv[optind]);
     option.host = argv[optind + 1];
     option.path = argv[optind + 3];

@@ -1,9 +1,9 @@
 """A trivial asyncio server for tests/test_benchmarks.py: HTTP and WebSocket echo, right or with one fault.
 
-    python echo_server.py PORT [fault]
+    python echo_server.py PORT [fault [CERTIFICATE KEY]]
 
 Faults: "byte" (a wrong byte in the third echo), "close" (a close frame instead of it), "status" (500), "body" (another
-body of the same size).
+body of the same size), "tickets" (TLS without them).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import base64
 import hashlib
 import signal
+import ssl
 import sys
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -37,6 +38,10 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
                 await websocket(reader, writer, fields[b"Sec-WebSocket-Key"])
                 break
             close = fields.get(b"Connection") == b"close"
+            if length := int(fields.get(b"Content-Length", 0)):
+                size = b"%d" % len(await reader.readexactly(length))
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(size), size))
+                continue
             writer.write(answer(head.split(b" ")[1], close))
             if close:
                 break
@@ -76,8 +81,18 @@ async def websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
             writer.write(bytes([first]) + size + data)
 
 
+def tls() -> ssl.SSLContext | None:
+    if len(sys.argv) < 5:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(sys.argv[3], sys.argv[4])
+    if FAULT == "tickets":
+        context.num_tickets = 0
+    return context
+
+
 async def main() -> None:
-    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]))
+    server = await asyncio.start_server(serve, "127.0.0.1", int(sys.argv[1]), ssl=tls())
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     await stop.wait()
