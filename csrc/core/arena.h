@@ -12,9 +12,12 @@ typedef struct cd_arena_block cd_arena_block;
 typedef struct {
     cd_arena_block *blocks;
     size_t used, size; /* of the newest block */
+    size_t expected;   /* size of the next block; 0: the usual one */
 } cd_arena;
 
 void cd_arena_init(cd_arena *a);
+/* The next block is for about n bytes: what the caller is going to ask for. */
+void cd_arena_expect(cd_arena *a, size_t n);
 void cd_arena_dispose(cd_arena *a);
 /* n bytes, aligned for anything, not zeroed; NULL: no memory. n == 0 gives a valid pointer. */
 void *cd_arena_alloc(cd_arena *a, size_t n);

@@ -21,6 +21,9 @@
 
 #include <string.h>
 
+/* Room for the head of an ordinary response, and for a decoded path. */
+enum { RESPONSE_ROOM = 256 };
+
 /* What the fields say about framing and routing, gathered in one pass. */
 typedef struct {
     cd_header *host, *expect, *coding;
@@ -48,10 +51,17 @@ static size_t head_end(const cd_http1 *h)
     return end;
 }
 
+/* The table has one entry more than fields: an absolute target may have to add a Host. */
+static size_t table_size(const cd_http1 *h)
+{
+    return (h->field_count + 1) * sizeof(cd_header);
+}
+
 /* One copy of the head; what earlier reads brought is in h->head, the rest in the slice. */
 static char *copy_head(cd_http1 *h, cd_stream *s, size_t end)
 {
     size_t before = cd_buf_length(&h->head);
+    cd_arena_expect(&s->arena, end + table_size(h) + RESPONSE_ROOM);
     char *bytes = cd_arena_alloc(&s->arena, end);
     if (bytes == NULL)
         return NULL;
@@ -64,10 +74,9 @@ static char *copy_head(cd_http1 *h, cd_stream *s, size_t end)
     return bytes;
 }
 
-/* The table has one entry more than fields: an absolute target may have to add a Host. */
 static cd_header *copy_fields(cd_http1 *h, cd_stream *s, char *bytes)
 {
-    cd_header *headers = cd_arena_alloc(&s->arena, (h->field_count + 1) * sizeof *headers);
+    cd_header *headers = cd_arena_alloc(&s->arena, table_size(h));
     if (headers == NULL)
         return NULL;
     for (uint32_t i = 0; i < h->field_count; i++) {
