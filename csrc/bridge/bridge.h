@@ -72,10 +72,13 @@ typedef struct cdpy_ready cdpy_ready;
     X(invalid_state_error) /* asyncio.InvalidStateError */                                         \
     X(await_on)            /* pyasgi._awaiting.await_on and call_on; NULL until they are needed */ \
     X(call_on)                                                                                     \
-    X(http_template) /* scopes with every key, copied for each request */                          \
+    X(empty_bytes) /* b"" and "" */                                                                \
+    X(empty_text)                                                                                  \
+    X(http_template) /* scopes with every key and the usual values, copied for each request */     \
     X(websocket_template)                                                                          \
     X(asgi_template)     /* their "asgi" dict, copied too */                                       \
-    X(task_kwnames)      /* keyword names of the Task call */                                      \
+    X(registry_type)     /* TaskRegistry; NULL from Python 3.14 on, and so the next */             \
+    X(weak_set_type)     /* weakref.WeakSet */                                                     \
     X(loop_asyncio_type) /* asyncio.SelectorEventLoop */                                           \
     X(loop_call_soon)    /* loop.c: SelectorEventLoop.call_soon, unbound; so the next nine */      \
     X(loop_call_soon_threadsafe)                                                                   \
@@ -228,7 +231,7 @@ int cdpy_loop_init(PyObject *module, cdpy_state *state);
 int cdpy_awaitable_init(PyObject *module, cdpy_state *state);
 int cdpy_stream_init(PyObject *module, cdpy_state *state);
 int cdpy_scope_init(PyObject *module, cdpy_state *state);
-int cdpy_application_init(cdpy_state *state);
+int cdpy_registry_init(PyObject *module, cdpy_state *state);
 int cdpy_server_init(PyObject *module, cdpy_state *state);
 int cdpy_tls_init(PyObject *module, cdpy_state *state);
 
@@ -337,6 +340,9 @@ cdpy_loop *cdpy_loop_bare(cdpy_state *state);
 
 /* 0, or -1 with a RuntimeError: servers are still open on it. */
 int cdpy_loop_check_servers(const cdpy_loop *loop);
+
+/* registry.c: makes asyncio's set of tasks faster, once per process. 0, or -1 with an exception. */
+int cdpy_registry_install(cdpy_state *state);
 
 /* What close() does in the end: every server is closed, every watch freed. */
 void cdpy_loop_free_core(cdpy_loop *loop);
@@ -624,6 +630,7 @@ struct cdpy_server {
     PyObject *root_path;      /* str */
     PyObject *certificate;    /* str: what the last TLS peer was shown; or NULL */
     PyObject *finished;       /* the shared awaitable */
+    PyObject *task_kwargs;    /* application.c: of the Task call; NULL: in use, or none yet */
     cdpy_stream *streams;     /* those whose application runs */
     size_t tasks;
     size_t pin_size;

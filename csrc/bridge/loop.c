@@ -420,6 +420,8 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
         return NULL;
     if ((PyObject *)type != loop->state->loop_base_type && look_at_class(loop, type) < 0)
         Py_CLEAR(loop);
+    if (loop != NULL && cdpy_registry_install(loop->state) < 0)
+        Py_CLEAR(loop);
     return (PyObject *)loop;
 }
 

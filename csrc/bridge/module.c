@@ -154,19 +154,32 @@ static int make_exception(PyObject *module, cdpy_state *state)
     return PyModule_AddObjectRef(module, "ClientDisconnected", state->client_disconnected);
 }
 
+/* One for each file that makes types; an earlier one's may be needed by a later one. */
+static int (*const parts[])(PyObject *module, cdpy_state *state) = {
+    cdpy_ready_init,
+    cdpy_handle_init,
+    cdpy_hop_init,
+    cdpy_transport_init,
+    cdpy_sslproto_init,
+    cdpy_loop_init,
+    cdpy_registry_init,
+    cdpy_awaitable_init,
+    cdpy_stream_init,
+    cdpy_scope_init,
+    cdpy_server_init,
+    cdpy_tls_init,
+};
+
 static int module_exec(PyObject *module)
 {
     cdpy_state *state = PyModule_GetState(module);
 
     if (intern_strings(state) < 0 || import_asyncio(state) < 0 || make_exception(module, state) < 0)
         return -1;
-    if (cdpy_ready_init(module, state) < 0 || cdpy_handle_init(module, state) < 0 ||
-        cdpy_hop_init(module, state) < 0 || cdpy_transport_init(module, state) < 0 ||
-        cdpy_sslproto_init(module, state) < 0 || cdpy_loop_init(module, state) < 0 ||
-        cdpy_awaitable_init(module, state) < 0 || cdpy_stream_init(module, state) < 0 ||
-        cdpy_scope_init(module, state) < 0 || cdpy_application_init(state) < 0 ||
-        cdpy_server_init(module, state) < 0 || cdpy_tls_init(module, state) < 0)
-        return -1;
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        if (parts[i](module, state) < 0)
+            return -1;
+    }
     return PyModule_AddStringConstant(module, "version", CD_VERSION);
 }
 

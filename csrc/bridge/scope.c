@@ -378,6 +378,11 @@ static PyObject *server_of(const cd_head *head, const peer *cache)
     return address_list(cache->server_host, cache->server_port);
 }
 
+static PyObject *usual_scheme(const cdpy_state *state, enum cd_kind kind)
+{
+    return kind == CD_HTTP ? state->s_http : state->s_ws;
+}
+
 static PyObject *scheme_of(cdpy_state *state, const cd_head *head)
 {
     bool secure = cd_head_secure(head);
@@ -474,6 +479,16 @@ static int put_extensions(cdpy_server *server, PyObject *scope, const cd_head *h
     return cdpy_put(scope, s->s_extensions, extensions);
 }
 
+/* Puts a value that is not what the template has already; takes the reference, NULL is an
+ * exception. */
+static int put_unless(PyObject *usual, PyObject *scope, PyObject *key, PyObject *value)
+{
+    if (value != usual)
+        return cdpy_put(scope, key, value);
+    Py_DECREF(value);
+    return 0;
+}
+
 static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer *cache)
 {
     cdpy_state *s = server->state;
@@ -481,15 +496,17 @@ static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer 
 
     if (cdpy_put(scope, s->s_headers, headers_of(server, head, cache, &root_path)) < 0 ||
         cdpy_put(scope, s->s_asgi, PyDict_Copy(s->asgi_template)) < 0 ||
-        cdpy_put(scope, s->s_http_version, version_of(s, head)) < 0 ||
-        cdpy_put(scope, s->s_scheme, scheme_of(s, head)) < 0 ||
-        cdpy_put(scope, s->s_query_string, bytes_of(head->query)) < 0 ||
-        cdpy_put(scope, s->s_root_path, root_path_of(server, head, root_path)) < 0 ||
+        put_unless(s->s_one_one, scope, s->s_http_version, version_of(s, head)) < 0 ||
+        put_unless(usual_scheme(s, head->kind), scope, s->s_scheme, scheme_of(s, head)) < 0 ||
+        put_unless(s->empty_bytes, scope, s->s_query_string, bytes_of(head->query)) < 0 ||
+        put_unless(s->empty_text, scope, s->s_root_path, root_path_of(server, head, root_path)) <
+            0 ||
         cdpy_put(scope, s->s_client, client_of(head, cache)) < 0 ||
         cdpy_put(scope, s->s_server, server_of(head, cache)) < 0 ||
         put_path(s, scope, head, cache) < 0 || put_extensions(server, scope, head, cache) < 0)
         return -1;
-    if (head->kind == CD_HTTP && cdpy_put(scope, s->s_method, method_of(s, head->method)) < 0)
+    if (head->kind == CD_HTTP &&
+        put_unless(s->s_GET, scope, s->s_method, method_of(s, head->method)) < 0)
         return -1;
     if (head->kind == CD_WEBSOCKET && cdpy_put(scope, s->s_subprotocols, subprotocols_of(head)) < 0)
         return -1;
@@ -526,34 +543,43 @@ PyObject *cdpy_client_text(const cd_head *head)
 
 /* ---- templates ---- */
 
-static PyObject *template_of(PyObject *const *keys, size_t count, PyObject *key, PyObject *value)
+/* Every key, so that the table of a copy never grows; what is None is put into each scope. */
+static PyObject *template_of(cdpy_state *s, enum cd_kind kind)
 {
+    bool http = kind == CD_HTTP;
+    PyObject *const pairs[][2] = {
+        {s->s_type, http ? s->s_http : s->s_websocket},
+        {s->s_asgi, Py_None},
+        {s->s_http_version, s->s_one_one},
+        {http ? s->s_method : s->s_subprotocols, http ? s->s_GET : Py_None},
+        {s->s_scheme, usual_scheme(s, kind)},
+        {s->s_path, Py_None},
+        {s->s_raw_path, Py_None},
+        {s->s_query_string, s->empty_bytes},
+        {s->s_root_path, s->empty_text},
+        {s->s_headers, Py_None},
+        {s->s_client, Py_None},
+        {s->s_server, Py_None},
+        {s->s_extensions, Py_None},
+    };
     PyObject *template = PyDict_New();
 
-    for (size_t i = 0; template && i < count; i++) {
-        if (PyDict_SetItem(template, keys[i], Py_None) < 0)
+    for (size_t i = 0; template && i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        if (PyDict_SetItem(template, pairs[i][0], pairs[i][1]) < 0)
             Py_CLEAR(template);
     }
-    if (template && PyDict_SetItem(template, key, value) < 0)
-        Py_CLEAR(template);
     return template;
 }
 
 int cdpy_scope_init(PyObject *module, cdpy_state *s)
 {
-    PyObject *const http[] = {s->s_type,      s->s_asgi,    s->s_http_version, s->s_method,
-                              s->s_scheme,    s->s_path,    s->s_raw_path,     s->s_query_string,
-                              s->s_root_path, s->s_headers, s->s_client,       s->s_server,
-                              s->s_extensions};
-    PyObject *const websocket[] = {
-        s->s_type,     s->s_asgi,         s->s_http_version, s->s_scheme,  s->s_path,
-        s->s_raw_path, s->s_query_string, s->s_root_path,    s->s_headers, s->s_client,
-        s->s_server,   s->s_subprotocols, s->s_extensions};
-
+    s->empty_bytes = PyBytes_FromStringAndSize(NULL, 0);
+    s->empty_text = PyUnicode_FromStringAndSize(NULL, 0);
+    if (s->empty_bytes == NULL || s->empty_text == NULL)
+        return -1;
     s->asgi_template = Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.5");
-    s->http_template = template_of(http, sizeof(http) / sizeof(http[0]), s->s_type, s->s_http);
-    s->websocket_template =
-        template_of(websocket, sizeof(websocket) / sizeof(websocket[0]), s->s_type, s->s_websocket);
+    s->http_template = template_of(s, CD_HTTP);
+    s->websocket_template = template_of(s, CD_WEBSOCKET);
     if (s->asgi_template == NULL || s->http_template == NULL || s->websocket_template == NULL)
         return -1;
     return intern_names(s) < 0 ? -1 : cdpy_add_type(module, &peer_spec, &s->peer_type, NULL);
