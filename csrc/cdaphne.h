@@ -167,14 +167,14 @@ typedef struct {
 typedef struct {
     enum cd_kind kind;
     int http_major, http_minor;
-    bool tls;        /* the connection is; cd_head_tls says more */
-    cd_str method;   /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
-    cd_str target;   /* as sent, for the access log */
-    cd_str path;     /* percent-decoded bytes */
-    cd_str raw_path; /* before '?', as sent; of an absolute-form target the part behind the
-                        authority */
-    cd_str query;    /* after '?', as sent */
-    const cd_header *headers;
+    bool tls; /* the connection is; cd_head_tls says more */
+    cd_str method;            /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
+    cd_str target;            /* as sent, for the access log */
+    cd_str path;              /* percent-decoded bytes */
+    cd_str raw_path;          /* before '?', as sent; of an absolute-form target the part behind the
+                                 authority */
+    cd_str query;             /* after '?', as sent */
+    const cd_header *headers; /* gone, as the subprotocols, once a WebSocket was accepted */
     size_t header_count;
     /* The ends of the connection, or what a PROXY header calls so. */
     const cd_addr *client, *server;

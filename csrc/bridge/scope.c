@@ -250,10 +250,10 @@ static peer *peer_new(cdpy_state *state, const cd_head *head)
 }
 
 /* A new reference. Without a cache slot (the connection has gone already) one for this request
- * alone. */
+ * alone, and so for a WebSocket, which is the last request of its connection. */
 static peer *peer_of(cdpy_state *state, const cd_head *head)
 {
-    if (head->cache == NULL)
+    if (head->cache == NULL || (head->kind == CD_WEBSOCKET && *head->cache == NULL))
         return peer_new(state, head);
     if (*head->cache == NULL)
         *head->cache = peer_new(state, head); /* the core's reference: ops.release */

@@ -39,6 +39,7 @@ enum { TEXT_MOST = 64, DATE_SIZE = 48 };
 /* The letters that stand alone; headers are "{name}i". */
 static const char letters[] = "abBcdDefhHIklLmMpPqrRsStTuU";
 static const char timed[] = "DLMT";
+static const char of_headers[] = "iaf";
 
 typedef struct {
     char letter;      /* 0: literal text; 'i': the request header `text` */
@@ -48,9 +49,10 @@ typedef struct {
 
 struct cd_log_format {
     char *copy;
-    bool json;  /* atoms are JSON values */
-    bool quote; /* the quote is escaped */
-    bool timed;
+    bool json;    /* atoms are JSON values */
+    bool quote;   /* the quote is escaped */
+    bool timed;   /* some atom tells a duration */
+    bool headers; /* some atom is a request header */
     size_t count;
     int64_t second; /* of `dates` */
     char dates[3][DATE_SIZE];
@@ -106,6 +108,8 @@ static bool take_apart(cd_log_format *f, char *problem, size_t size)
             cd_str_lower(p + 3, next->n);
         if (next->letter != 0 && strchr(timed, next->letter) != NULL)
             f->timed = true;
+        if (next->letter != 0 && strchr(of_headers, next->letter) != NULL)
+            f->headers = true;
         p += n;
     }
     return true;
@@ -184,6 +188,11 @@ void cd_log_format_free(cd_log_format *format)
 bool cd_log_format_timed(const cd_log_format *format)
 {
     return format->timed;
+}
+
+bool cd_log_format_headers(const cd_log_format *format)
+{
+    return format->headers;
 }
 
 /* ---- writing ---- */

@@ -25,6 +25,8 @@ void cd_log_format_free(cd_log_format *format);
 
 /* Does a line tell how long the request took? Only then access->duration is read. */
 bool cd_log_format_timed(const cd_log_format *format);
+/* Does it tell of request headers? */
+bool cd_log_format_headers(const cd_log_format *format);
 
 /* Appends one line with its line end: CD_OK, or CD_NOMEM and nothing was appended. */
 int cd_log_format_write(cd_log_format *format, cd_buf *out, const cd_log_entry *entry);

@@ -18,6 +18,8 @@
 #include "server.h"
 #include "ws_handshake.h"
 
+enum { ALIGNMENT = 64 }; /* of the copies of shrink_head */
+
 #define STR(literal) ((cd_str){"" literal, sizeof literal - 1})
 
 /* ---- no ---- */
@@ -159,6 +161,53 @@ static int put_head(cd_stream *s, cd_str subprotocol, const cd_header *headers, 
     return put(c, STR("\r\n"));
 }
 
+static size_t offset_in(cd_str whole, cd_str part)
+{
+    bool inside = part.p >= whole.p && part.p + part.n <= whole.p + whole.n;
+    return inside ? (size_t)(part.p - whole.p) : SIZE_MAX;
+}
+
+/* A slice of the target stays one; anything else is copied. */
+static cd_str moved(cd_stream *s, cd_str part, cd_str target)
+{
+    size_t offset = offset_in(target, part);
+    if (part.n == 0 || offset == SIZE_MAX)
+        return cd_stream_dup(s, part);
+    return (cd_str){s->head.target.p + offset, part.n};
+}
+
+/*
+ * An accepted WebSocket lives for days, and nobody asks for the headers of its handshake any more:
+ * only what logs tell of is kept. That is a tenth of what an idle one costs, with a browser's
+ * headers a third. Without memory all stays.
+ */
+static void shrink_head(cd_stream *s)
+{
+    cd_head *head = &s->head, old = s->head;
+    cd_arena all = s->arena;
+    if (head->origin != NULL || cd_log_format_headers(s->server->log.format))
+        return;
+    cd_arena_init(&s->arena);
+    cd_arena_expect(&s->arena, old.method.n + old.target.n + old.path.n + ALIGNMENT);
+    head->method = cd_stream_dup(s, old.method);
+    head->target = cd_stream_dup(s, old.target);
+    if (head->target.p != NULL) {
+        head->raw_path = moved(s, old.raw_path, old.target);
+        head->path = moved(s, old.path, old.target);
+        head->query = moved(s, old.query, old.target);
+    }
+    head->headers = NULL;
+    head->subprotocols = NULL;
+    head->header_count = head->subprotocol_count = 0;
+    if (head->method.p && head->target.p && head->raw_path.p && head->path.p && head->query.p) {
+        cd_arena_dispose(&all);
+        return;
+    }
+    cd_arena_dispose(&s->arena);
+    s->arena = all;
+    *head = old;
+}
+
 static int on_accept(cd_stream *s, cd_str subprotocol, const cd_header *headers, size_t count)
 {
     bool own_server;
@@ -170,7 +219,10 @@ static int on_accept(cd_stream *s, cd_str subprotocol, const cd_header *headers,
     if (code != CD_OK)
         return code;
     s->status = 101;
-    if (put_head(s, subprotocol, headers, count, own_server) < 0 || cd_ws_open(s) < 0) {
+    code = put_head(s, subprotocol, headers, count, own_server);
+    if (code == CD_OK)
+        shrink_head(s);
+    if (code < 0 || cd_ws_open(s) < 0) {
         cd_http1_cut(s, false);
         return CD_NOMEM;
     }
