@@ -1175,3 +1175,35 @@ def test_poller_in_a_cycle_is_collected() -> None:
     assert gone() is None
     left.close()
     right.close()
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="asyncio's own list is in C from 3.14 on")
+def test_the_registry_of_tasks_is_asyncios_own() -> None:
+    """Tasks are in asyncio's WeakSet while they live, whoever iterates it; afterwards it is as before."""
+    name = "_all_tasks" if sys.version_info < (3, 12) else "_scheduled_tasks"
+    registry = getattr(asyncio.tasks, name)
+    before = dict(vars(registry))
+
+    async def main() -> None:
+        assert "add" in vars(registry)
+        tasks = [asyncio.ensure_future(asyncio.sleep(60)) for _ in range(3)]
+        assert asyncio.all_tasks() == {*tasks, asyncio.current_task()}
+        count = len(registry)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        seen = iter(registry)
+        next(seen)  # the set must not shrink under whoever iterates
+        del tasks, task
+        gc.collect()
+        assert len(registry) in (count - 2, count - 3)  # the iterator holds what it gave last
+        assert all(isinstance(each, asyncio.Task) for each in seen)
+        del seen
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        runner.run(main())
+        with asyncio.Runner(loop_factory=EventLoop):
+            pass  # another loop comes and goes
+        assert "add" in vars(registry)
+    assert vars(registry) == before

@@ -77,7 +77,8 @@ typedef struct cdpy_ready cdpy_ready;
     X(http_template) /* scopes with every key and the usual values, copied for each request */     \
     X(websocket_template)                                                                          \
     X(asgi_template)     /* their "asgi" dict, copied too */                                       \
-    X(registry_type)     /* TaskRegistry; NULL from Python 3.14 on, and so the next */             \
+    X(registry_type)     /* TaskRegistry; NULL from Python 3.14 on, and so the next two */         \
+    X(registry)          /* the one that is installed, or NULL */                                  \
     X(weak_set_type)     /* weakref.WeakSet */                                                     \
     X(loop_asyncio_type) /* asyncio.SelectorEventLoop */                                           \
     X(loop_call_soon)    /* loop.c: SelectorEventLoop.call_soon, unbound; so the next nine */      \
@@ -186,6 +187,7 @@ typedef struct {
     cdpy_stream *stream_free;
     Py_ssize_t stream_free_count;
     cdpy_handles spare_handles, spare_timers;
+    size_t registry_users; /* registry.c: loops that are open */
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
     char *scratch; /* transport.c: what is read goes here first; PyMem, or NULL */
@@ -322,6 +324,7 @@ struct cdpy_loop {
     bool plain;       /* the class overrides nothing that turn.c does in asyncio's place */
     bool own_call_at; /* nor call_at() */
     bool own_time;    /* nor time(), and no instance has one */
+    bool registers;   /* cdpy_registry_leave is owed */
     char stopping;    /* _stopping and _closed, which asyncio's code sets */
     char closed;
     char executor_shutdown; /* _executor_shutdown_called */
@@ -341,8 +344,10 @@ cdpy_loop *cdpy_loop_bare(cdpy_state *state);
 /* 0, or -1 with a RuntimeError: servers are still open on it. */
 int cdpy_loop_check_servers(const cdpy_loop *loop);
 
-/* registry.c: makes asyncio's set of tasks faster, once per process. 0, or -1 with an exception. */
-int cdpy_registry_install(cdpy_state *state);
+/* registry.c: asyncio's set of tasks is faster from the first enter to the last leave. 0, or -1
+ * with an exception. */
+int cdpy_registry_enter(cdpy_state *state);
+void cdpy_registry_leave(cdpy_state *state);
 
 /* What close() does in the end: every server is closed, every watch freed. */
 void cdpy_loop_free_core(cdpy_loop *loop);

@@ -147,6 +147,9 @@ void cdpy_loop_free_core(cdpy_loop *loop)
     cd_loop *core = loop->core;
     loop->core = NULL;
     cd_loop_free(core);
+    if (loop->registers)
+        cdpy_registry_leave(loop->state);
+    loop->registers = false;
 }
 
 /* ---- asyncio's methods with something of ours before them ---- */
@@ -420,8 +423,10 @@ static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
         return NULL;
     if ((PyObject *)type != loop->state->loop_base_type && look_at_class(loop, type) < 0)
         Py_CLEAR(loop);
-    if (loop != NULL && cdpy_registry_install(loop->state) < 0)
+    if (loop != NULL && cdpy_registry_enter(loop->state) < 0)
         Py_CLEAR(loop);
+    else if (loop != NULL)
+        loop->registers = true;
     return (PyObject *)loop;
 }
 

@@ -130,6 +130,7 @@ static bool adopt(registry *r, PyObject *set)
            PySet_CheckExact(r->iterating);
 }
 
+/* Puts our add() before the method. */
 static int install(cdpy_state *state, PyObject *set)
 {
     PyTypeObject *type = (PyTypeObject *)state->registry_type;
@@ -146,6 +147,8 @@ static int install(cdpy_state *state, PyObject *set)
     } else {
         result = PyErr_Occurred() ? -1 : 0;
     }
+    if (result == 0 && add)
+        state->registry = Py_NewRef(op); /* cdpy_registry_leave */
     Py_XDECREF(add);
     Py_DECREF(op);
     return result;
@@ -163,18 +166,36 @@ static bool is_untouched(const cdpy_state *state, PyObject *set)
     return untouched;
 }
 
-int cdpy_registry_install(cdpy_state *state)
+int cdpy_registry_enter(cdpy_state *state)
 {
     const char *name = PY_VERSION_HEX < 0x030C0000 ? "_all_tasks" : "_scheduled_tasks";
+
+    if (state->registry_users > 0) {
+        state->registry_users++;
+        return 0;
+    }
     PyObject *tasks = PyImport_ImportModule("asyncio.tasks");
     PyObject *set = tasks ? PyObject_GetAttrString(tasks, name) : NULL;
     int result = set ? 0 : -1;
-
     if (set && is_untouched(state, set))
         result = install(state, set);
     Py_XDECREF(set);
     Py_XDECREF(tasks);
+    state->registry_users += result == 0;
     return result;
+}
+
+/* Tasks that still live keep their references, and those us, until they end. */
+void cdpy_registry_leave(cdpy_state *state)
+{
+    if (--state->registry_users > 0 || state->registry == NULL)
+        return;
+    PyObject *op = state->registry, *pending = cdpy_error_take();
+    state->registry = NULL;
+    if (PyObject_DelAttrString(((registry *)op)->set, "add") < 0)
+        PyErr_Clear(); /* somebody took it away */
+    Py_DECREF(op);
+    cdpy_error_put(pending);
 }
 
 int cdpy_registry_init(PyObject *module, cdpy_state *state)
@@ -190,9 +211,13 @@ int cdpy_registry_init(PyObject *module, cdpy_state *state)
 
 #else
 
-int cdpy_registry_install(cdpy_state *Py_UNUSED(state))
+int cdpy_registry_enter(cdpy_state *Py_UNUSED(state))
 {
     return 0;
+}
+
+void cdpy_registry_leave(cdpy_state *Py_UNUSED(state))
+{
 }
 
 int cdpy_registry_init(PyObject *Py_UNUSED(module), cdpy_state *Py_UNUSED(state))
