@@ -167,7 +167,7 @@ typedef struct {
 typedef struct {
     enum cd_kind kind;
     int http_major, http_minor;
-    bool tls; /* the connection is; cd_head_tls says more */
+    bool tls;                 /* the connection is; cd_head_tls says more */
     cd_str method;            /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
     cd_str target;            /* as sent, for the access log */
     cd_str path;              /* percent-decoded bytes */
