@@ -352,6 +352,18 @@ def test_tickets(server: Servers, ca: Authority, site: Issued, version: ssl.TLSV
     assert resumes(handle, context, session)
 
 
+def test_resumed_session_gets_a_ticket_too(server: Servers, ca: Authority, site: Issued) -> None:
+    """Browsers use a ticket of TLS 1.3 once: without a new one every other handshake is a full one."""
+    handle = start(server, site)
+    context = ca.trusting(minimum_version=TLS13)
+    session = session_of(handle, context)
+    with connect(handle, context, session=session) as client:
+        client.request(GET)
+        newer = tls_of(client).session
+    assert newer is not None and newer.id != session.id
+    assert resumes(handle, context, newer)
+
+
 def test_ticket_keys_rotate(server: Servers, ca: Authority, site: Issued) -> None:
     handle = start(server, site, "--tls-ticket-lifetime", "2")
     context = ca.trusting(maximum_version=TLS12)  # a ticket of 1.3 says itself when it is too old

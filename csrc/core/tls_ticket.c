@@ -76,7 +76,8 @@ int cd_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIP
             return 0;
         if (!set_up(key, iv, cipher, mac, 0))
             return -1;
-        return now < key->born + lifetime ? 1 : 2;
+        /* RFC 8446, C.4: clients use a ticket of 1.3 once, so each that comes buys the next. */
+        return now < key->born + lifetime && SSL_version(ssl) < TLS1_3_VERSION ? 1 : 2;
     }
     cd_ticket_key *key = sealing_key(tickets, now, lifetime);
     if (key == NULL || RAND_bytes(iv, EVP_CIPHER_get_iv_length(EVP_aes_256_cbc())) != 1 ||
