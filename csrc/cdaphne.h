@@ -148,6 +148,7 @@ enum {
     CD_CAN_HINT = 1,     /* cd_stream_hint */
     CD_CAN_TRAILERS = 2, /* cd_stream_announce, cd_stream_trailers */
     CD_CAN_FILE = 4,     /* cd_stream_file */
+    CD_CAN_ALL = CD_CAN_HINT | CD_CAN_TRAILERS | CD_CAN_FILE,
 };
 
 /*

@@ -137,11 +137,33 @@ def test_nothing_mutable_is_shared() -> None:
     assert first == second
     for key in ("asgi", "headers", "client", "server", "extensions", "state"):
         assert first[key] is not second[key], key
+    for name in first["extensions"]:
+        assert first["extensions"][name] is not second["extensions"][name], name
     # The state is copied shallowly, as the specification has it.
     assert first["state"]["shared"] is second["state"]["shared"]
     assert first["state"] is not state
     first.clear()
     assert second["path"] == "/p"
+
+
+def test_extensions_that_an_application_changed_or_kept() -> None:
+    kept: list[Any] = []
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        extensions = scope["extensions"]
+        assert all(value == {} for value in extensions.values())
+        kept.append(extensions["http.response.pathsend"])
+        extensions["http.response.trailers"]["mine"] = 1
+        extensions["mine"] = {}
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"%d" % len(extensions)})
+
+    with Inside(app) as inside, inside.connect() as client:
+        answers = [client.request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").body for _ in range(3)]
+        kept.clear()
+        answers.append(client.request(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").body)
+    assert answers == [b"5"] * 4
+    assert not inside.errors
 
 
 def test_changing_headers_on_a_kept_connection() -> None:

@@ -76,6 +76,7 @@ typedef struct cdpy_ready cdpy_ready;
     X(empty_text)                                                                                  \
     X(http_template) /* scopes with every key and the usual values, copied for each request */     \
     X(websocket_template)                                                                          \
+    X(extensions_last)   /* "extensions" of an HTTP/1.1 scope, NULL before the first */            \
     X(asgi_template)     /* their "asgi" dict, copied too */                                       \
     X(registry_type)     /* TaskRegistry; NULL from Python 3.14 on, and so the next two */         \
     X(registry)          /* the one that is installed, or NULL */                                  \

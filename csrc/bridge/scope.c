@@ -453,8 +453,24 @@ static int put_tls(cdpy_server *server, PyObject *extensions, const cd_head *hea
     return cdpy_put(extensions, s->s_tls, copy);
 }
 
+/* A copy of the last extensions, when nobody else has any of its dicts and all are still empty:
+ * that costs a quarter of making them anew. NULL without an exception: they cannot be had. */
+static PyObject *reused_extensions(const cdpy_state *state)
+{
+    PyObject *key, *value;
+    Py_ssize_t at = 0;
+
+    if (state->extensions_last == NULL)
+        return NULL;
+    while (PyDict_Next(state->extensions_last, &at, &key, &value)) {
+        if (Py_REFCNT(value) != 1 || PyDict_GET_SIZE(value) != 0)
+            return NULL;
+    }
+    return PyDict_Copy(state->extensions_last);
+}
+
 /* What extension.c takes, no more. */
-static int put_extensions(cdpy_server *server, PyObject *scope, const cd_head *head, peer *cache)
+static PyObject *new_extensions(const cdpy_server *server, const cd_head *head)
 {
     const cdpy_state *s = server->state;
     const struct {
@@ -474,9 +490,32 @@ static int put_extensions(cdpy_server *server, PyObject *scope, const cd_head *h
         if (rows[i].offered && cdpy_put(extensions, rows[i].name, PyDict_New()) < 0)
             Py_CLEAR(extensions);
     }
+    return extensions;
+}
+
+static PyObject *extensions_of(cdpy_server *server, const cd_head *head)
+{
+    bool usual = head->can == CD_CAN_ALL && !server->response_debug;
+    PyObject *extensions = usual ? reused_extensions(server->state) : NULL;
+
+    if (extensions || PyErr_Occurred())
+        return extensions;
+    extensions = new_extensions(server, head);
+    if (extensions && usual) {
+        Py_XSETREF(server->state->extensions_last, PyDict_Copy(extensions));
+        if (server->state->extensions_last == NULL)
+            Py_CLEAR(extensions);
+    }
+    return extensions;
+}
+
+static int put_extensions(cdpy_server *server, PyObject *scope, const cd_head *head, peer *cache)
+{
+    PyObject *extensions = extensions_of(server, head);
+
     if (extensions && head->tls && put_tls(server, extensions, head, cache) < 0)
         Py_CLEAR(extensions);
-    return cdpy_put(scope, s->s_extensions, extensions);
+    return cdpy_put(scope, server->state->s_extensions, extensions);
 }
 
 /* Puts a value that is not what the template has already; takes the reference, NULL is an

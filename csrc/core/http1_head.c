@@ -247,8 +247,7 @@ int cd_http1_read_head(cd_http1 *h, cd_stream *s)
     head->kind = CD_HTTP;
     head->http_major = h->parser.http_major;
     head->http_minor = h->parser.http_minor;
-    head->can =
-        h->parser.http_minor == 0 ? CD_CAN_FILE : CD_CAN_FILE | CD_CAN_HINT | CD_CAN_TRAILERS;
+    head->can = h->parser.http_minor == 0 ? CD_CAN_FILE : CD_CAN_ALL;
     head->method = method_name(&h->parser);
     head->target = (cd_str){bytes + h->target, h->target_size};
     head->headers = headers;
