@@ -164,6 +164,18 @@ typedef struct {
     cd_str prefix; /* of the path, percent-decoded, "/a"; p == NULL: not told */
 } cd_origin;
 
+/* What a PROXY header told of the client's connection to the proxy. Texts are as they came; p ==
+ * NULL: not told. */
+typedef struct {
+    bool tls;             /* it speaks TLS */
+    bool cert, cert_good; /* the client showed a certificate, and it verified */
+    cd_str tls_version;   /* "TLSv1.3" */
+    cd_str cipher;        /* in OpenSSL's words */
+    cd_str client_name;   /* common name of the certificate */
+    cd_str alpn;          /* what the two speak: "h2" */
+    cd_str authority;     /* the name that the client asked for (SNI) */
+} cd_proxy_facts;
+
 /* What the bridge sees of a request when on_open is called. Lives in the stream's arena. */
 typedef struct {
     enum cd_kind kind;
@@ -179,8 +191,9 @@ typedef struct {
     size_t header_count;
     /* The ends of the connection, or what a PROXY header calls so. */
     const cd_addr *client, *server;
-    const cd_origin *origin;    /* NULL: no trusted proxy said anything */
-    const cd_str *subprotocols; /* offered in Sec-WebSocket-Protocol, in order */
+    const cd_proxy_facts *proxied; /* NULL: there were none, or the connection has gone */
+    const cd_origin *origin;       /* NULL: no trusted proxy said anything */
+    const cd_str *subprotocols;    /* offered in Sec-WebSocket-Protocol, in order */
     size_t subprotocol_count;
     unsigned can; /* CD_CAN_* */
     void **cache; /* one slot per connection for the bridge, starts NULL; no slot once the
@@ -330,8 +343,17 @@ typedef struct {
 cd_tls_facts *cd_head_tls(const cd_head *head);
 void cd_tls_facts_free(cd_tls_facts *facts);
 
+/* What becomes of PROXY headers (versions 1 and 2), which come before everything else. One from a
+ * peer that config.trust does not name ends the connection. */
+enum cd_proxy_mode {
+    CD_PROXY_OFF,      /* no connection begins with one */
+    CD_PROXY_OPTIONAL, /* one may */
+    CD_PROXY_REQUIRED, /* every one must */
+};
+
 /* What a listener does with a connection before its first request. */
 typedef struct {
+    enum cd_proxy_mode proxy;
     cd_tls *tls; /* NULL: plain text. The listener holds it as long as it needs it. */
 } cd_listen;
 

@@ -151,10 +151,11 @@ class Server:
         TypeError or ValueError name the argument that is wrong.
         """
 
-    def listen(self, fd: int, /, *, tls: Tls | None = None) -> None:
+    def listen(self, fd: int, /, *, tls: Tls | None = None, proxy: str = "off") -> None:
         """Accept on this bound, listening, non-blocking stream socket, and own it. OSError.
 
         tls: speak TLS on it; shared by as many listeners as you like, on one thread.
+        proxy: "optional" or "required" where connections may or must begin with a PROXY header.
         """
 
     def drain(self) -> None:

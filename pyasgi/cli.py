@@ -172,6 +172,7 @@ class CommandLineInterface:
                     f"{flag} needs --unix-socket; in an endpoint write unix:PATH:mode=660"
                 )
         self._require_tls(options)
+        self._require_plain(options)
 
     def _require_tls(self, options: Namespace) -> None:
         """Flags of TLS that need another one."""
@@ -199,6 +200,19 @@ class CommandLineInterface:
 
     def _changed(self, options: Namespace, name: str) -> bool:
         return bool(getattr(options, name) != self.parser.get_default(name))
+
+    def _require_plain(self, options: Namespace) -> None:
+        """--proxy-protocol says something of these flags only."""
+        plain = (options.host, options.port, options.unix_socket, options.file_descriptor)
+        if (
+            options.proxy_protocol != "off"
+            and options.socket_strings
+            and not any(map(given, plain))
+        ):
+            self.parser.error(
+                "--proxy-protocol is for -b, -p, -u and --fd; in an endpoint write"
+                f" tcp:8000:proxy={options.proxy_protocol}"
+            )
 
     def _check(self, options: Namespace, endpoints: Sequence[str]) -> None:
         """--check: what a start would complain of, without the start."""
@@ -262,6 +276,7 @@ class CommandLineInterface:
             unix_socket_user=options.unix_socket_user,
             unix_socket_group=options.unix_socket_group,
             tls=bool(options.certfile),
+            proxy_protocol=options.proxy_protocol,
         )
         return sorted(options.socket_strings + strings)
 
@@ -309,6 +324,10 @@ class CommandLineInterface:
         limits: Iterable[str] = (row[0] for row in _core.limits() if row[0] not in DAPHNE_LIMITS)
         names = [*OWN_OPTIONS, *limits]
         return {name: getattr(options, name) for name in names if self._changed(options, name)}
+
+
+def given(value: object) -> bool:
+    return value is not None and value != ""
 
 
 def leave_soon(status: int) -> None:

@@ -6,7 +6,8 @@
     ssl:PORT:privateKey=FILE[:certKey=FILE][:extraCertChain=FILE][:dhParameters=FILE][:interface=...]
     tls:DIRECTORY[:port=443][:interface=ADDRESS]           tls:PORT:... is ssl:PORT:...
 
-The others speak TLS with tls=yes, or with certfile=FILE[:keyfile=FILE].
+The others speak TLS with tls=yes, or with certfile=FILE[:keyfile=FILE]. Each takes proxy=required or proxy=optional
+for connections that begin with a PROXY header; haproxy:tcp:PORT is Twisted's way of saying proxy=required.
 Fields are separated by ``:``; NAME=VALUE is a keyword, anything else is positional; a backslash
 takes the next character as it is. Sockets are opened listening and non-blocking.
 """
@@ -30,6 +31,8 @@ from .tls import Settings
 # The kernel cuts it to net.core.somaxconn. daphne's 50 drops the SYNs of a burst.
 DEFAULT_BACKLOG = 2048
 PORT_ATTEMPTS = 10  # for port 0 on a name with several addresses
+EVERYWHERE = ("proxy",)  # parameters of every type of endpoint
+PROXY_MODES = ("off", "optional", "required")
 V4_WILDCARDS = ("", "0", "0.0.0.0")
 
 Address = tuple[int, tuple[Any, ...]]  # family, and what bind() takes
@@ -49,10 +52,11 @@ def build_endpoint_description_strings(
     unix_socket_user: str | None = None,
     unix_socket_group: str | None = None,
     tls: bool = False,
+    proxy_protocol: str = "off",
 ) -> list[str]:
     """The endpoint strings for a TCP address, a unix socket and a descriptor, those that are given.
 
-    The keyword arguments are ours: mode ("660"), owner and group of the unix socket; TLS for all of them.
+    The keyword arguments are ours: mode ("660"), owner and group of the unix socket; TLS and PROXY headers for all.
 
     ValueError for a host without a port or a port without a host.
     """
@@ -69,7 +73,10 @@ def build_endpoint_description_strings(
         strings.append(f"unix:{name}{_escape(unix_socket)}{''.join(options)}")
     if file_descriptor is not None:
         strings.append(f"fd:fileno={int(file_descriptor)}")
-    return [f"{string}:tls=yes" for string in strings] if tls else strings
+    suffix = ":tls=yes" if tls else ""
+    if proxy_protocol != "off":
+        suffix += f":proxy={proxy_protocol}"
+    return [string + suffix for string in strings]
 
 
 def _escape(text: str) -> str:
@@ -138,6 +145,8 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
     positional, keywords = split_fields(text)
     if not positional or not positional[0]:
         raise EndpointError(f"bad endpoint {text!r}: it has no type; give for example tcp:8000")
+    if positional[0] == "haproxy":
+        positional, keywords["proxy"] = _wrapped(text, positional, keywords), "required"
     name, *values = positional
     if (
         name == "tls"
@@ -157,16 +166,35 @@ def parse(text: str) -> tuple[str, dict[str, str]]:
         )
     parameters = dict(zip(kind.parameters, values, strict=False))
     for key, value in keywords.items():
-        if key not in kind.parameters + kind.keywords:
-            known = ", ".join(kind.parameters + kind.keywords)
-            raise EndpointError(f"bad endpoint {text!r}: {name} takes no {key!r}; it takes {known}")
+        names = (*kind.parameters, *kind.keywords, *EVERYWHERE)
+        if key not in names:
+            raise EndpointError(
+                f"bad endpoint {text!r}: {name} takes no {key!r}; it takes {', '.join(names)}"
+            )
         if key in parameters:
             raise EndpointError(f"bad endpoint {text!r}: {key!r} is given twice; give it once")
         parameters[key] = value
+    if parameters.get("proxy", "off") not in PROXY_MODES:
+        raise EndpointError(
+            f"bad endpoint {text!r}: proxy is {parameters['proxy']!r}; give required, optional or off"
+        )
     for key in kind.required:
         if not parameters.get(key):
             raise EndpointError(f"bad endpoint {text!r}: {name} needs {key!r}")
     return name, parameters
+
+
+def _wrapped(text: str, positional: list[str], keywords: Mapping[str, str]) -> list[str]:
+    """What stands behind haproxy: in the same string."""
+    if len(positional) < 2:
+        raise EndpointError(
+            f"bad endpoint {text!r}: haproxy stands before another type; give for example haproxy:tcp:8000"
+        )
+    if keywords.get("proxy", "required") != "required":
+        raise EndpointError(
+            f"bad endpoint {text!r}: haproxy says proxy=required; leave one of them out"
+        )
+    return positional[1:]
 
 
 def _number(
@@ -203,6 +231,7 @@ class Listener:
     path: str | None = None  # of a unix socket that we made
     identity: tuple[int, int] = field(default=(0, 0))  # device and inode of path
     tls: Settings | None = None  # None: plain text
+    proxy: str = "off"  # of PROXY_MODES
 
     @property
     def family(self) -> int:
@@ -249,6 +278,7 @@ def open_endpoint(
         raise EndpointError(f"cannot listen on {text!r}: {error.strerror or error}") from error
     for listener in listeners:
         listener.tls = settings
+        listener.proxy = parameters.get("proxy", "off")
     return listeners
 
 

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from . import __version__, _core, logs
+from .endpoints import PROXY_MODES
 from .lifespan import MODES
 from .tls import VERIFY, VERSIONS
 
@@ -328,7 +329,8 @@ def add_endpoints(parser: Parser) -> None:
         metavar="ENDPOINT",
         help="endpoint string, repeatable: tcp:PORT:interface=HOST, tcp6:PORT, unix:PATH:mode=660,"
         " fd:fileno=N, systemd:domain=INET:index=0, ssl:PORT:privateKey=FILE:certKey=FILE, tls:DIRECTORY:port=N;"
-        " tcp, unix, fd and systemd speak TLS with tls=yes",
+        " tcp, unix, fd and systemd speak TLS with tls=yes, each"
+        " type takes PROXY headers with proxy=required",
     )
 
 
@@ -476,6 +478,13 @@ def add_proxy(parser: Parser) -> tuple[argparse.Action, argparse.Action]:
         metavar="LIST",
         help="proxies that are believed: addresses, networks such as 10.0.0.0/8, unix: and *, between commas"
         f" (default {TRUST}; daphne: *)",
+    )
+    group.add_argument(
+        "--proxy-protocol",
+        choices=PROXY_MODES,
+        default="off",
+        help="begin connections to -b, -p, -u and --fd with a PROXY header, version 1 or 2, of a proxy that is"
+        " believed; in an endpoint write proxy=required (default off)",
     )
     return host, port
 

@@ -525,7 +525,7 @@ class Server:
     def _listen(self, core: _core.Server, listener: Listener) -> None:
         address = listener.address()
         tls = None if listener.tls is None else self._tls[listener.tls].core
-        core.listen(listener.sock.fileno(), tls=tls)
+        core.listen(listener.sock.fileno(), tls=tls, proxy=listener.proxy)
         listener.sock.detach()  # it is the core's now
         if address is not None:
             self.listening_addresses.append(address)

@@ -12,6 +12,8 @@
  */
 #include "bridge.h"
 
+#include <string.h>
+
 /* ---- the core's callbacks ---- */
 
 static void on_open(void *data, cd_stream *core, const cd_head *head)
@@ -245,17 +247,33 @@ static bool usable(const cdpy_server *self)
     return false;
 }
 
+static int proxy_mode(const char *word, enum cd_proxy_mode *mode)
+{
+    static const char *const words[] = {"off", "optional", "required"};
+
+    for (int i = CD_PROXY_OFF; i <= CD_PROXY_REQUIRED; i++) {
+        if (strcmp(word, words[i]) == 0) {
+            *mode = (enum cd_proxy_mode)i;
+            return 0;
+        }
+    }
+    PyErr_Format(PyExc_ValueError, "proxy is '%.100s'; give off, optional or required", word);
+    return -1;
+}
+
 static PyObject *server_listen(PyObject *op, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"", "tls", NULL};
+    static char *names[] = {"", "tls", "proxy", NULL};
     cdpy_server *self = (cdpy_server *)op;
     PyObject *descriptor, *tls = Py_None;
-    cd_listen how = {NULL};
+    const char *proxy = "off";
+    cd_listen how = {.tls = NULL};
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$O:listen", names, &descriptor, &tls))
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|$Os:listen", names, &descriptor, &tls,
+                                     &proxy))
         return NULL;
     int fd = PyObject_AsFileDescriptor(descriptor);
-    if (fd < 0 || !usable(self))
+    if (fd < 0 || !usable(self) || proxy_mode(proxy, &how.proxy) < 0)
         return NULL;
     if (tls != Py_None && (how.tls = cdpy_tls_core(self->state, tls)) == NULL)
         return NULL;
@@ -438,8 +456,8 @@ static void server_dealloc(PyObject *op)
 
 static PyMethodDef server_methods[] = {
     {"listen", (PyCFunction)(void (*)(void))server_listen, METH_VARARGS | METH_KEYWORDS,
-     "listen($self, fd, /, *, tls=None)\n--\n\nAccept on this listening, non-blocking socket, and "
-     "own it. OSError."},
+     "listen($self, fd, /, *, tls=None, proxy='off')\n--\n\nAccept on this listening, non-blocking "
+     "socket, and own it. OSError."},
     {"drain", server_drain, METH_NOARGS, "drain($self, /)\n--\n\nBegin the graceful shutdown."},
     {"cancel", server_cancel, METH_NOARGS, "cancel($self, /)\n--\n\nCancel what still runs."},
     {"close", server_close, METH_NOARGS,

@@ -94,6 +94,7 @@ static void dispose(cd_conn *c)
     cd_buf_dispose(&c->in);
     cd_server_release(server, c->cache);
     cd_list_remove(&c->link);
+    cd_free(c->proxied);
     cd_free(c);
     CD_LIVE(connections, -1);
     cd_server_conn_closed(server);

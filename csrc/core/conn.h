@@ -99,9 +99,10 @@ struct cd_conn {
     size_t relieved;    /* bytes written at once since an application last had to wait */
     uint64_t written;   /* bytes written since the write timer last looked */
     cd_addr client, server_addr;
-    void *cache;        /* the bridge's, released at the end */
-    double write_check; /* when the write stall is looked at; part of the one deadline */
-    double deadline;    /* the protocol's, absolute; 0: none */
+    cd_proxy_facts *proxied; /* owned; NULL: none */
+    void *cache;             /* the bridge's, released at the end */
+    double write_check;      /* when the write stall is looked at; part of the one deadline */
+    double deadline;         /* the protocol's, absolute; 0: none */
     union {
         cd_http1 http1;
         struct cd_ws *ws; /* owned by ws.c after the upgrade; http1 is void then */
@@ -155,10 +156,15 @@ void cd_conn_deadline(cd_conn *c, double seconds);
 void cd_conn_close(cd_conn *c, bool linger);
 /* Ends at once; what is queued is lost. */
 void cd_conn_abort(cd_conn *c);
-/* What a log line calls the peer. */
+/* What a log line calls a peer. */
+static inline const char *cd_addr_name(const cd_addr *addr)
+{
+    return addr->host[0] != '\0' ? addr->host : "a unix socket";
+}
+
 static inline const char *cd_conn_peer(const cd_conn *c)
 {
-    return c->client.host[0] != '\0' ? c->client.host : "a unix socket";
+    return cd_addr_name(&c->client);
 }
 
 /* One log line through the bridge, prefixed by nothing. Posted, so any phase is fine. printf

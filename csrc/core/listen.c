@@ -17,6 +17,8 @@
 
 #include "conn.h"
 #include "mem.h"
+#include "pending.h"
+#include "proxy.h"
 #include "tls.h"
 
 #include <arpa/inet.h>
@@ -36,7 +38,7 @@ struct cd_listener {
     ev_io io;
     ev_timer pause;
     cd_server *server;
-    cd_tls *tls; /* one reference; NULL: plain text */
+    cd_listen how; /* with one reference to how.tls */
     cd_addr addr;
     bool wildcard; /* bound to any address: each connection has its own */
     bool told;     /* the log knows that accept fails */
@@ -86,20 +88,45 @@ static int local_address(int fd, cd_addr *to, bool *wildcard)
     return CD_OK;
 }
 
+static cd_conn *open_over(cd_server *server, cd_transport *transport, const cd_addr *client,
+                          const cd_addr *local, cd_proxy_facts *facts)
+{
+    cd_conn *c = cd_conn_open(server, transport, client, local);
+    if (c == NULL)
+        transport->ops->close(transport, true);
+    else
+        c->proxied = facts;
+    return c;
+}
+
+cd_conn *cd_listen_open(cd_server *server, const cd_listen *how, int fd, const cd_addr *client,
+                        const cd_addr *local, const cd_proxy_facts *facts)
+{
+    cd_proxy_facts *copy = facts != NULL ? cd_proxy_facts_new(facts) : NULL;
+    cd_transport *transport = NULL;
+    cd_conn *c = NULL;
+    if (facts == NULL || copy != NULL)
+        transport =
+            how->tls != NULL ? cd_tls_accept(server, fd, how->tls) : cd_tcp_new(server->loop, fd);
+    if (transport == NULL)
+        close(fd);
+    else
+        c = open_over(server, transport, client, local, copy);
+    if (c == NULL)
+        cd_free(copy);
+    return c;
+}
+
 static void open_connection(cd_listener *l, int fd, const address *peer, socklen_t length)
 {
     cd_addr client, local = l->addr;
     describe(&client, peer, length);
     if (l->wildcard)
         local_address(fd, &local, NULL);
-    cd_transport *transport =
-        l->tls != NULL ? cd_tls_accept(l->server, fd, l->tls) : cd_tcp_new(l->server->loop, fd);
-    if (transport == NULL) {
-        close(fd);
-        return;
-    }
-    if (cd_conn_open(l->server, transport, &client, &local) == NULL)
-        transport->ops->close(transport, true);
+    if (l->how.proxy == CD_PROXY_OFF)
+        cd_listen_open(l->server, &l->how, fd, &client, &local, NULL);
+    else
+        cd_pending_new(l->server, &l->how, fd, &client, &local);
 }
 
 static void stop(cd_listener *l)
@@ -178,9 +205,10 @@ int cd_server_listen(cd_server *server, int fd, const cd_listen *how)
     int on = 1;
     if (l->addr.port >= 0)
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    if (how != NULL && how->tls != NULL) {
-        l->tls = cd_tls_hold(how->tls);
-        cd_tls_set_ticket_lifetime(l->tls, server->limits.tls_ticket_lifetime);
+    l->how = how != NULL ? *how : (cd_listen){.tls = NULL};
+    if (l->how.tls != NULL) {
+        cd_tls_hold(l->how.tls);
+        cd_tls_set_ticket_lifetime(l->how.tls, server->limits.tls_ticket_lifetime);
     }
     l->server = server;
     l->fd = fd;
@@ -202,7 +230,7 @@ void cd_server_stop_listening(cd_server *server)
         ev_timer_stop(server->loop->ev, &l->pause);
         cd_list_remove(&l->link);
         close(l->fd);
-        cd_tls_free(l->tls);
+        cd_tls_free(l->how.tls);
         cd_free(l);
     }
 }

@@ -3,6 +3,7 @@
 #ifndef CD_LISTEN_H
 #define CD_LISTEN_H
 
+#include "conn.h"
 #include "server.h"
 
 typedef struct cd_listener cd_listener;
@@ -11,5 +12,10 @@ typedef struct cd_listener cd_listener;
 void cd_listener_resume(cd_listener *l);
 /* The listener that a node of server->listeners belongs to. */
 cd_listener *cd_listener_of(cd_list *link);
+
+/* Opens a connection as `how` says on the socket fd, which it owns; facts are copied, or NULL.
+ * NULL: no memory, and fd is closed. */
+cd_conn *cd_listen_open(cd_server *server, const cd_listen *how, int fd, const cd_addr *client,
+                        const cd_addr *local, const cd_proxy_facts *facts);
 
 #endif

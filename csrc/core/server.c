@@ -16,6 +16,7 @@
 #include "date.h"
 #include "listen.h"
 #include "mem.h"
+#include "pending.h"
 #include "stream.h"
 
 #include <llhttp.h>
@@ -208,6 +209,7 @@ void cd_server_drain(cd_server *server)
 {
     server->draining = true;
     cd_server_stop_listening(server);
+    cd_pendings_drain(server);
     for (cd_list *l = server->conns.next; l != &server->conns; l = l->next) {
         cd_conn *c = cd_container(l, cd_conn, link);
         if (c->state == CD_CONN_OPEN)
@@ -252,6 +254,7 @@ void cd_server_free(cd_server *server)
     if (server == NULL)
         return;
     cd_server_stop_listening(server);
+    cd_pendings_close(server);
     for (cd_list *l = server->conns.next; l != &server->conns; l = l->next)
         cd_conn_abort(cd_container(l, cd_conn, link));
     for (cd_list *l = server->streams.next; l != &server->streams; l = l->next)

@@ -122,8 +122,10 @@ cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops, size_t size)
     s->server = conn->server;
     s->head.client = &conn->client;
     s->head.server = &conn->server_addr;
+    s->head.proxied = conn->proxied;
     s->head.cache = &conn->cache;
-    s->head.tls = conn->transport != NULL && conn->transport->secure;
+    s->head.tls = (conn->transport != NULL && conn->transport->secure) ||
+                  (conn->proxied != NULL && conn->proxied->tls);
     s->opened = cd_loop_now(conn->loop);
     cd_list_append(&s->server->streams, &s->link);
     s->server->stream_count++;
@@ -202,6 +204,7 @@ void cd_stream_detach(cd_stream *s, bool client_gone)
     if (!s->finished || s->access_due)
         keep_addresses(s);
     s->head.cache = NULL;
+    s->head.proxied = NULL;
     s->conn = NULL;
     cd_timer_stop(&s->timer);
     cd_stream_disconnect(s, 1006, (cd_str){NULL, 0});
