@@ -72,7 +72,7 @@ static void warn(cd_tls_problem *problem, const char *format, ...)
 /* What OpenSSL has against it, in its own words. */
 static const char *reason(void)
 {
-    const char *text = ERR_reason_error_string(ERR_peek_last_error());
+    const char *text = ERR_reason_error_string(ERR_peek_error());
     return text != NULL ? text : "OpenSSL does not say why";
 }
 
@@ -150,7 +150,7 @@ static bool load_certificate(SSL_CTX *ctx, const char *file, cd_tls_problem *pro
     BIO_free(bio);
     if (SSL_CTX_use_certificate_chain_file(ctx, file) == 1)
         return true;
-    if (ERR_GET_REASON(ERR_peek_last_error()) == PEM_R_NO_START_LINE)
+    if (ERR_GET_REASON(ERR_peek_error()) == PEM_R_NO_START_LINE)
         cd_tls_complain(problem, "%s: holds no certificate in PEM form (BEGIN CERTIFICATE)", file);
     else
         cd_tls_complain(problem, "%s: the certificate cannot be used: %s", file, reason());
