@@ -253,6 +253,8 @@ typedef struct {
     cd_limits limits;
     const char *server_header; /* value of Server; NULL or "": none. Copied. */
     bool date_header;
+    bool websocket_deflate;                  /* agree to permessage-deflate */
+    bool websocket_deflate_context_takeover; /* let the window live on, in both directions */
     int access_fd;             /* descriptor for access-log lines, -1: none. Stays the caller's. */
     const char *access_format; /* see log_format.h; NULL: daphne's. Copied, as the rest. */
     const char *const *access_exclude; /* path prefixes without a line, ends with NULL; or NULL */
@@ -526,6 +528,7 @@ int cd_ws_close(cd_stream *stream, int code, cd_str reason);
 const char *cd_libev_version(void);
 const char *cd_llhttp_version(void);
 const char *cd_openssl_version(void);
+const char *cd_zlib_version(void);
 
 #ifdef CD_DEBUG
 /* Live objects by kind, for the tests: every one must be back at zero. */

@@ -15,13 +15,16 @@ def limits() -> tuple[tuple[str, Literal["time", "size"], float | int, str, str]
     """
 
 def versions() -> dict[str, str]:
-    """Versions of the libraries inside: libev, llhttp and OpenSSL."""
+    """Versions of the libraries inside: libev, llhttp, OpenSSL and zlib."""
 
 def check_access_format(text: str) -> None:
     """ValueError, one line, when Server would not take this access_format."""
 
 def check_trust(text: str) -> None:
     """ValueError, one line, when Server would not take this forwarded_allow_ips."""
+
+def check_limit(name: str, value: float) -> None:
+    """ValueError, one line, when Server would not take this limit."""
 
 def debug_live() -> dict[str, int]:
     """Live objects by kind, of the core and of the bridge. Only in a build with CD_DEBUG."""
@@ -117,6 +120,8 @@ class Server:
         server_header: bytes | None = None,
         date_header: bool = True,
         response_debug: bool = False,
+        websocket_deflate: bool = True,
+        websocket_deflate_context_takeover: bool = False,
         root_path: str = "",
         state: dict[str, Any] | None = None,
         context: Context | None = None,
@@ -139,6 +144,8 @@ class Server:
         access_tag: what stands between the date and the line of such a datagram.
         server_header: value of the Server header, None or empty for none.
         response_debug: scopes offer http.response.debug, and what comes that way goes to on_log.
+        websocket_deflate: agree to permessage-deflate (RFC 7692) when a client offers it.
+        websocket_deflate_context_takeover: let compression windows live from message to message, both ways.
         root_path: the scope's root_path.
         state: lifespan state, copied shallowly into each scope; None: scopes have no state.
         context: copied for each application run; None: the current context of this call.

@@ -41,6 +41,8 @@ OWN_OPTIONS = (
     "lifespan_startup_timeout",
     "lifespan_shutdown_timeout",
     "date_header",
+    "websocket_deflate",
+    "websocket_deflate_context_takeover",
     "access_log_format",
     "access_log_exclude",
     "forwarded_allow_ips",
@@ -80,6 +82,7 @@ class CommandLineInterface:
         self.arg_proxy_host, self.arg_proxy_port = flags.add_proxy(self.parser)
         flags.add_logging(self.parser)
         flags.add_response(self.parser)
+        flags.add_deflate(self.parser)
         flags.add_limits(self.parser)
 
     @classmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import functools
 import math
 import platform
 import re
@@ -60,6 +61,7 @@ FOREIGN_FLAGS = {
     "--limit-request-line": "--max-target-size",
     "--limit-request-fields": "--max-header-count",
     "--ws-max-size": "--websocket-max-message-size",
+    "--ws-per-message-deflate": "--websocket-deflate",
     "--websocket-ping-interval": "--ping-interval",
     "--ws-ping-interval": "--ping-interval",
     "--ws-ping-timeout": "--ping-timeout",
@@ -126,6 +128,7 @@ DAPHNE_DEFAULTS = {
     "max_head_size": "16384",
     "keep_alive_timeout": "60",
 }
+DEFLATE = "websocket_deflate"
 LIMIT_GROUPS = (
     ("HTTP timers (seconds, 0 switches one off)", "time", "http"),
     ("TLS timers (seconds, 0 switches one off)", "time", "tls"),
@@ -566,6 +569,28 @@ def add_response(parser: Parser) -> None:
     )
 
 
+def add_deflate(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "WebSocket compression", "permessage-deflate (RFC 7692); daphne has none"
+    )
+    group.add_argument(
+        "--websocket-deflate",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="compress messages for clients that offer it (default)",
+    )
+    group.add_argument(
+        "--websocket-deflate-context-takeover",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="compress a message with what was in those before it, in both directions:"
+        " smaller, but every socket keeps about 50 KB for it (default: no)",
+    )
+    for row in _core.limits():
+        if row[0].startswith(DEFLATE):
+            _add_limit(group, *row)
+
+
 def add_limits(parser: Parser) -> None:
     for title, kind, family in LIMIT_GROUPS:
         group = parser.add_argument_group(title)
@@ -577,6 +602,8 @@ def add_limits(parser: Parser) -> None:
 
 def _family(name: str) -> str:
     """The protocol that a limit is about."""
+    if name.startswith(DEFLATE):
+        return "deflate"
     if name.startswith(("websocket", "ping_")):
         return "websocket"
     return "tls" if name.startswith("tls_") else "http"
@@ -584,7 +611,7 @@ def _family(name: str) -> str:
 
 def _add_limit(group: Any, name: str, kind: str, default: float, unit: str, doc: str) -> None:
     if kind == "size":
-        number: Any = size
+        number: Any = functools.partial(_limited_size, name)
     else:
         number = seconds if name in NEGATIVE_IS_NONE else positive_seconds
     shown = f"{default:g}" if kind == "time" else f"{default} {unit}"
@@ -598,6 +625,15 @@ def _add_limit(group: Any, name: str, kind: str, default: float, unit: str, doc:
         metavar="SECONDS" if kind == "time" else "N",
         help=f"{_with_flags(doc)} (default {shown})".replace("%", "%%"),
     )
+
+
+def _limited_size(name: str, text: str) -> int:
+    number = size(text)
+    try:
+        _core.check_limit(name, number)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error).removeprefix(f"{name} ")) from None
+    return number
 
 
 def _with_flags(doc: str) -> str:

@@ -53,6 +53,8 @@ class Server:
     lifespan: "on", "off" or "auto"
     lifespan_startup_timeout, lifespan_shutdown_timeout: 0 for no limit
     date_header: send a Date header
+    websocket_deflate: agree to permessage-deflate when a client offers it
+    websocket_deflate_context_takeover: let compression windows live from message to message, both ways
     access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
     access_log_exclude: path prefixes that are kept out of the access log
     forwarded_allow_ips: peers whose proxy headers count, as --forwarded-allow-ips; None for loopback and unix sockets
@@ -90,6 +92,8 @@ class Server:
         lifespan_startup_timeout: float = 300,
         lifespan_shutdown_timeout: float = 30,
         date_header: bool = True,
+        websocket_deflate: bool = True,
+        websocket_deflate_context_takeover: bool = False,
         access_log_format: str = "daphne",
         access_log_exclude: Iterable[str] = (),
         forwarded_allow_ips: str | None = None,
@@ -123,6 +127,8 @@ class Server:
         self.lifespan_startup_timeout = lifespan_startup_timeout
         self.lifespan_shutdown_timeout = lifespan_shutdown_timeout
         self.date_header = date_header
+        self.websocket_deflate = websocket_deflate
+        self.websocket_deflate_context_takeover = websocket_deflate_context_takeover
         self.access_log_format = access_log_format
         self.access_log_exclude = tuple(access_log_exclude)
         self.forwarded_allow_ips = forwarded_allow_ips
@@ -487,6 +493,8 @@ class Server:
             server_header=self.server_name.encode("latin-1") or None,
             date_header=self.date_header,
             response_debug=logger.isEnabledFor(logging.DEBUG),
+            websocket_deflate=self.websocket_deflate,
+            websocket_deflate_context_takeover=self.websocket_deflate_context_takeover,
             root_path=self.root_path,
             state=lifespan.state,
             context=lifespan.context,

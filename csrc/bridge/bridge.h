@@ -662,6 +662,8 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
                        const char ***prefixes);
 /* 0, or -1 with a ValueError of what the core's check says is wrong. */
 int cdpy_check_text(const char *text, int (*check)(const char *, char *, size_t));
+/* The same for a row of limits.def; also a TypeError. */
+int cdpy_check_limit(const char *name, PyObject *value);
 
 /* ---- scope.c: cd_head -> scope dict ---------------------------------------------------------- */
 

@@ -11,20 +11,39 @@
 #include <math.h>
 #include <string.h>
 
-/* Where a 0 would mean that nothing can ever be read, parsed or sent. */
-static const char *const positive[] = {
-    "max_head_size",    "max_target_size",      "max_header_count",
-    "pipeline_depth",   "request_buffer_size",  "body_high_water",
-    "write_high_water", "websocket_high_water", "read_ahead_size",
+typedef struct {
+    const char *name;
+    long long least, most;
+} range;
+
+/* Where a 0 would mean that nothing can ever be read, parsed or sent; and what zlib takes. */
+static const range ranges[] = {
+    {"max_head_size", 1, LLONG_MAX},       {"max_target_size", 1, LLONG_MAX},
+    {"max_header_count", 1, LLONG_MAX},    {"pipeline_depth", 1, LLONG_MAX},
+    {"request_buffer_size", 1, LLONG_MAX}, {"body_high_water", 1, LLONG_MAX},
+    {"write_high_water", 1, LLONG_MAX},    {"websocket_high_water", 1, LLONG_MAX},
+    {"read_ahead_size", 1, LLONG_MAX},     {"websocket_deflate_window_bits", 8, 15},
+    {"websocket_deflate_level", 1, 9},     {"websocket_deflate_mem_level", 1, 9},
 };
 
-static bool must_be_positive(const char *name)
+static range range_of(const char *name)
 {
-    for (size_t i = 0; i < sizeof(positive) / sizeof(positive[0]); i++) {
-        if (strcmp(positive[i], name) == 0)
-            return true;
+    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
+        if (strcmp(ranges[i].name, name) == 0)
+            return ranges[i];
     }
-    return false;
+    return (range){name, 0, LLONG_MAX};
+}
+
+static int refuse_size(range allowed, PyObject *value)
+{
+    if (allowed.most == LLONG_MAX)
+        PyErr_Format(PyExc_ValueError, "%s must be at least %lld, not %S", allowed.name,
+                     allowed.least, value);
+    else
+        PyErr_Format(PyExc_ValueError, "%s must be %lld to %lld, not %S", allowed.name,
+                     allowed.least, allowed.most, value);
+    return -1;
 }
 
 static int parse_time(double *field, const char *name, PyObject *value)
@@ -51,6 +70,7 @@ static int parse_time(double *field, const char *name, PyObject *value)
 static int parse_size(size_t *field, const char *name, PyObject *value)
 {
     int overflow;
+    range allowed = range_of(name);
 
     if (!PyLong_Check(value) || PyBool_Check(value)) {
         PyErr_Format(PyExc_TypeError, "%s must be int, not %.200s", name, Py_TYPE(value)->tp_name);
@@ -61,11 +81,8 @@ static int parse_size(size_t *field, const char *name, PyObject *value)
         return -1;
     if (overflow > 0 || size > PY_SSIZE_T_MAX / 4)
         size = PY_SSIZE_T_MAX / 4; /* the core may add to it */
-    if (overflow < 0 || size < (must_be_positive(name) ? 1 : 0)) {
-        PyErr_Format(PyExc_ValueError, "%s must be at least %d, not %S", name,
-                     must_be_positive(name) ? 1 : 0, value);
-        return -1;
-    }
+    if (overflow < 0 || size < allowed.least || size > allowed.most)
+        return refuse_size(allowed, value);
     *field = (size_t)size;
     return 0;
 }
@@ -83,6 +100,16 @@ static int parse_limit(cd_limits *limits, const char *key, PyObject *value)
 #undef CD_TIME
 #undef CD_SIZE
     return 0;
+}
+
+int cdpy_check_limit(const char *name, PyObject *value)
+{
+    cd_limits unused;
+    int known = parse_limit(&unused, name, value);
+
+    if (known == 0)
+        PyErr_Format(PyExc_ValueError, "there is no limit '%s'", name);
+    return known == 1 ? 0 : -1;
 }
 
 /* A low-water mark above the high one is lowered: the high one alone was what the caller set. */
@@ -358,7 +385,7 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
 
     if (rest == NULL)
         return -1;
-    config->date_header = true;
+    config->date_header = config->websocket_deflate = true;
     if (pop_callable(rest, "on_log", &server->on_log) == 0 &&
         pop_callable(rest, "on_access", &server->on_access) == 0 &&
         pop_callable(rest, "on_exception", &server->on_exception) == 0 &&
@@ -367,6 +394,9 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
         pop_trust(rest, &config->trust) == 0 && pop_access(rest, config, prefixes) == 0 &&
         pop_flag(rest, "date_header", &config->date_header) == 0 &&
         pop_flag(rest, "response_debug", &server->response_debug) == 0 &&
+        pop_flag(rest, "websocket_deflate", &config->websocket_deflate) == 0 &&
+        pop_flag(rest, "websocket_deflate_context_takeover",
+                 &config->websocket_deflate_context_takeover) == 0 &&
         pop_server_header(rest, &config->server_header, owner) == 0)
         result = parse_limits(&config->limits, rest);
     Py_DECREF(rest);

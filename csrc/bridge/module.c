@@ -60,8 +60,8 @@ static PyObject *limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
 
 static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{ssssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version(),
-                         "OpenSSL", cd_openssl_version());
+    return Py_BuildValue("{ssssssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version(),
+                         "OpenSSL", cd_openssl_version(), "zlib", cd_zlib_version());
 }
 
 static PyObject *checked(PyObject *arg, int (*check)(const char *, char *, size_t))
@@ -81,6 +81,17 @@ static PyObject *check_access_format(PyObject *Py_UNUSED(module), PyObject *arg)
 static PyObject *check_trust(PyObject *Py_UNUSED(module), PyObject *arg)
 {
     return checked(arg, cd_trust_check);
+}
+
+static PyObject *check_limit(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    const char *name;
+    PyObject *value;
+
+    if (!PyArg_ParseTuple(args, "sO:check_limit", &name, &value) ||
+        cdpy_check_limit(name, value) < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 #ifdef CD_DEBUG
@@ -103,6 +114,7 @@ static PyMethodDef functions[] = {
     {"versions", versions, METH_NOARGS, "Versions of the libraries inside."},
     {"check_access_format", check_access_format, METH_O, "ValueError for a bad access_format."},
     {"check_trust", check_trust, METH_O, "ValueError for a bad forwarded_allow_ips."},
+    {"check_limit", check_limit, METH_VARARGS, "ValueError for a limit that is out of range."},
 #ifdef CD_DEBUG
     {"debug_live", debug_live, METH_NOARGS, "Live objects by kind."},
 #endif

@@ -164,6 +164,18 @@ static int make_server_header(cd_server *server, const char *value)
     return CD_OK;
 }
 
+static int make_deflate(cd_server *server, const cd_config *config)
+{
+    const cd_limits *limits = &config->limits;
+    if (!config->websocket_deflate)
+        return CD_OK;
+    server->deflate_takeover = config->websocket_deflate_context_takeover;
+    server->deflate = cd_ws_deflate_pool_new((int)limits->websocket_deflate_level,
+                                             (int)limits->websocket_deflate_mem_level,
+                                             limits->websocket_deflate_memory);
+    return server->deflate ? CD_OK : CD_NOMEM;
+}
+
 /* ---- life ---- */
 
 static void dispose(cd_server *server)
@@ -174,6 +186,7 @@ static void dispose(cd_server *server)
     cd_buf_dispose(&server->lines);
     cd_free(server->releases);
     cd_free(server->server_header);
+    cd_ws_deflate_pool_free(server->deflate);
     cd_free(server);
 }
 
@@ -197,7 +210,7 @@ cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *o
     if (cd_log_init(&server->log, config) < 0 ||
         cd_trust_init(&server->trust, config->trust, NULL, 0) < 0 ||
         cd_forwarding_init(&server->forwarding, config) < 0 ||
-        make_server_header(server, config->server_header) < 0) {
+        make_server_header(server, config->server_header) < 0 || make_deflate(server, config) < 0) {
         dispose(server);
         return NULL;
     }

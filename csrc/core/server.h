@@ -11,6 +11,7 @@
 #include "loop.h"
 #include "timer.h"
 #include "trust.h"
+#include "ws_deflate.h"
 
 struct cd_server {
     cd_loop *loop;
@@ -21,6 +22,8 @@ struct cd_server {
     size_t server_header_length;
     bool date_header;
     bool draining;
+    cd_ws_deflate_pool *deflate; /* NULL: no WebSocket is compressed */
+    bool deflate_takeover;
     cd_list listeners, conns, streams;
     cd_list pendings; /* accepted connections whose PROXY header is being read */
     cd_trust trust;

@@ -8,7 +8,8 @@
  * websocket_high_water of unread messages, the message that reached it, one that is being put
  * together, and one read: at websocket_high_water reading stops until the application has taken
  * half of it. Limits are judged on the announced length, before a byte is kept. An empty fragment
- * counts as a byte of its message, so nobody can send them for ever.
+ * counts as a byte of its message, so nobody can send them for ever. Of a compressed message only
+ * what it became is kept, and that is what the limit of messages is held against.
  *
  * The end. Both sides say close, then the server closes the connection (RFC 6455, 7.1.1). The
  * application's disconnect carries the code of the peer's close frame, whoever began (7.1.5): 1005
@@ -26,6 +27,7 @@
 #include "http1.h"
 #include "mem.h"
 #include "server.h"
+#include "ws_deflate.h"
 #include "ws_frame.h"
 
 #include <assert.h>
@@ -49,6 +51,7 @@ struct cd_ws {
     unsigned pinged : 1;     /* a ping is out and nothing was heard since */
     unsigned pong_due : 1;   /* `pong` waits for the output to run empty */
     unsigned app_closed : 1; /* it was the application that closed */
+    unsigned packed : 1;     /* the message under way is compressed */
     uint8_t opcode;          /* of the message under way; 0: none */
     uint8_t header_size;     /* bytes of a frame header that was cut, in `header` */
     uint8_t header[CD_WS_MAX_CLIENT_HEADER];
@@ -61,6 +64,7 @@ struct cd_ws {
     cd_buf control; /* payload of the control frame under way */
     cd_buf pong;    /* payload of the newest ping that was not answered */
     double heard;   /* when the last byte came */
+    cd_ws_deflate deflate;
 };
 
 enum { BULK = 65536 }; /* bytes of a frame still to come that are worth larger reads */
@@ -71,6 +75,13 @@ static void set_state(struct cd_ws *ws, enum ws_state state)
 {
     assert(state > ws->state);
     ws->state = state;
+}
+
+/* The message under way will never be whole. */
+static void drop_message(struct cd_ws *ws)
+{
+    cd_buf_dispose(&ws->message);
+    cd_ws_deflate_drop(&ws->deflate);
 }
 
 /* ---- the end ---- */
@@ -138,7 +149,7 @@ static int start_close(cd_conn *c, int code, cd_str reason)
         return CD_NOMEM;
     set_state(ws, CLOSING);
     cd_timer_stop(&ws->stream->timer);
-    cd_buf_dispose(&ws->message);
+    drop_message(ws);
     if (ws->paused)
         read_on(c);
     cd_conn_deadline(c, c->server->limits.websocket_close_timeout);
@@ -165,7 +176,7 @@ static void begin_answer(cd_conn *c, int code, int code_for_app, cd_str reason)
     cd_stream *s = ws->stream;
     double patience = c->server->limits.websocket_close_timeout;
     cd_stream_disconnect(s, code_for_app, reason);
-    cd_buf_dispose(&ws->message);
+    drop_message(ws);
     ws->answer = code;
     if (cd_buf_length(&s->in) == 0 || patience == 0) {
         answer(c);
@@ -204,6 +215,13 @@ static bool fail_size(cd_conn *c, const char *what, uint64_t size, const char *f
     cd_conn_log(c, CD_INFO, "WebSocket of %s failed with 1009: %s of %llu bytes (%s is %zu)",
                 cd_conn_peer(c), what, (unsigned long long)size, flag, limit);
     return fail(c, CD_WS_TOO_BIG);
+}
+
+static bool fail_deflate(cd_conn *c)
+{
+    cd_conn_log(c, CD_DEBUG_LEVEL, "WebSocket of %s failed with 1007: malformed compressed data",
+                cd_conn_peer(c));
+    return fail(c, CD_WS_BAD_DATA);
 }
 
 static bool no_memory(cd_conn *c)
@@ -273,12 +291,80 @@ static bool take_part(cd_conn *c, const uint8_t *p, size_t n)
     return true;
 }
 
-/* The last frame of a message that came in pieces has ended. */
+/* What a piece of a compressed message became, perhaps nothing. */
+static bool take_inflated(cd_conn *c, cd_str plain)
+{
+    struct cd_ws *ws = c->u.ws;
+    size_t limit = c->server->limits.websocket_max_message_size;
+    size_t head = cd_buf_length(&ws->message) == 0 ? sizeof(record) : 0;
+    size_t size = cd_buf_length(&ws->message) + head - sizeof(record) + plain.n;
+    if (limit && size > limit)
+        return fail_size(c, "compressed message", size, "--websocket-max-message-size", limit);
+    uint8_t *room = cd_buf_reserve(&ws->message, head + plain.n);
+    if (room == NULL)
+        return no_memory(c);
+    memset(room, 0, head);
+    memcpy(room + head, plain.p, plain.n);
+    if (ws->opcode == CD_WS_TEXT) {
+        ws->utf8 = cd_utf8_check(ws->utf8, room + head, plain.n);
+        if (ws->utf8 == CD_UTF8_BAD)
+            return fail_text(c);
+    }
+    cd_buf_commit(&ws->message, head + plain.n);
+    return true;
+}
+
+static bool inflate_piece(cd_conn *c, cd_str packed)
+{
+    cd_str plain;
+    do {
+        int code = cd_ws_deflate_inflate(&c->u.ws->deflate, &packed, &plain);
+        if (code != CD_OK)
+            return code == CD_NOMEM ? no_memory(c) : fail_deflate(c);
+        if (!take_inflated(c, plain))
+            return false;
+    } while (packed.n > 0 || plain.n == CD_WS_INFLATE_STEP);
+    return true;
+}
+
+/* n bytes of a frame of a compressed message. */
+static bool take_packed(cd_conn *c, const uint8_t *p, size_t n)
+{
+    struct cd_ws *ws = c->u.ws;
+    uint64_t offset = ws->frame.length - ws->left;
+    uint8_t piece[2048];
+    while (n > 0) {
+        size_t k = n < sizeof piece ? n : sizeof piece;
+        cd_ws_unmask(piece, p, k, ws->frame.mask, offset);
+        if (!inflate_piece(c, (cd_str){(const char *)piece, k}))
+            return false;
+        p += k;
+        n -= k;
+        offset += k;
+    }
+    return true;
+}
+
+/* A message of no compressed bytes at all is an empty one: zlib makes that of two flushes in a row.
+ */
+static bool finish_packed(cd_conn *c)
+{
+    cd_ws_deflate *d = &c->u.ws->deflate;
+    if (!d->inflating)
+        return take_inflated(c, (cd_str){"", 0});
+    if (!inflate_piece(c, cd_ws_deflate_tail))
+        return false;
+    return cd_ws_deflate_inflated(d) == CD_OK ? true : fail_deflate(c);
+}
+
+/* The last frame of a message that came in pieces, or compressed, has ended. */
 static bool finish_message(cd_conn *c)
 {
     struct cd_ws *ws = c->u.ws;
     cd_buf *in = &ws->stream->in;
     bool text = ws->opcode == CD_WS_TEXT;
+    if (ws->packed && !finish_packed(c))
+        return false;
     if (text && ws->utf8 != CD_UTF8_START)
         return fail_text(c);
     size_t size = cd_buf_length(&ws->message);
@@ -301,8 +387,9 @@ static bool take_data(cd_conn *c, const uint8_t *p, size_t n)
     struct cd_ws *ws = c->u.ws;
     cd_ws_frame *frame = &ws->frame;
     bool open = ws->state == OPEN, last = n == ws->left;
-    bool whole = frame->fin && frame->opcode != CD_WS_CONTINUATION && n == frame->length;
-    if (open && !(whole ? take_whole(c, p, n) : take_part(c, p, n)))
+    bool whole =
+        frame->fin && frame->opcode != CD_WS_CONTINUATION && n == frame->length && !ws->packed;
+    if (open && !(whole ? take_whole : ws->packed ? take_packed : take_part)(c, p, n))
         return false;
     ws->left -= n;
     ws->in_frame = !last;
@@ -384,6 +471,13 @@ static bool take_control(cd_conn *c, const uint8_t *p, size_t n)
 
 /* ---- frames in ---- */
 
+/* Compressed bytes are no memory, and random data gets a little longer: they may be an eighth more
+ * than the limit, so that it is the message's own length which decides (take_inflated). */
+static bool beyond(const struct cd_ws *ws, uint64_t size, size_t limit)
+{
+    return limit > 0 && size > limit && !(ws->packed && size - limit <= limit / 8 + 64);
+}
+
 /* Is the frame allowed here, and within the limits? Counts it. */
 static bool check_data_frame(cd_conn *c)
 {
@@ -398,12 +492,13 @@ static bool check_data_frame(cd_conn *c)
         ws->opcode = frame->opcode;
         ws->size = 0;
         ws->utf8 = CD_UTF8_START;
+        ws->packed = frame->rsv1;
     }
-    if (limits->websocket_max_frame_size && frame->length > limits->websocket_max_frame_size)
+    if (beyond(ws, frame->length, limits->websocket_max_frame_size))
         return fail_size(c, "frame", frame->length, "--websocket-max-frame-size",
                          limits->websocket_max_frame_size);
     ws->size += frame->length > 0 || frame->fin ? frame->length : 1;
-    if (limits->websocket_max_message_size && ws->size > limits->websocket_max_message_size)
+    if (beyond(ws, ws->size, limits->websocket_max_message_size))
         return fail_size(c, "message", ws->size, "--websocket-max-message-size",
                          limits->websocket_max_message_size);
     return true;
@@ -435,7 +530,7 @@ static size_t take_header(cd_conn *c, const uint8_t *p, size_t n)
         memcpy(ws->header + held, p, have - held);
         from = ws->header;
     }
-    int size = cd_ws_parse_header(from, have, &ws->frame);
+    int size = cd_ws_parse_header(from, have, ws->deflate.agreed.on ? CD_WS_RSV1 : 0, &ws->frame);
     if (size < 0) {
         fail_protocol(c, "frame header not allowed");
         return n;
@@ -551,6 +646,7 @@ static void on_close(cd_conn *c)
     struct cd_ws *ws = c->u.ws;
     let_go(ws, CD_WS_ABNORMAL, no_reason);
     cd_buf_dispose(&ws->message);
+    cd_ws_deflate_dispose(&ws->deflate);
     cd_buf_dispose(&ws->control);
     cd_buf_dispose(&ws->pong);
     cd_free(ws);
@@ -628,12 +724,41 @@ static int put_pinned(cd_conn *c, cd_chunk chunk)
     return CD_NOMEM;
 }
 
+/* The message compressed, until cd_ws_deflate_packed; p == NULL: as it is. */
+static cd_str pack(cd_conn *c, cd_chunk chunk)
+{
+    cd_ws_deflate *d = &c->u.ws->deflate;
+    bool worth = d->agreed.on && chunk.n >= c->server->limits.websocket_deflate_min_size;
+    return worth ? cd_ws_deflate_pack(d, (cd_str){chunk.p, chunk.n}) : (cd_str){NULL, 0};
+}
+
+static int send_packed(cd_conn *c, enum cd_ws_opcode opcode, cd_str packed, void *token)
+{
+    uint8_t *room = cd_conn_reserve(c, CD_WS_MAX_SERVER_HEADER + packed.n);
+    if (room == NULL || (token && cd_server_expect_release(c->server) < 0)) {
+        cd_ws_deflate_packed(&c->u.ws->deflate);
+        cd_conn_abort(c);
+        return CD_NOMEM;
+    }
+    size_t size = cd_ws_write_header(room, opcode, packed.n);
+    room[0] |= CD_WS_RSV1;
+    memcpy(room + size, packed.p, packed.n);
+    cd_ws_deflate_packed(&c->u.ws->deflate);
+    cd_conn_commit(c, size + packed.n);
+    if (token)
+        cd_server_release(c->server, token);
+    return cd_conn_relieve(c);
+}
+
 static int send_message(cd_stream *s, bool text, cd_chunk chunk)
 {
     cd_conn *c = s->conn;
     bool copied = chunk.token == NULL || chunk.n < c->server->limits.pin_size;
     if (c->u.ws->state > ANSWERING)
         return CD_GONE;
+    cd_str packed = pack(c, chunk);
+    if (packed.p)
+        return send_packed(c, text ? CD_WS_TEXT : CD_WS_BINARY, packed, chunk.token);
     uint8_t *room = cd_conn_reserve(c, CD_WS_MAX_SERVER_HEADER + (copied ? chunk.n : 0));
     if (room == NULL || (copied && chunk.token && cd_server_expect_release(c->server) < 0)) {
         cd_conn_abort(c);
@@ -708,7 +833,7 @@ static const cd_stream_ops stream_ops = {
     .close = close_accepted,
 };
 
-int cd_ws_open(cd_stream *s)
+int cd_ws_open(cd_stream *s, const cd_ws_extension *extension)
 {
     cd_conn *c = s->conn;
     struct cd_ws *ws = cd_zalloc(sizeof *ws);
@@ -716,6 +841,7 @@ int cd_ws_open(cd_stream *s)
         return CD_NOMEM;
     ws->stream = s;
     ws->heard = cd_loop_now(c->loop);
+    cd_ws_deflate_open(&ws->deflate, s->server->deflate, extension);
     cd_http1_dispose(c);
     c->u.ws = ws;
     c->protocol = &protocol;

@@ -5,6 +5,7 @@
 
 #include "conn.h"
 #include "stream.h"
+#include "ws_extension.h"
 
 /*
  * Looks at a request with an Upgrade header. 0: not a WebSocket handshake, serve it as HTTP. 101: a
@@ -23,9 +24,9 @@ int cd_ws_prepare(cd_stream *s);
 
 /*
  * The stream was accepted: the connection speaks WebSocket from here on, also the bytes that were
- * read ahead. The 101 response must be in the connection's output. CD_NOMEM: nothing was changed.
- * For ws_accept.c; in ws.c.
+ * read ahead. The 101 response must be in the connection's output, with what was agreed on.
+ * CD_NOMEM: nothing was changed. For ws_accept.c; in ws.c.
  */
-int cd_ws_open(cd_stream *s);
+int cd_ws_open(cd_stream *s, const cd_ws_extension *extension);
 
 #endif

@@ -8,14 +8,15 @@
  * client that asked for a WebSocket has no second request.
  *
  * Accepting writes the 101 response in daphne's order (Server, Upgrade, Connection, subprotocol,
- * Sec-WebSocket-Accept, then the application's headers) and hands connection and stream over to
- * ws.c. There is no Date: no cache keeps a 101.
+ * extension, Sec-WebSocket-Accept, then the application's headers) and hands connection and stream
+ * over to ws.c. There is no Date: no cache keeps a 101.
  */
 #include "ws.h"
 
 #include "header.h"
 #include "http1.h"
 #include "server.h"
+#include "ws_deflate.h"
 #include "ws_handshake.h"
 
 enum { ALIGNMENT = 64 }; /* of the copies of shrink_head */
@@ -138,8 +139,31 @@ static int put_accept(cd_stream *s)
     return put_header(s->conn, STR("Sec-WebSocket-Accept"), (cd_str){value, sizeof value});
 }
 
-static int put_head(cd_stream *s, cd_str subprotocol, const cd_header *headers, size_t count,
-                    bool own_server)
+/* Context takeover only while there is memory for it. */
+static cd_ws_extension negotiate(const cd_stream *s)
+{
+    const cd_server *server = s->server;
+    unsigned bits = (unsigned)server->limits.websocket_deflate_window_bits;
+    if (server->deflate == NULL)
+        return (cd_ws_extension){.on = false};
+    cd_ws_extension e = cd_ws_extension_negotiate(s->head.headers, s->head.header_count, bits,
+                                                  server->deflate_takeover);
+    if (!cd_ws_deflate_affords(server->deflate, &e))
+        e = cd_ws_extension_negotiate(s->head.headers, s->head.header_count, bits, false);
+    return e;
+}
+
+static int put_extension(cd_conn *c, const cd_ws_extension *extension)
+{
+    char value[CD_WS_EXTENSION_SIZE];
+    if (!extension->on)
+        return CD_OK;
+    size_t n = cd_ws_extension_answer(extension, value);
+    return put_header(c, STR("Sec-WebSocket-Extensions"), (cd_str){value, n});
+}
+
+static int put_head(cd_stream *s, cd_str subprotocol, const cd_ws_extension *extension,
+                    const cd_header *headers, size_t count, bool own_server)
 {
     cd_conn *c = s->conn;
     cd_server *server = s->server;
@@ -152,7 +176,7 @@ static int put_head(cd_stream *s, cd_str subprotocol, const cd_header *headers, 
         return CD_NOMEM;
     if (subprotocol.n > 0 && put_header(c, STR("Sec-WebSocket-Protocol"), subprotocol) < 0)
         return CD_NOMEM;
-    if (put_accept(s) < 0)
+    if (put_extension(c, extension) < 0 || put_accept(s) < 0)
         return CD_NOMEM;
     for (size_t i = 0; i < count; i++) {
         if (put_header(c, headers[i].name, headers[i].value) < 0)
@@ -219,10 +243,11 @@ static int on_accept(cd_stream *s, cd_str subprotocol, const cd_header *headers,
     if (code != CD_OK)
         return code;
     s->status = 101;
-    code = put_head(s, subprotocol, headers, count, own_server);
+    cd_ws_extension extension = negotiate(s);
+    code = put_head(s, subprotocol, &extension, headers, count, own_server);
     if (code == CD_OK)
         shrink_head(s);
-    if (code < 0 || cd_ws_open(s) < 0) {
+    if (code < 0 || cd_ws_open(s, &extension) < 0) {
         cd_http1_cut(s, false);
         return CD_NOMEM;
     }

@@ -32,27 +32,30 @@ static int parse_length(const uint8_t *p, size_t size, uint64_t *length)
     return value < 65536 || value >> 63 ? CD_FRAMING : CD_OK;
 }
 
-/* FIN, RSV and opcode: no extension was negotiated, so RSV is 0; a control frame is never
- * fragmented. */
-static int check_first(uint8_t first)
+/* FIN, RSV and opcode: RSV is 0 but for the first frame of a message, where the extension has it
+ * (RFC 7692, 6); a control frame is never fragmented. */
+static int check_first(uint8_t first, uint8_t rsv)
 {
     uint8_t opcode = first & 15;
-    if (first & 0x70)
+    if (opcode != CD_WS_TEXT && opcode != CD_WS_BINARY)
+        rsv = 0;
+    if (first & 0x70 & ~rsv)
         return CD_FRAMING;
     if (opcode > CD_WS_PONG || (opcode > CD_WS_BINARY && opcode < CD_WS_CLOSE))
         return CD_FRAMING;
     return cd_ws_is_control(opcode) && !(first & 0x80) ? CD_FRAMING : CD_OK;
 }
 
-int cd_ws_parse_header(const uint8_t *p, size_t n, cd_ws_frame *frame)
+int cd_ws_parse_header(const uint8_t *p, size_t n, uint8_t rsv, cd_ws_frame *frame)
 {
-    if (n >= 1 && check_first(p[0]))
+    if (n >= 1 && check_first(p[0], rsv))
         return CD_FRAMING;
     if (n < 2)
         return 0;
     uint8_t length = p[1] & 127;
     frame->opcode = p[0] & 15;
     frame->fin = p[0] >> 7;
+    frame->rsv1 = p[0] & CD_WS_RSV1;
     if (!(p[1] & 0x80) || (cd_ws_is_control(frame->opcode) && length > CD_WS_MAX_CONTROL))
         return CD_FRAMING;
     size_t extended = length == 126 ? 2 : length == 127 ? 8 : 0;

@@ -31,13 +31,14 @@ enum {
     CD_WS_MAX_SERVER_HEADER = 10,
     CD_WS_MAX_CONTROL = 125, /* payload of a control frame */
     CD_WS_MAX_REASON = 123,
+    CD_WS_RSV1 = 0x40, /* of a header's first byte: the message is compressed (RFC 7692, 6) */
 };
 
 typedef struct {
     uint64_t length; /* of the payload; below 2^63 */
     uint8_t mask[4];
     uint8_t opcode;
-    bool fin;
+    bool fin, rsv1;
 } cd_ws_frame;
 
 static inline bool cd_ws_is_control(uint8_t opcode)
@@ -46,11 +47,12 @@ static inline bool cd_ws_is_control(uint8_t opcode)
 }
 
 /*
- * Parses the header of a client's frame. Returns its size, 0 when n bytes are not enough to have it
+ * Parses the header of a client's frame; `rsv`: the reserved bits that an extension gave a meaning,
+ * 0 or CD_WS_RSV1. Returns its size, 0 when n bytes are not enough to have it
  * whole, or CD_FRAMING for what a client must not send (1002), which is said as soon as the bytes
  * that are there prove it. *frame is void unless the size is returned.
  */
-int cd_ws_parse_header(const uint8_t *p, size_t n, cd_ws_frame *frame);
+int cd_ws_parse_header(const uint8_t *p, size_t n, uint8_t rsv, cd_ws_frame *frame);
 
 /* Writes the header of a server's frame, unmasked and final; returns its size, at most
  * CD_WS_MAX_SERVER_HEADER. */

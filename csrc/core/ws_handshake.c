@@ -8,9 +8,9 @@
  * who may connect is the application's question (Channels' AllowedHostsOriginValidator).
  *
  * Headers of the application may not speak for the handshake itself. Sec-WebSocket-* is an error:
- * the subprotocol has its own argument, and an extension that nobody implements would corrupt the
- * frames. So are the fields that frame a message or belong to one connection (RFC 9110, 7.6.1): a
- * 101 response has no body to frame.
+ * the subprotocol has its own argument, and an extension that the server did not agree to would
+ * corrupt the frames. So are the fields that frame a message or belong to one connection (RFC
+ * 9110, 7.6.1): a 101 response has no body to frame.
  */
 #include "ws_handshake.h"
 

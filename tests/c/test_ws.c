@@ -5,17 +5,13 @@
  * scenarios. All of them run whole, byte by byte, in random cuts, and with every allocation failing
  * once.
  */
+#include "frames.h"
 #include "harness.h"
-#include "ws_frame.h"
 
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-#define REQUEST_OF(path, more)                                                          \
-    "GET " path " HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
-    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" more "\r\n"
-#define REQUEST REQUEST_OF("/ws", "")
 #define OPENED_WITH(more)                                                                 \
     "1 open ws 1.1 GET /ws" more " [host: h] [upgrade: websocket] [connection: Upgrade] " \
     "[sec-websocket-version: 13] [sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==]"
@@ -25,60 +21,6 @@
 #define SWITCHED                                                                        \
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
     "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-
-/* ---- frames ---- */
-
-typedef struct {
-    uint8_t first;
-    const char *p;
-    size_t n;
-} frame;
-
-#define F(first, literal) {first, literal, sizeof literal - 1}
-
-enum { TEXT = 0x81, BINARY = 0x82, CLOSE = 0x88, PING = 0x89, PONG = 0x8a };
-enum { TEXT_PART = 0x01, BINARY_PART = 0x02, PART = 0x00, LAST = 0x80, RAW = 0xff };
-
-static const uint8_t mask[4] = {0x37, 0xfa, 0x21, 0x3d};
-
-/* A client's frame; RAW: the bytes as they are. */
-static void add_frame(text *t, uint8_t first, const char *p, size_t n)
-{
-    uint8_t head[CD_WS_MAX_SERVER_HEADER];
-    if (first == RAW) {
-        text_add(t, p, n);
-        return;
-    }
-    size_t size = cd_ws_write_header(head, CD_WS_TEXT, n);
-    head[0] = first;
-    head[1] |= 0x80;
-    text_add(t, head, size);
-    text_add(t, mask, 4);
-    for (size_t i = 0; i < n; i++) {
-        char c = (char)(p[i] ^ mask[i % 4]);
-        text_add(t, &c, 1);
-    }
-}
-
-/* A server's frame. */
-static void add_output(text *t, uint8_t first, const char *p, size_t n)
-{
-    uint8_t head[CD_WS_MAX_SERVER_HEADER];
-    size_t size = cd_ws_write_header(head, CD_WS_TEXT, n);
-    head[0] = first;
-    text_add(t, head, size);
-    text_add(t, p, n);
-}
-
-static void feed_frame(wire *w, uint8_t first, const char *p, size_t n)
-{
-    text t = {0};
-    add_frame(&t, first, p, n);
-    wire_feed(w, t.p, t.n);
-    text_free(&t);
-}
-
-#define FEED(wire, first, literal) feed_frame(wire, first, literal, sizeof literal - 1)
 
 /* ---- one connection, one input ---- */
 

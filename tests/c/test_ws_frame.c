@@ -85,7 +85,7 @@ static void test_header_cuts(void)
         const header_case *c = &cases[i];
         cd_ws_frame frame;
         for (size_t n = 0; n <= c->n; n++) {
-            int size = cd_ws_parse_header((const uint8_t *)c->bytes, n, &frame);
+            int size = cd_ws_parse_header((const uint8_t *)c->bytes, n, 0, &frame);
             check_that(size == (n < c->at ? 0 : c->size), __FILE__, __LINE__,
                        "case %zu with %zu bytes: %d", i, n, size);
         }
@@ -96,27 +96,35 @@ static void test_header_cuts(void)
     }
 }
 
-/* Every first byte with every second one. */
+/* Every second byte behind a first one; rsv: what an extension may use. */
+static void check_first_byte(unsigned first, uint8_t rsv)
+{
+    for (unsigned second = 0; second < 256; second++) {
+        unsigned opcode = first & 15, length = second & 127;
+        bool data = opcode <= 2, control = opcode >= 8 && opcode <= 10;
+        unsigned reserved = first & 0x70 & ~(data && opcode > 0 ? rsv : 0u);
+        bool good = (data || control) && reserved == 0 && second >= 128 &&
+                    !(control && (first < 128 || length > 125));
+        uint8_t bytes[6] = {(uint8_t)first, (uint8_t)second};
+        cd_ws_frame frame;
+        int want = !good ? CD_FRAMING : length < 126 ? 6 : 0;
+        /* 126 and 127 zeros are a length that is not the shortest. */
+        if (good && length == 126)
+            want = CD_FRAMING;
+        int got = cd_ws_parse_header(bytes, sizeof bytes, rsv, &frame);
+        if (got != want)
+            check_that(false, __FILE__, __LINE__, "%02x %02x: %d", first, second, got);
+        if (want == 6)
+            CHECK(frame.opcode == opcode && frame.fin == first >> 7 && frame.length == length &&
+                  frame.rsv1 == (first >> 6 & 1));
+    }
+}
+
 static void test_header_all(void)
 {
     for (unsigned first = 0; first < 256; first++) {
-        for (unsigned second = 0; second < 256; second++) {
-            unsigned opcode = first & 15, length = second & 127;
-            bool data = opcode <= 2, control = opcode >= 8 && opcode <= 10;
-            bool good = (data || control) && (first & 0x70) == 0 && second >= 128 &&
-                        !(control && (first < 128 || length > 125));
-            uint8_t bytes[6] = {(uint8_t)first, (uint8_t)second};
-            cd_ws_frame frame;
-            int want = !good ? CD_FRAMING : length < 126 ? 6 : 0;
-            /* 126 and 127 zeros are a length that is not the shortest. */
-            if (good && length == 126)
-                want = CD_FRAMING;
-            int got = cd_ws_parse_header(bytes, sizeof bytes, &frame);
-            if (got != want)
-                check_that(false, __FILE__, __LINE__, "%02x %02x: %d", first, second, got);
-            if (want == 6)
-                CHECK(frame.opcode == opcode && frame.fin == first >> 7 && frame.length == length);
-        }
+        check_first_byte(first, 0);
+        check_first_byte(first, CD_WS_RSV1);
     }
 }
 

@@ -420,6 +420,8 @@ ROWS = [
             "ws_open", "Sec-WebSocket-Extensions", "Sec-WebSocket-Extensions: permessage-deflate"
         ),
         "not sent",
+        "sent",
+        "RFC 7692; --no-websocket-deflate",
     ),
     Row("ws_reject", "``websocket.close`` before the accept", rejection("ws_reject"), "403"),
     Row(

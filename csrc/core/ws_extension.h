@@ -1,0 +1,33 @@
+/* The negotiation of permessage-deflate (RFC 7692, 5 and 7.1): a question to the header fields of a
+ * handshake, whatever protocol brought them. No connection, no memory, no zlib. */
+#ifndef CD_WS_EXTENSION_H
+#define CD_WS_EXTENSION_H
+
+#include "cdaphne.h"
+
+enum {
+    CD_DEFLATE_MIN_BITS = 8,
+    CD_DEFLATE_MAX_BITS = 15,
+    CD_WS_EXTENSION_SIZE = 160, /* more than the longest answer */
+};
+
+/* What both sides agreed on. */
+typedef struct {
+    bool on;
+    bool server_takeover, client_takeover; /* the window lives on from message to message */
+    uint8_t server_bits, client_bits;      /* size of the window, as a power of two */
+    bool client_bits_said;                 /* client_bits stands in the answer */
+} cd_ws_extension;
+
+/*
+ * Takes the first offer of permessage-deflate that the server can keep to, with windows of at most
+ * `bits` and as little context takeover as `takeover` says. on == false: there was none. Offers
+ * with a parameter that is unknown, malformed, out of range or given twice do not count.
+ */
+cd_ws_extension cd_ws_extension_negotiate(const cd_header *headers, size_t count, unsigned bits,
+                                          bool takeover);
+
+/* The value of Sec-WebSocket-Extensions that accepts it, and its length. */
+size_t cd_ws_extension_answer(const cd_ws_extension *extension, char to[CD_WS_EXTENSION_SIZE]);
+
+#endif
