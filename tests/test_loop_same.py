@@ -770,6 +770,181 @@ def transport_with_a_buffered_protocol(loop: Any) -> object:
     return loop.run_until_complete(main())
 
 
+# ---- sock_recv() and its kin ----
+
+
+def socketpair() -> tuple[socket.socket, socket.socket]:
+    pair = socket.socketpair()
+    for sock in pair:
+        sock.setblocking(False)
+    return pair
+
+
+@scenario
+def sock_calls_at_once_and_later(loop: Any) -> object:
+    async def main() -> list[object]:
+        left, right = socketpair()
+        with left, right:
+            memory = bytearray(10)
+            seen: list[object] = [await loop.sock_sendall(left, b"one")]
+            seen.append(await loop.sock_recv(right, 100))
+            for wait in (loop.sock_recv(right, 2), loop.sock_recv_into(right, memory)):
+                task = loop.create_task(wait)
+                await asyncio.sleep(0)
+                seen.append((task.done(), asyncio.iscoroutine(wait), right.fileno() in fds(loop)))
+                left.send(b"later")
+                seen.append(await task)
+                seen.append(right.fileno() in fds(loop))
+            left.close()
+            seen += [bytes(memory), await loop.sock_recv(right, 10)]
+            return [*seen, await loop.sock_recv_into(right, memory)]
+
+    return loop.run_until_complete(main())
+
+
+def fds(loop: Any) -> list[int]:
+    return [key.fd for key in loop._selector.get_map().values()]
+
+
+@scenario
+def sock_sendall_of_much(loop: Any) -> object:
+    data = bytes(range(256)) * 8192
+
+    async def main() -> list[object]:
+        left, right = socketpair()
+        with left, right:
+            array = bytearray(data)
+            task = loop.create_task(loop.sock_sendall(left, array))
+            await asyncio.sleep(0.01)
+            seen = [task.done(), raises(array.extend, b"resized"), left.fileno() in fds(loop)]
+            got = b""
+            while len(got) < len(data):
+                got += await loop.sock_recv(right, 100_000)
+            seen += [await task, got == data, left.fileno() in fds(loop)]
+            array.extend(b"resized")
+            for kind in (memoryview(b"view"), bytearray(b"array"), b""):
+                await loop.sock_sendall(left, kind)
+            return [*seen, await loop.sock_recv(right, 100)]
+
+    return loop.run_until_complete(main())
+
+
+@scenario
+def sock_calls_that_fail(loop: Any) -> object:
+    async def told(call: Any) -> object:
+        try:
+            return await call
+        except Exception as error:  # noqa: BLE001
+            return f"{type(error).__name__}: {error}"
+
+    async def main() -> list[object]:
+        left, right = socketpair()
+        with left, right:
+            seen = [
+                await told(loop.sock_recv(left, -1)),
+                await told(loop.sock_recv(left, "1")),
+                await told(loop.sock_recv_into(left, b"bytes")),
+                await told(loop.sock_sendall(left, "text")),
+                await told(loop.sock_sendall(left, None)),
+            ]
+            task = loop.create_task(told(loop.sock_recv(left, 10)))
+            await asyncio.sleep(0)
+            right.close()
+            seen.append(await task)
+            for _ in range(2):
+                seen.append(await told(loop.sock_sendall(left, b"to nobody")))
+            left.close()
+            seen.append(await told(loop.sock_recv(left, 10)))
+            seen.append(await told(loop.sock_sendall(left, b"x")))
+        return seen
+
+    return loop.run_until_complete(main())
+
+
+@scenario
+def sock_calls_that_are_cancelled(loop: Any) -> object:
+    async def main() -> list[object]:
+        left, right = socketpair()
+        with left, right:
+            seen: list[object] = []
+            task = loop.create_task(loop.sock_recv(left, 10))
+            await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            await asyncio.sleep(0)
+            seen += [task.cancelled(), left.fileno() in fds(loop)]
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(loop.sock_recv(left, 10), 0.01)
+            await asyncio.sleep(0)
+            seen.append(left.fileno() in fds(loop))
+            right.send(b"kept")
+            seen.append(await loop.sock_recv(left, 10))
+            late = loop.create_task(loop.sock_recv(left, 10))
+            await asyncio.sleep(0)
+            right.send(b"lost?")
+            await asyncio.sleep(0)
+            late.cancel()
+            await asyncio.wait([late])
+            return [*seen, late.cancelled()]
+
+    return loop.run_until_complete(main())
+
+
+@scenario
+def sock_calls_as_coroutines(loop: Any) -> object:
+    left, right = socketpair()
+    with left, right:
+        left.send(b"data")
+        call = loop.sock_recv(right, 2)
+        seen: list[object] = [raises(call.send, None), raises(call.send, None)]
+        call = loop.sock_recv(right, 2)
+        seen += [raises(call.throw, KeyError("thrown")), raises(call.send, None)]
+        call.close()
+        call = loop.sock_recv(right, 2)
+        call.close()
+        seen.append(raises(call.send, None))
+        seen.append(loop.run_until_complete(asyncio.wait_for(loop.sock_recv(right, 10), 1)))
+        with pytest.warns(RuntimeWarning, match="sock_recv' was never awaited"):
+            loop.sock_recv(right, 10)
+        seen.append(raises(loop.sock_recv, right))
+    return seen
+
+
+@scenario
+def sock_call_beside_a_transport(loop: Any) -> object:
+    async def main() -> list[object]:
+        protocol, peer = await connected(loop)
+        with peer:
+            sock = protocol.transport._sock
+            text = raises(loop.sock_recv(sock, 10).send, None)
+            protocol.transport.abort()
+            await protocol.closed
+        return [re.sub("0x[0-9a-f]+|fd=\\d+|descriptor.*used", "", text)[:30]]
+
+    return loop.run_until_complete(main())
+
+
+@scenario
+def sock_calls_on_one_descriptor(loop: Any) -> object:
+    async def main() -> list[object]:
+        left, right = socketpair()
+        with left, right:
+            first = loop.create_task(loop.sock_recv(left, 10))
+            await asyncio.sleep(0)
+            second = loop.create_task(loop.sock_recv(left, 10))  # takes the descriptor over
+            await asyncio.sleep(0)
+            right.send(b"data")
+            seen: list[object] = [await second, first.done()]
+            first.cancel()
+            await asyncio.wait([first])
+            third = loop.create_task(loop.sock_recv(left, 10))
+            await asyncio.sleep(0)
+            right.send(b"more")
+            return [*seen, await third]
+
+    return loop.run_until_complete(main())
+
+
 @pytest.mark.parametrize("debug", [False, True], ids=["", "debug"])
 @pytest.mark.parametrize("function", SCENARIOS, ids=lambda function: function.__name__)
 def test_same_as_asyncio(function: Scenario, debug: bool) -> None:

@@ -94,6 +94,10 @@ typedef struct cdpy_ready cdpy_ready;
     X(loop_add_writer)                                                                             \
     X(loop_remove_reader)                                                                          \
     X(loop_remove_writer)                                                                          \
+    X(loop_sock_recv)                                                                              \
+    X(loop_sock_recv_into)                                                                         \
+    X(loop_sock_sendall)                                                                           \
+    X(sock_type) /* SockCall */                                                                    \
     X(loop_run_in_executor)                                                                        \
     X(hop_type)        /* Hop */                                                                   \
     X(hop_source_type) /* concurrent.futures.Future */                                             \
@@ -191,7 +195,7 @@ typedef struct {
     size_t registry_users; /* registry.c: loops that are open */
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
-    char *scratch; /* transport.c: what is read goes here first; PyMem, or NULL */
+    char *scratch; /* cdpy_scratch() */
 } cdpy_state;
 
 /* Most objects a freelist keeps. Under ASan none: it is to see what is used after it was freed. */
@@ -230,6 +234,7 @@ int cdpy_handle_init(PyObject *module, cdpy_state *state);
 int cdpy_hop_init(PyObject *module, cdpy_state *state);
 int cdpy_transport_init(PyObject *module, cdpy_state *state);
 int cdpy_sslproto_init(PyObject *module, cdpy_state *state);
+int cdpy_sock_init(PyObject *module, cdpy_state *state);
 int cdpy_loop_init(PyObject *module, cdpy_state *state);
 int cdpy_awaitable_init(PyObject *module, cdpy_state *state);
 int cdpy_stream_init(PyObject *module, cdpy_state *state);
@@ -282,6 +287,14 @@ static inline PyObject *cdpy_slot(PyObject *self, Py_ssize_t offset)
 
 /* ---- transport.c, sslproto.c: stream transports ------------------------------------------------
  */
+
+/*
+ * Memory of the module for CDPY_SCRATCH_SIZE bytes, or NULL with MemoryError. What is read goes
+ * here first; it must be taken out before anything is called that may run Python code, because
+ * another thread's loop uses it too.
+ */
+enum { CDPY_SCRATCH_SIZE = 256 * 1024 }; /* asyncio's max_size: what one call reads */
+char *cdpy_scratch(cdpy_state *state);
 
 /* transport.write(data), of a SocketTransport. */
 PyObject *cdpy_transport_write(cdpy_state *state, PyObject *self, PyObject *data);
@@ -389,13 +402,21 @@ int cdpy_loop_time(cdpy_loop *loop, double *now);
 /* A tuple of the arguments, or NULL with an exception. */
 PyObject *cdpy_tuple_of(PyObject *const *args, Py_ssize_t count);
 
-/* ... and in fds.c and hop.c. */
+/* ... and in fds.c, sock.c and hop.c. */
 PyObject *cdpy_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                PyObject *names);
 PyObject *cdpy_loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                PyObject *names);
 PyObject *cdpy_loop_remove_reader(PyObject *self, PyObject *fileobj);
 PyObject *cdpy_loop_remove_writer(PyObject *self, PyObject *fileobj);
+PyObject *cdpy_loop_sock_recv(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                              PyObject *names);
+PyObject *cdpy_loop_sock_recv_into(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                   PyObject *names);
+PyObject *cdpy_loop_sock_sendall(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *names);
+/* RuntimeError when a transport has the descriptor, an int. 0 or -1. */
+int cdpy_loop_check_transports(cdpy_loop *loop, PyObject *number);
 PyObject *cdpy_loop_run_in_executor(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                     PyObject *names);
 

@@ -110,6 +110,28 @@ static PyObject *take_off(PyObject *self, PyObject *fileobj, int event)
     return cancelled < 0 ? NULL : PyBool_FromLong(cancelled);
 }
 
+/* WeakValueDictionary has its references in the dict `data`: no transport has what is not there. */
+int cdpy_loop_check_transports(cdpy_loop *loop, PyObject *number)
+{
+    const cdpy_state *state = loop->state;
+    PyObject *data = NULL, *result = NULL;
+    PyObject *transports = PyObject_GetAttr((PyObject *)loop, state->s__transports);
+    if (transports != NULL)
+        data = PyObject_GetAttr(transports, state->s_data);
+    int found = data == NULL ? -1 : 1;
+    if (data != NULL && PyDict_CheckExact(data) && PyLong_CheckExact(number))
+        found = PyDict_Contains(data, number);
+    if (found > 0)
+        result =
+            PyObject_CallMethodOneArg((PyObject *)loop, state->s__ensure_fd_no_transport, number);
+    Py_XDECREF(transports);
+    Py_XDECREF(data);
+    if (found > 0 && result == NULL)
+        found = -1;
+    Py_XDECREF(result);
+    return found < 0 ? -1 : 0;
+}
+
 PyObject *cdpy_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                PyObject *names)
 {

@@ -5,9 +5,10 @@
  * It owns the core's loop and the attributes that asyncio's code and ours share: _ready,
  * _scheduled, _stopping, _debug and so on are descriptors here, and so the same thing whoever reads
  * or sets them. Its methods are spread over files: callbacks and timers are in schedule.c, turns in
- * turn.c, descriptors in fds.c, executors in hop.c. What is left is tasks, and what the bridge
- * needs of a loop: one call_soon() set aside (so that a Task can be started at once on
- * Python 3.11), a callback run as a Handle would but now, a Waiter taken by create_task().
+ * turn.c, descriptors in fds.c, sock_recv() and its kin in sock.c, executors in hop.c. What is left
+ * is tasks, and what the bridge needs of a loop: one call_soon() set aside (so that a Task can be
+ * started at once on Python 3.11), a callback run as a Handle would but now, a Waiter taken by
+ * create_task().
  *
  * Everything else is asyncio's own code, called through unbound functions that are looked up once.
  * asyncio's debug mode switches all short cuts off: every callback then goes through a Handle of
@@ -485,6 +486,11 @@ PyDoc_STRVAR(call_later_doc, "call_later($self, delay, callback, /, *args, conte
                              "As asyncio.loop.call_later().");
 PyDoc_STRVAR(call_at_doc, "call_at($self, when, callback, /, *args, context=None)\n--\n\n"
                           "As asyncio.loop.call_at().");
+PyDoc_STRVAR(sock_recv_doc, "sock_recv($self, sock, n, /)\n--\n\nAs asyncio.loop.sock_recv().");
+PyDoc_STRVAR(sock_recv_into_doc,
+             "sock_recv_into($self, sock, buf, /)\n--\n\nAs asyncio.loop.sock_recv_into().");
+PyDoc_STRVAR(sock_sendall_doc,
+             "sock_sendall($self, sock, data, /)\n--\n\nAs asyncio.loop.sock_sendall().");
 PyDoc_STRVAR(run_in_executor_doc, "run_in_executor($self, executor, func, /, *args)\n--\n\n"
                                   "As asyncio.loop.run_in_executor().");
 PyDoc_STRVAR(create_task_doc,
@@ -512,6 +518,9 @@ static PyMethodDef loop_methods[] = {
     LOOP_CALL("_add_writer", cdpy_loop_add_writer, NULL),
     {"_remove_reader", cdpy_loop_remove_reader, METH_O, NULL},
     {"_remove_writer", cdpy_loop_remove_writer, METH_O, NULL},
+    LOOP_CALL("sock_recv", cdpy_loop_sock_recv, sock_recv_doc),
+    LOOP_CALL("sock_recv_into", cdpy_loop_sock_recv_into, sock_recv_into_doc),
+    LOOP_CALL("sock_sendall", cdpy_loop_sock_sendall, sock_sendall_doc),
     LOOP_CALL("run_in_executor", cdpy_loop_run_in_executor, run_in_executor_doc),
     LOOP_CALL("create_task", loop_create_task, create_task_doc),
     {"create_future", loop_create_future, METH_NOARGS, create_future_doc},
@@ -572,6 +581,9 @@ static int find_methods(cdpy_state *state)
         {&state->loop_add_writer, "_add_writer"},
         {&state->loop_remove_reader, "_remove_reader"},
         {&state->loop_remove_writer, "_remove_writer"},
+        {&state->loop_sock_recv, "sock_recv"},
+        {&state->loop_sock_recv_into, "sock_recv_into"},
+        {&state->loop_sock_sendall, "sock_sendall"},
         {&state->loop_run_in_executor, "run_in_executor"},
         {&state->loop_close, "close"},
     };

@@ -168,9 +168,9 @@ static int make_exception(PyObject *module, cdpy_state *state)
 
 /* One for each file that makes types; an earlier one's may be needed by a later one. */
 static int (*const parts[])(PyObject *module, cdpy_state *state) = {
-    cdpy_ready_init,    cdpy_handle_init, cdpy_hop_init,      cdpy_transport_init,
-    cdpy_sslproto_init, cdpy_loop_init,   cdpy_registry_init, cdpy_awaitable_init,
-    cdpy_stream_init,   cdpy_scope_init,  cdpy_server_init,   cdpy_tls_init,
+    cdpy_ready_init, cdpy_handle_init, cdpy_hop_init,      cdpy_transport_init, cdpy_sslproto_init,
+    cdpy_sock_init,  cdpy_loop_init,   cdpy_registry_init, cdpy_awaitable_init, cdpy_stream_init,
+    cdpy_scope_init, cdpy_server_init, cdpy_tls_init,
 };
 
 static int module_exec(PyObject *module)

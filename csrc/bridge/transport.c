@@ -15,9 +15,6 @@
 
 #include <errno.h>
 
-/* asyncio's max_size: what one call reads. */
-enum { READ_SIZE = 256 * 1024 };
-
 /* What a call works on. */
 typedef struct {
     cdpy_state *state;
@@ -57,6 +54,13 @@ static PyObject *fail(const transport *t, const char *message)
 
 /* ---- reading ---- */
 
+char *cdpy_scratch(cdpy_state *state)
+{
+    if (state->scratch == NULL && (state->scratch = PyMem_Malloc(CDPY_SCRATCH_SIZE)) == NULL)
+        PyErr_NoMemory();
+    return state->scratch;
+}
+
 /* What came, for a result of `receive`: the end of the stream and errors are dealt with, and then
  * *handled is what to return. */
 static bool is_settled(const transport *t, long count, PyObject **handled)
@@ -95,14 +99,14 @@ static PyObject *deliver_to_tls(const transport *t, PyObject *protocol, PyObject
 /* Reads and hands over; protocol: of ours for TLS, or NULL. */
 static PyObject *read_data(const transport *t, PyObject *protocol)
 {
-    cdpy_state *state = t->state;
     PyObject *handled = NULL;
-    if (state->scratch == NULL && (state->scratch = PyMem_Malloc(READ_SIZE)) == NULL)
-        return PyErr_NoMemory();
-    long count = cd_fd_receive(get_fd(t), state->scratch, READ_SIZE);
+    char *scratch = cdpy_scratch(t->state);
+    if (scratch == NULL)
+        return NULL;
+    long count = cd_fd_receive(get_fd(t), scratch, CDPY_SCRATCH_SIZE);
     if (is_settled(t, count, &handled))
         return handled;
-    PyObject *data = PyBytes_FromStringAndSize(state->scratch, count);
+    PyObject *data = PyBytes_FromStringAndSize(scratch, count);
     if (data == NULL)
         return fail(t, "Fatal read error on socket transport");
     handled = protocol == NULL ? deliver(t, data) : deliver_to_tls(t, protocol, data);
