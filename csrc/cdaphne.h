@@ -329,11 +329,11 @@ int cd_tls_reload(cd_tls *tls, const cd_tls_config *config, char *problem, size_
 /* The caller lets go; listeners and handshakes may still hold it. NULL is allowed. */
 void cd_tls_free(cd_tls *tls);
 
-/* What TLS negotiated with a peer (the fields of ASGI's tls extension). */
+/* What TLS negotiated with a peer (the fields of ASGI's tls extension), or a PROXY header told. */
 typedef struct {
-    int version;                /* 0x0304 is TLS 1.3 */
-    int cipher;                 /* IANA's number of the cipher suite */
-    cd_str server_cert;         /* PEM of the certificate that this peer was shown */
+    int version;        /* 0x0304 is TLS 1.3; 0: the proxy did not tell */
+    int cipher;         /* IANA's number of the cipher suite; 0: the proxy did not tell */
+    cd_str server_cert; /* PEM of the certificate that this peer was shown; p NULL: the proxy's */
     const cd_str *client_chain; /* PEM, the peer's own certificate first */
     size_t client_chain_count;
     cd_str client_name;  /* subject of that one (RFC 4514), UTF-8; p NULL: it has none */

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from tests.conftest import Handle, RawClient, Servers, wait_for
+from tests.authority import Authority
+from tests.conftest import ROOT, Handle, RawClient, Servers, wait_for
 
 APP = "tests.apps.basic:app"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -107,6 +109,70 @@ def test_tls_at_the_proxy(required: Handle) -> None:
         client.send("scope")
         scope = json.loads(client.recv(timeout=10))
     assert (scope["scheme"], scope["client"]) == ("wss", ["192.0.2.7", 4711])
+
+
+def test_extension_from_the_proxys_words(required: Handle) -> None:
+    """There is no TLS between the two of us; the proxy tells of that between the client and itself."""
+    words = tls_facts(
+        client=7, version=b"TLSv1.3", cipher=b"TLS_AES_128_GCM_SHA256", name=b"Alice, Inc"
+    )
+    assert scope_behind(required, v2(INET + words))["extensions"]["tls"] == {
+        "server_cert": None,
+        "client_cert_chain": [],
+        "client_cert_name": "CN=Alice\\, Inc",
+        "client_cert_error": None,
+        "tls_version": 0x0304,
+        "cipher_suite": 0x1301,
+    }
+    words = tls_facts(client=3, verify=1, version=b"TLSv9", cipher=b"NEW", name=b" #a\0")
+    tls = scope_behind(required, v2(INET + words))["extensions"]["tls"]
+    assert (tls["tls_version"], tls["cipher_suite"]) == (None, None)
+    assert tls["client_cert_name"] == "CN=\\ #a\\00"
+    assert tls["client_cert_error"] == "the proxy could not verify it"
+    tls = scope_behind(required, v2(INET + tls_facts(name=b"Mallory")))["extensions"]["tls"]
+    assert tls["client_cert_name"] is None, "no certificate was shown"
+    plain = scope_behind(required, v2(INET + tls_facts(client=0, name=b"x")))
+    assert "tls" not in plain["extensions"]
+
+
+def test_ciphers_have_openssls_numbers() -> None:
+    source = (ROOT / "csrc/core/proxy_facts.c").read_text()
+    listed = dict(re.findall(r'\{"([A-Z0-9_-]+)", (0x[0-9a-f]{4})\}', source))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    known = {entry["name"]: entry["id"] & 0xFFFF for entry in context.get_ciphers()}
+    checked = {name: int(number, 16) for name, number in listed.items() if name in known}
+    assert checked == {name: known[name] for name in checked}
+    assert len(checked) > 20
+
+
+def test_tls_behind_the_header(server: Servers, tmp_path: Path) -> None:
+    """Passed on without a look inside: the client's own TLS, and the addresses of the proxy's header."""
+    authority = Authority(tmp_path)
+    site = authority.issue("site")
+    handle = server.start(
+        APP,
+        "--proxy-protocol=optional",
+        f"--certfile={site.cert}",
+        f"--keyfile={site.key}",
+    )
+    context = ssl.create_default_context(cafile=str(authority.cert))
+    for header, client in ((V1, "192.0.2.7"), (v2(), "192.0.2.7"), (b"", "127.0.0.1")):
+        sock = handle.connect().sock
+        sock.sendall(header)
+        with RawClient(context.wrap_socket(sock, server_hostname="localhost")) as secure:
+            scope = json.loads(secure.request(GET).body)
+        assert (scope["client"][0], scope["scheme"]) == (client, "https")
+        assert scope["extensions"]["tls"]["server_cert"] is not None
+    done = subprocess.run(
+        [
+            *("curl", "-sS", "--haproxy-protocol", "--cacert", str(authority.cert)),
+            f"https://localhost:{handle.port}/",
+        ],
+        capture_output=True,
+        timeout=30,
+    )
+    assert (done.stdout, done.stderr) == (b"hello", b"")
 
 
 def test_headers_come_after_it(server: Servers) -> None:

@@ -283,6 +283,11 @@ static PyObject *chain_of(const cd_tls_facts *facts)
     return chain;
 }
 
+static PyObject *number_or_none(int number)
+{
+    return number ? PyLong_FromLong(number) : Py_NewRef(Py_None);
+}
+
 PyObject *cdpy_tls_extension(cdpy_server *server, const cd_head *head)
 {
     cdpy_state *s = server->state;
@@ -296,8 +301,8 @@ PyObject *cdpy_tls_extension(cdpy_server *server, const cd_head *head)
          cdpy_put(dict, s->s_client_cert_chain, chain_of(facts)) < 0 ||
          cdpy_put(dict, s->s_client_cert_name, text_or_none(facts->client_name)) < 0 ||
          cdpy_put(dict, s->s_client_cert_error, text_or_none(facts->client_error)) < 0 ||
-         cdpy_put(dict, s->s_tls_version, PyLong_FromLong(facts->version)) < 0 ||
-         cdpy_put(dict, s->s_cipher_suite, PyLong_FromLong(facts->cipher)) < 0))
+         cdpy_put(dict, s->s_tls_version, number_or_none(facts->version)) < 0 ||
+         cdpy_put(dict, s->s_cipher_suite, number_or_none(facts->cipher)) < 0))
         Py_CLEAR(dict);
     cd_tls_facts_free(facts);
     return dict;

@@ -27,5 +27,7 @@ enum cd_proxy_verdict cd_proxy_read(const uint8_t *p, size_t n, size_t most, cd_
 bool cd_proxy_tells(const cd_proxy_facts *facts);
 /* A copy with its texts in one block, for cd_free. NULL: no memory. */
 cd_proxy_facts *cd_proxy_facts_new(const cd_proxy_facts *facts);
+/* What they say of TLS, for cd_tls_facts_free. NULL: nothing, or no memory. */
+cd_tls_facts *cd_proxy_tls(const cd_proxy_facts *facts);
 
 #endif

@@ -18,6 +18,7 @@
 
 #include "conn.h"
 #include "mem.h"
+#include "proxy.h"
 #include "server.h"
 
 #include <errno.h>
@@ -139,9 +140,11 @@ cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops, size_t size)
 cd_tls_facts *cd_head_tls(const cd_head *head)
 {
     cd_conn *c = cd_container(head, cd_stream, head)->conn;
-    if (c == NULL || c->transport == NULL || c->transport->ops->facts == NULL)
+    if (c == NULL || c->transport == NULL)
         return NULL;
-    return c->transport->ops->facts(c->transport);
+    if (c->transport->ops->facts != NULL)
+        return c->transport->ops->facts(c->transport);
+    return c->proxied != NULL ? cd_proxy_tls(c->proxied) : NULL;
 }
 
 void cd_stream_post(cd_stream *s, unsigned what)

@@ -5,6 +5,7 @@
 #ifndef CD_TLS_H
 #define CD_TLS_H
 
+#include "arena.h"
 #include "transport.h"
 
 #include <openssl/ssl.h>
@@ -60,5 +61,7 @@ void cd_tickets_dispose(cd_tickets *tickets);
 
 /* What was negotiated, see cd_head_tls. */
 cd_tls_facts *cd_tls_facts_new(SSL *ssl);
+/* One that says nothing yet, with an arena for its texts. NULL: no memory. */
+cd_tls_facts *cd_tls_facts_blank(cd_arena **arena);
 
 #endif

@@ -92,12 +92,27 @@ static bool fill(block *b, BIO *bio, SSL *ssl)
     return add_client(b, bio, ssl);
 }
 
-cd_tls_facts *cd_tls_facts_new(SSL *ssl)
+static block *block_new(void)
 {
     block *b = cd_zalloc(sizeof *b);
-    BIO *bio = BIO_new(BIO_s_mem());
     if (b != NULL)
         cd_arena_init(&b->arena);
+    return b;
+}
+
+cd_tls_facts *cd_tls_facts_blank(cd_arena **arena)
+{
+    block *b = block_new();
+    if (b == NULL)
+        return NULL;
+    *arena = &b->arena;
+    return &b->facts;
+}
+
+cd_tls_facts *cd_tls_facts_new(SSL *ssl)
+{
+    block *b = block_new();
+    BIO *bio = BIO_new(BIO_s_mem());
     if (b == NULL || bio == NULL || !fill(b, bio, ssl)) {
         cd_tls_facts_free(b != NULL ? &b->facts : NULL);
         b = NULL;

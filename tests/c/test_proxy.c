@@ -196,6 +196,30 @@ static void test_broken_tlvs(void)
     check_tlvs("\x20\0\x06\1\0\0\0\0\x21", 9, "its TLS part runs over its end");
 }
 
+static void test_words_of_tls(void)
+{
+    cd_proxy_facts told = {.tls = true,
+                           .cert = true,
+                           .tls_version = {"TLSv1.2", 7},
+                           .cipher = {"AES128-SHA", 10},
+                           .client_name = {"a+b\0;", 5}};
+    cd_tls_facts *facts = cd_proxy_tls(&told);
+    CHECK_INT(facts->version, 0x0303);
+    CHECK_INT(facts->cipher, 0x2f);
+    check_bytes(__FILE__, __LINE__, "name", facts->client_name.p, facts->client_name.n,
+                "CN=a\\+b\\00\\;", 12);
+    CHECK(facts->client_error.p != NULL && facts->server_cert.p == NULL);
+    cd_tls_facts_free(facts);
+    for (long nth = 1; nth <= 2; nth++) {
+        cd_alloc_fail_at(nth);
+        CHECK(cd_proxy_tls(&told) == NULL);
+        cd_alloc_fail_at(0);
+        CHECK_INT(cd_alloc_live(), 0);
+    }
+    told.tls = false;
+    CHECK(cd_proxy_tls(&told) == NULL);
+}
+
 static void test_checksum(void)
 {
     uint8_t header[300];
@@ -492,6 +516,7 @@ int main(void)
     test_tlvs();
     test_broken_tlvs();
     test_checksum();
+    test_words_of_tls();
     test_header_and_request();
     test_byte_by_byte(CD_PROXY_REQUIRED);
     test_byte_by_byte(CD_PROXY_OPTIONAL);
