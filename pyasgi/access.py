@@ -6,14 +6,16 @@ from C, straight to the stream's descriptor. A subclass, or any other callable, 
 
 from __future__ import annotations
 
-import datetime
 import os
 import stat
 import sys
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .logs import NO_ACCESS_LOG
 from .syslog import Syslog, SyslogError
+
+if TYPE_CHECKING:
+    import datetime
 
 WORDS = {
     "connecting": "WSCONNECTING",
@@ -109,6 +111,8 @@ class AccessLogGenerator:
         details: path and client ("host:port" or None); for HTTP also method, status, time_taken (seconds)
         and size (bytes).
         """
+        import datetime
+
         now = datetime.datetime.now()
         if protocol == "http" and action == "complete":
             self.write_entry(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
@@ -71,7 +70,6 @@ class CommandLineInterface:
         self.parser = flags.Parser(
             prog="cdaphne",
             description=self.description,
-            formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32),
             usage="%(prog)s [options] application",
         )
         self.server: Any = None

@@ -14,10 +14,8 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import tomllib
 from argparse import Action, ArgumentTypeError
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from .flags import Parser, nearest
@@ -121,20 +119,23 @@ def _from_environment(names: Names, environ: Mapping[str, str]) -> Settings:
 
 
 def _from_file(names: Names, file: str | None) -> Settings:
-    path = Path(file or PROJECT_FILE)
-    if file is None and not os.path.exists(path):  # Path.exists() raises without the right to look
+    path = file or PROJECT_FILE
+    if file is None and not os.path.exists(path):
         return {}
     table = _table(path)
-    if path.name == PROJECT_FILE:
+    if os.path.basename(path) == PROJECT_FILE:
         table = table.get("tool", {}).get("cdaphne", {})
     if not isinstance(table, dict):
         raise ConfigError(f"{path}: tool.cdaphne is no table; write [tool.cdaphne]")
-    return dict(names.setting(str(path), key, key, value) for key, value in table.items())
+    return dict(names.setting(path, key, key, value) for key, value in table.items())
 
 
-def _table(path: Path) -> Any:
+def _table(path: str) -> Any:
+    import tomllib
+
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as data:
+            return tomllib.load(data)
     except OSError as error:
         raise ConfigError(
             f"{path}: cannot be read: {error.strerror}; give a TOML file that this user may read (--config)"

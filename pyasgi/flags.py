@@ -7,10 +7,8 @@ the environment and from files, completion.py tells them to shells, cli.py acts 
 from __future__ import annotations
 
 import argparse
-import difflib
 import functools
 import math
-import platform
 import re
 import sys
 from argparse import ArgumentTypeError
@@ -138,8 +136,25 @@ LIMIT_GROUPS = (
 )
 
 
+class ShowVersion(argparse.Action):
+    """argparse's own action wants the text beforehand, and asking for it takes a module."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        print(version())
+        parser.exit()
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with one line per error, daphne's abbreviations and a suggestion for an unknown flag."""
+
+    _width: int | None = 80  # of the terminal is asked for --help only: that takes shutil
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        return argparse.HelpFormatter(self.prog, max_help_position=32, width=self._width)
+
+    def format_help(self) -> str:
+        self._width = None
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
@@ -194,6 +209,8 @@ DAPHNE_ABBREVIATIONS = {
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
     """The one of names that is spelled most like name."""
+    import difflib
+
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)
 
 
@@ -449,7 +466,7 @@ def add_command(parser: Parser) -> None:
         choices=SHELLS,
         help="print a completion script for this shell and exit",
     )
-    group.add_argument("--version", action="version", version=version(), help="print it and exit")
+    group.add_argument("--version", action=ShowVersion, nargs=0, help="print it and exit")
 
 
 def add_proxy(parser: Parser) -> tuple[argparse.Action, argparse.Action]:
@@ -636,14 +653,18 @@ def _limited_size(name: str, text: str) -> int:
     return number
 
 
+LIMIT_NAMES = re.compile(rf"\b({'|'.join(row[0] for row in _core.limits())})\b")
+
+
 def _with_flags(doc: str) -> str:
     """A row's text with the limits that it mentions spelled as flags."""
-    names = "|".join(row[0] for row in _core.limits())
-    return re.sub(rf"\b({names})\b", lambda found: f"--{found[1].replace('_', '-')}", doc)
+    return LIMIT_NAMES.sub(lambda found: f"--{found[1].replace('_', '-')}", doc)
 
 
 def version() -> str:
     """The line of --version: ours, Python's, and those of the libraries in the extension."""
+    import platform
+
     python = f"{platform.python_implementation()} {platform.python_version()}"
     libraries = [f"{name} {number}" for name, number in _core.versions().items()]
     return f"cdaphne {__version__} ({', '.join([python, *libraries])})"

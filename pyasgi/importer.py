@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from asgiref.compatibility import double_to_single_callable, is_double_callable
-
 
 class ApplicationError(Exception):
     """The application cannot be had; the message is one line for the operator."""
@@ -88,6 +86,8 @@ def single_callable(app: Any) -> Callable[..., Any]:
         )
     takes_three, takes_one = _accepts(app, 3), _accepts(app, 1)
     if (takes_three and takes_one) or _marked(app):  # *args: only the callable's nature can tell
+        from asgiref.compatibility import is_double_callable
+
         double = is_double_callable(app)  # type: ignore[no-untyped-call]
         return _wrapped(app) if double else app
     if takes_three:
@@ -119,6 +119,8 @@ def _marked(app: object) -> bool:
 
 
 def _wrapped(app: Callable[..., Any]) -> Callable[..., Any]:
+    from asgiref.compatibility import double_to_single_callable
+
     wrapped: Callable[..., Any] = double_to_single_callable(app)  # type: ignore[no-untyped-call]
     return wrapped
 

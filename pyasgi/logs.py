@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import configparser
-import json
 import logging
-import logging.config
 import os
 import sys
-import tomllib
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -68,6 +64,8 @@ def configure(file: str) -> None:
 
     Loggers that exist already stay switched on, unless the file says disable_existing_loggers.
     """
+    import configparser  # this and the like are a tenth of the time to the first answer
+
     suffix = os.path.splitext(file)[1].lower()
     if suffix not in READERS:
         known = ", ".join(READERS)
@@ -90,6 +88,9 @@ def configure(file: str) -> None:
 
 
 def _ini(file: str) -> None:
+    import configparser
+    import logging.config
+
     with open(file, encoding="utf-8") as text:
         parser = configparser.ConfigParser(interpolation=None)
         parser.read_file(text)
@@ -97,17 +98,23 @@ def _ini(file: str) -> None:
 
 
 def _from_dict(config: Any) -> None:
+    import logging.config
+
     if not isinstance(config, dict):
         raise ValueError("it is no table at its top")
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **config})
 
 
 def _json(file: str) -> None:
+    import json
+
     with open(file, encoding="utf-8") as text:
         _from_dict(json.load(text))
 
 
 def _toml(file: str) -> None:
+    import tomllib
+
     with open(file, "rb") as data:
         _from_dict(tomllib.load(data))
 

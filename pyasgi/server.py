@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import difflib
 import logging
 import os
 import signal
@@ -136,6 +135,8 @@ class Server:
         self.loop = loop
         for name, value in limits.items():
             if name not in LIMITS:
+                import difflib
+
                 near = difflib.get_close_matches(name, LIMITS, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 raise TypeError(f"Server() has no argument {name!r}{hint}")

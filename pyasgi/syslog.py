@@ -7,10 +7,8 @@ syslog:host=loghost:port=514:tag=web     over UDP
 
 from __future__ import annotations
 
-import datetime
 import os
 import socket
-from logging.handlers import SysLogHandler
 from typing import Any
 
 from .endpoints import EndpointError, split_fields
@@ -30,6 +28,8 @@ class Syslog:
     """
 
     def __init__(self, target: str) -> None:
+        from logging.handlers import SysLogHandler  # it takes a dozen modules along
+
         self.target = target
         values = _parameters(target)
         facility = values.get("facility", "daemon")
@@ -69,6 +69,8 @@ class Syslog:
         return self._socket.fileno()
 
     def write(self, text: str) -> int:
+        import datetime
+
         date = datetime.datetime.now().strftime("%b %e %H:%M:%S")
         for line in text.splitlines():
             self._socket.send(f"{self.head}{date}{self.tag}{line}".encode())

@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import _core
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 Verify = Literal["none", "optional", "required", "report"]
 VERIFY: tuple[Verify, ...] = ("none", "optional", "required", "report")
@@ -125,6 +127,8 @@ def pairs_in(directory: str) -> list[Pair]:
     NAME.pem with certificate and key; NAME.pem, .crt or .cert beside NAME.key; a directory with certbot's
     fullchain.pem and privkey.pem, which may be this one itself.
     """
+    from pathlib import Path  # not for servers without TLS: it takes urllib along
+
     root = Path(directory)
     try:
         pairs = [*_certbot(root)]
