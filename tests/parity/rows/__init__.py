@@ -1,7 +1,17 @@
 """The rows of the behaviour table, by subject."""
 
 from tests.parity.row import Row
-from tests.parity.rows import cli, failures, logs, parsing, requests, responses, scope, websocket
+from tests.parity.rows import (
+    cli,
+    failures,
+    logs,
+    parsing,
+    requests,
+    responses,
+    scope,
+    tls,
+    websocket,
+)
 
 SECTIONS: dict[str, list[Row]] = {
     "Applications that fail": failures.ROWS,
@@ -11,6 +21,7 @@ SECTIONS: dict[str, list[Row]] = {
     "Request events": requests.ROWS,
     "Responses": responses.ROWS,
     "WebSocket": websocket.ROWS,
+    "TLS": tls.ROWS,
     "Logs": logs.ROWS,
 }
 ROWS = [row for rows in SECTIONS.values() for row in rows]
