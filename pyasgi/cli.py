@@ -40,6 +40,7 @@ OWN_OPTIONS = (
     "lifespan_startup_timeout",
     "lifespan_shutdown_timeout",
     "date_header",
+    "gc_freeze",
     "websocket_deflate",
     "websocket_deflate_context_takeover",
     "access_log_format",

@@ -429,6 +429,12 @@ def add_application(parser: Parser) -> None:
         default="auto",
         help="run startup and shutdown of the application; auto tolerates one that has none (default)",
     )
+    group.add_argument(
+        "--gc-freeze",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep what the application made until it serves out of Python's garbage collections (default)",
+    )
     for name, default, text in (
         ("--lifespan-startup-timeout", 300, "time for the application to start"),
         ("--lifespan-shutdown-timeout", 30, "time for the application to shut down"),

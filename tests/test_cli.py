@@ -132,6 +132,7 @@ def test_defaults_are_daphnes() -> None:
         ),
         (["--graceful-timeout", "3"], {"graceful_timeout": 3}),
         (["--no-date-header"], {"date_header": False}),
+        (["--no-gc-freeze"], {"gc_freeze": False}),
         (["--no-websocket-deflate"], {"websocket_deflate": False}),
         (
             ["--websocket-deflate-context-takeover", "--websocket-deflate-level", "6"],
@@ -434,6 +435,15 @@ def test_verbosity_3_is_asyncio_debug(server: Servers) -> None:
             "tests.apps.process:app", "-v", verbosity, env={"PYTHONASYNCIODEBUG": None}
         )
         assert json.loads(handle.get("/").body)["debug"] is debug
+
+
+def test_garbage_collections_leave_out_what_was_there(server: Servers) -> None:
+    kept, free = (
+        server.start("tests.apps.process:app", *flags).get("/").body
+        for flags in ((), ("--no-gc-freeze",))
+    )
+    assert json.loads(kept)["frozen"] > 1000
+    assert json.loads(free)["frozen"] == 0
 
 
 def test_asgi_threads(server: Servers) -> None:

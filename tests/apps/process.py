@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import resource
 import threading
@@ -42,6 +43,7 @@ async def app(
     facts = {
         "debug": loop.get_debug(),
         "loop": type(loop).__qualname__,
+        "frozen": gc.get_freeze_count(),
         "threads": await count_threads(),
         "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE),
     }
