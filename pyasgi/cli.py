@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -40,7 +41,6 @@ OWN_OPTIONS = (
     "lifespan_startup_timeout",
     "lifespan_shutdown_timeout",
     "date_header",
-    "gc_freeze",
     "websocket_deflate",
     "websocket_deflate_context_takeover",
     "access_log_format",
@@ -122,9 +122,18 @@ class CommandLineInterface:
             self._check(options, endpoints)
             return
         logger.info("Starting server at %s", ", ".join(endpoints))
-        self.server.run()
+        self._run(options.gc_freeze)
         if getattr(self.server, "abort_start", False):
             raise SystemExit(1)
+
+    def _run(self, gc_freeze: bool) -> None:
+        # A full collection walks every object of Django and the project, and everybody waits.
+        if gc_freeze:
+            gc.freeze()
+        try:
+            self.server.run()
+        finally:
+            gc.unfreeze()
 
     def _server(self, options: Namespace, endpoints: Sequence[str]) -> Any:
         forwarded = self._forwarded_headers(options)

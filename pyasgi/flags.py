@@ -433,7 +433,7 @@ def add_application(parser: Parser) -> None:
         "--gc-freeze",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="keep what the application made until it serves out of Python's garbage collections (default)",
+        help="keep what importing the application made out of Python's garbage collections (default)",
     )
     for name, default, text in (
         ("--lifespan-startup-timeout", 300, "time for the application to start"),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -53,7 +52,6 @@ class Server:
     lifespan: "on", "off" or "auto"
     lifespan_startup_timeout, lifespan_shutdown_timeout: 0 for no limit
     date_header: send a Date header
-    gc_freeze: keep what exists when serving begins out of Python's garbage collections, until run() returns
     websocket_deflate: agree to permessage-deflate when a client offers it
     websocket_deflate_context_takeover: let compression windows live from message to message, both ways
     access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
@@ -93,7 +91,6 @@ class Server:
         lifespan_startup_timeout: float = 300,
         lifespan_shutdown_timeout: float = 30,
         date_header: bool = True,
-        gc_freeze: bool = False,
         websocket_deflate: bool = True,
         websocket_deflate_context_takeover: bool = False,
         access_log_format: str = "daphne",
@@ -129,7 +126,6 @@ class Server:
         self.lifespan_startup_timeout = lifespan_startup_timeout
         self.lifespan_shutdown_timeout = lifespan_shutdown_timeout
         self.date_header = date_header
-        self.gc_freeze = gc_freeze
         self.websocket_deflate = websocket_deflate
         self.websocket_deflate_context_takeover = websocket_deflate_context_takeover
         self.access_log_format = access_log_format
@@ -442,8 +438,6 @@ class Server:
                 watching = loop.create_task(self._watch_files(), name="tls files")
             if self.ready_callable is not None:
                 self.ready_callable()
-            if self.gc_freeze:
-                gc.freeze()
             self._announce()
             assert self._stopping is not None and self._notifier is not None
             self._notifier.ready(self._status())
@@ -455,8 +449,6 @@ class Server:
                 watching.cancel()
             self._core = None
             core.close()
-            if self.gc_freeze:
-                gc.unfreeze()
             self._tls.clear()
             self._close_access_descriptor()
 

@@ -132,7 +132,6 @@ def test_defaults_are_daphnes() -> None:
         ),
         (["--graceful-timeout", "3"], {"graceful_timeout": 3}),
         (["--no-date-header"], {"date_header": False}),
-        (["--no-gc-freeze"], {"gc_freeze": False}),
         (["--no-websocket-deflate"], {"websocket_deflate": False}),
         (
             ["--websocket-deflate-context-takeover", "--websocket-deflate-level", "6"],
