@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ import httpx
 import pytest
 from websockets.sync.client import connect
 
+from tests.authority import Authority
 from tests.conftest import Handle, RawClient, Servers, wait_for
 from tests.test_asgi_http import notes, script
 
@@ -600,6 +602,56 @@ def test_shutdown_cuts_a_file(server: Servers, huge: str) -> None:
         client.read_until(b"\r\n\r\n")
         assert handle.stop() == 0
     assert "Cut at shutdown" in handle.stderr()
+
+
+# ---- over TLS ----
+
+
+@pytest.fixture
+def secure(server: Servers, tmp_path: Path) -> tuple[Handle, ssl.SSLContext]:
+    authority = Authority(tmp_path / "authority")
+    site = authority.issue("site")
+    handle = server.start(APP, "--certfile", str(site.cert), "--keyfile", str(site.key))
+    return handle, authority.trusting()
+
+
+def test_everything_over_tls(secure: tuple[Handle, ssl.SSLContext], small: str, large: str) -> None:
+    handle, context = secure
+    with httpx.Client(base_url=f"https://localhost:{handle.port}", verify=context) as client:
+        offered = client.get("/extensions").json()
+        assert set(offered) - {"tls"} == {
+            "http.response.pathsend",
+            "http.response.zerocopysend",
+            "http.response.trailers",
+            "http.response.early_hint",
+        }
+        for path in (small, large):
+            data = Path(path).read_bytes()
+            assert client.get(f"/path?{path}").content == data
+            assert client.get(f"/mixed?{path}").content == (
+                b"<" + data + b"|" + data[1:4] + b"|" + data[2:]
+            )
+        part = client.get(f"/part?{large}", headers={"Range": "bytes=70001-3000000"})
+        assert part.content == Path(large).read_bytes()[70001:3000001]
+        assert client.get("/hints").text == "ok"
+        assert client.get("/trailers", headers={"TE": "trailers"}).text == "hello"
+
+
+def test_file_that_becomes_shorter_over_tls(
+    secure: tuple[Handle, ssl.SSLContext], huge: str
+) -> None:
+    """No close_notify: what came is not the whole."""
+    handle, context = secure
+    handle.expect_errors()
+    plain = narrow(handle).sock
+    with context.wrap_socket(
+        plain, server_hostname="localhost", suppress_ragged_eofs=False
+    ) as sock:
+        sock.sendall(f"GET /cut?{huge} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        with pytest.raises((ConnectionResetError, ssl.SSLEOFError)):
+            while sock.recv(65536):
+                pass
+    handle.wait_for_log("a file became shorter")
 
 
 # ---- Starlette ----

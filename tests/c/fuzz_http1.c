@@ -9,7 +9,7 @@
  */
 #include "harness.h"
 
-enum { COMPARED = 2, SCRIPTS = 14, MOST = 4096, LOW_LIMITS = 0x40, FIN = 0x80 };
+enum { COMPARED = 2, SCRIPTS = 18, MOST = 4096, LOW_LIMITS = 0x40, FIN = 0x80 };
 
 static const char *const scripts[SCRIPTS] = {
     "body; start 200; last hello",
@@ -26,6 +26,10 @@ static const char *const scripts[SCRIPTS] = {
     "pull; pull; abort; go",
     "start 304 content-length: 7; last",
     "",
+    "hint </a>| </b>; pull; start 200; hint </c>; last hello; hint </d>",
+    "start 200; announce; write he; last llo; trailers x-a: 1; lasttrailers x-b: 2",
+    "start 200; file 0 9000; write x; file 5 3; lastfile 99000 1000",
+    "start 200 content-length: 60000; lastfile 7 60000",
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
