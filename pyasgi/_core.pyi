@@ -122,6 +122,7 @@ class Server:
         response_debug: bool = False,
         websocket_deflate: bool = True,
         websocket_deflate_context_takeover: bool = False,
+        http2: bool = True,
         root_path: str = "",
         state: dict[str, Any] | None = None,
         context: Context | None = None,
@@ -146,6 +147,7 @@ class Server:
         response_debug: scopes offer http.response.debug, and what comes that way goes to on_log.
         websocket_deflate: agree to permessage-deflate (RFC 7692) when a client offers it.
         websocket_deflate_context_takeover: let compression windows live from message to message, both ways.
+        http2: speak HTTP/2 to a client that begins with its preface.
         root_path: the scope's root_path.
         state: lifespan state, copied shallowly into each scope; None: scopes have no state.
         context: copied for each application run; None: the current context of this call.

@@ -43,6 +43,7 @@ OWN_OPTIONS = (
     "date_header",
     "websocket_deflate",
     "websocket_deflate_context_takeover",
+    "http2",
     "access_log_format",
     "access_log_exclude",
     "forwarded_allow_ips",

@@ -590,6 +590,12 @@ def add_response(parser: Parser) -> None:
         default=True,
         help="send a Date header (default; daphne: no)",
     )
+    group.add_argument(
+        "--http2",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="speak HTTP/2 to clients that begin with it (default)",
+    )
 
 
 def add_deflate(parser: Parser) -> None:

@@ -54,6 +54,7 @@ class Server:
     date_header: send a Date header
     websocket_deflate: agree to permessage-deflate when a client offers it
     websocket_deflate_context_takeover: let compression windows live from message to message, both ways
+    http2: speak HTTP/2 to clients that begin with it
     access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
     access_log_exclude: path prefixes that are kept out of the access log
     forwarded_allow_ips: peers whose proxy headers count, as --forwarded-allow-ips; None for loopback and unix sockets
@@ -93,6 +94,7 @@ class Server:
         date_header: bool = True,
         websocket_deflate: bool = True,
         websocket_deflate_context_takeover: bool = False,
+        http2: bool = True,
         access_log_format: str = "daphne",
         access_log_exclude: Iterable[str] = (),
         forwarded_allow_ips: str | None = None,
@@ -128,6 +130,7 @@ class Server:
         self.date_header = date_header
         self.websocket_deflate = websocket_deflate
         self.websocket_deflate_context_takeover = websocket_deflate_context_takeover
+        self.http2 = http2
         self.access_log_format = access_log_format
         self.access_log_exclude = tuple(access_log_exclude)
         self.forwarded_allow_ips = forwarded_allow_ips
@@ -354,7 +357,7 @@ class Server:
 
     def _open_endpoints(self) -> bool:
         """Opens every endpoint, also after one that failed; False when one failed."""
-        logger.info("HTTP/2 support not enabled (it is not built yet)")
+        logger.info("HTTP/2 support %s", "enabled" if self.http2 else "not enabled (--no-http2)")
         self.listeners.clear()
         self._tls.clear()
         self.listening_addresses.clear()
@@ -496,6 +499,7 @@ class Server:
             response_debug=logger.isEnabledFor(logging.DEBUG),
             websocket_deflate=self.websocket_deflate,
             websocket_deflate_context_takeover=self.websocket_deflate_context_takeover,
+            http2=self.http2,
             root_path=self.root_path,
             state=lifespan.state,
             context=lifespan.context,

@@ -137,6 +137,7 @@ def test_defaults_are_daphnes() -> None:
             ["--websocket-deflate-context-takeover", "--websocket-deflate-level", "6"],
             {"websocket_deflate_context_takeover": True, "websocket_deflate_level": 6},
         ),
+        (["--no-http2"], {"http2": False}),
         (["--lifespan", "on"], {"lifespan": "on"}),
         (["--lifespan-shutdown-timeout", "3"], {"lifespan_shutdown_timeout": 3}),
         (["--max-body-size", "77"], {"max_body_size": 77}),
@@ -366,7 +367,7 @@ def test_help_and_version() -> None:
     assert done.returncode == 0
     for heading in ("where to listen:", "behind a proxy:", "logging:", "WebSocket sizes:"):
         assert heading in done.stdout
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", done.stdout))
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*[a-z]", done.stdout))
     assert {f"--{row[0].replace('_', '-')}" for row in _core.limits()} <= flags
     shown = " ".join(command("--version").stdout.split())
     assert shown.startswith(f"cdaphne {__version__} (CPython ")
@@ -381,7 +382,7 @@ def test_start_up_lines(server: Servers) -> None:
     lines = [re.sub(r"^\S+ \S+ +", "", line) for line in handle.stderr().splitlines()]
     assert lines == [
         "INFO     Starting server at tcp:port=0:interface=127.0.0.1",
-        "INFO     HTTP/2 support not enabled (it is not built yet)",
+        "INFO     HTTP/2 support enabled",
         "INFO     Configuring endpoint tcp:port=0:interface=127.0.0.1",
         f"INFO     Listening on TCP address 127.0.0.1:{handle.port}",
     ]

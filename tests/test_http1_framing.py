@@ -51,7 +51,6 @@ REFUSED: list[tuple[str, bytes, set[int]]] = [
     ("0.9-headers", b"GET /x\nHost: a\r\nContent-Length: 5\r\n\r\nhello", {400}),
     ("0.9", b"GET /x\r\n\r\n", {400}),
     ("2.0", b"GET / HTTP/2.0\r\nHost: a\r\n\r\n", {505}),
-    ("preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", {505}),
     ("method", b"BREW / HTTP/1.1\r\nHost: a\r\n\r\n", {501}),
     ("connect", b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", {501}),
     ("tls", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", {400}),

@@ -24,6 +24,7 @@ static const range ranges[] = {
     {"write_high_water", 1, LLONG_MAX},    {"websocket_high_water", 1, LLONG_MAX},
     {"read_ahead_size", 1, LLONG_MAX},     {"websocket_deflate_window_bits", 8, 15},
     {"websocket_deflate_level", 1, 9},     {"websocket_deflate_mem_level", 1, 9},
+    {"http2_max_streams", 1, LLONG_MAX},
 };
 
 static range range_of(const char *name)
@@ -397,6 +398,7 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
         pop_flag(rest, "websocket_deflate", &config->websocket_deflate) == 0 &&
         pop_flag(rest, "websocket_deflate_context_takeover",
                  &config->websocket_deflate_context_takeover) == 0 &&
+        pop_flag(rest, "http2", &config->http2) == 0 &&
         pop_server_header(rest, &config->server_header, owner) == 0)
         result = parse_limits(&config->limits, rest);
     Py_DECREF(rest);

@@ -120,7 +120,7 @@ static void end_written(cd_conn *c)
     arm(c);
 }
 
-static void flush_later(cd_conn *c)
+void cd_conn_flush_later(cd_conn *c)
 {
     if (cd_list_empty(&c->flush_link))
         cd_list_append(&c->loop->flushes, &c->flush_link);
@@ -135,7 +135,7 @@ void cd_conn_close(cd_conn *c, bool linger)
     c->deadline = 0;
     set_timer(c);
     arm(c);
-    flush_later(c);
+    cd_conn_flush_later(c);
 }
 
 void cd_conn_abort(cd_conn *c)
@@ -251,7 +251,7 @@ uint8_t *cd_conn_reserve(cd_conn *c, size_t n)
 void cd_conn_commit(cd_conn *c, size_t n)
 {
     cd_output_commit(&c->out, n);
-    flush_later(c);
+    cd_conn_flush_later(c);
 }
 
 int cd_conn_put(cd_conn *c, const void *p, size_t n)
@@ -272,7 +272,7 @@ int cd_conn_put_chunk(cd_conn *c, cd_chunk chunk)
         return cd_conn_put(c, chunk.p, chunk.n);
     if (cd_output_pin(&c->out, c->server, chunk) < 0)
         return CD_NOMEM;
-    flush_later(c);
+    cd_conn_flush_later(c);
     return CD_OK;
 }
 
@@ -280,7 +280,7 @@ int cd_conn_put_file(cd_conn *c, int fd, uint64_t offset, size_t count)
 {
     if (cd_output_file(&c->out, fd, offset, count) < 0)
         return CD_NOMEM;
-    flush_later(c);
+    cd_conn_flush_later(c);
     return CD_OK;
 }
 
@@ -292,15 +292,20 @@ int cd_conn_pressure(cd_conn *c)
     return CD_AGAIN;
 }
 
-int cd_conn_relieve(cd_conn *c)
+void cd_conn_push(cd_conn *c, size_t waiting)
 {
-    if (c->out.size < c->server->limits.write_high_water)
-        return CD_OK;
-    c->relieved += c->out.size;
+    c->relieved += waiting;
     if (c->relieved > RELIEF)
         c->relieved = 0;
     else if (!c->blocked && c->state == CD_CONN_OPEN)
         cd_conn_flush(c);
+}
+
+int cd_conn_relieve(cd_conn *c)
+{
+    if (c->out.size < c->server->limits.write_high_water)
+        return CD_OK;
+    cd_conn_push(c, c->out.size);
     return c->state == CD_CONN_OPEN ? cd_conn_pressure(c) : CD_OK;
 }
 
@@ -383,15 +388,31 @@ static ssize_t write_bytes(cd_conn *c)
     return c->transport->ops->writev(c->transport, iov, count);
 }
 
-/* As much as the transport takes, but of files no more than RELIEF: then it is the next turn that
- * finds the transport writable. */
+/* The protocol adds what is due. */
+static void fill(cd_conn *c)
+{
+    if (c->protocol->fill != NULL && c->state == CD_CONN_OPEN)
+        c->protocol->fill(c);
+}
+
+static ssize_t write_front(cd_conn *c, size_t left)
+{
+    const cd_piece *file = cd_output_front_file(&c->out);
+    if (left == 0 && (file != NULL || c->protocol->fill != NULL))
+        return CD_AGAIN;
+    return file != NULL ? write_file(c, file, left) : write_bytes(c);
+}
+
+/* As much as the transport takes, but of files, and of a protocol that fills as we go, no more than
+ * RELIEF: then it is the next turn that finds the transport writable. */
 void cd_conn_flush(cd_conn *c)
 {
     size_t left = RELIEF;
     c->blocked = 0;
+    fill(c);
     while (c->out.size > 0 && c->state != CD_CONN_CLOSED) {
-        const cd_piece *file = cd_output_front_file(&c->out);
-        ssize_t n = file == NULL ? write_bytes(c) : left > 0 ? write_file(c, file, left) : CD_AGAIN;
+        bool counted = c->protocol->fill != NULL || cd_output_front_file(&c->out) != NULL;
+        ssize_t n = write_front(c, left);
         if (n == CD_GONE) {
             write_failed(c);
             return;
@@ -400,10 +421,11 @@ void cd_conn_flush(cd_conn *c)
             c->blocked = 1;
             break;
         }
-        if (file != NULL)
+        if (counted)
             left -= (size_t)n < left ? (size_t)n : left;
         cd_output_consume(&c->out, c->server, (size_t)n);
         c->written += (size_t)n;
+        fill(c);
     }
     if (c->state != CD_CONN_CLOSED)
         after_write(c);

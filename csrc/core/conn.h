@@ -25,6 +25,9 @@ typedef struct {
     /* End of file from the peer, or a dead connection (`reset`): the streams must hear of it; then
      * cd_conn_close. */
     void (*eof)(cd_conn *c, bool reset);
+    /* NULL, or called while output is being written, as long as the transport takes it: adds to
+     * c->out what is due, with the functions of output.h. */
+    void (*fill)(cd_conn *c);
     /* All output was written. */
     void (*flushed)(cd_conn *c);
     /* Output fell to write_low_water, after it had been above write_high_water. */
@@ -105,7 +108,8 @@ struct cd_conn {
     double deadline;         /* the protocol's, absolute; 0: none */
     union {
         cd_http1 http1;
-        struct cd_ws *ws; /* owned by ws.c after the upgrade; http1 is void then */
+        struct cd_ws *ws;       /* owned by ws.c after the upgrade; http1 is void then */
+        struct cd_http2 *http2; /* owned by http2.c after the preface */
     } u;
 };
 
@@ -146,6 +150,12 @@ int cd_conn_pressure(cd_conn *c);
  * peer keeps up with never waits for a turn. The last thing a write does, because a dead transport
  * shows here and ends the connection; then CD_OK. */
 int cd_conn_relieve(cd_conn *c);
+/* Writes at once, unless the applications of this connection have had their share of the turn:
+ * `waiting` bytes are what they have written and nobody took. A dead transport shows here and ends
+ * the connection. */
+void cd_conn_push(cd_conn *c, size_t waiting);
+/* fill has something to add: writes at the end of the turn. */
+void cd_conn_flush_later(cd_conn *c);
 
 /* Seconds from now until protocol->timeout; 0: off. One per connection: a new one replaces the old.
  */

@@ -23,6 +23,7 @@
 #include "http1.h"
 
 #include "header.h"
+#include "http2.h"
 #include "mem.h"
 #include "response.h"
 #include "server.h"
@@ -512,6 +513,29 @@ static bool is_version_0_9(const llhttp_t *parser)
     return parser->http_major == 0 && parser->http_minor == 9;
 }
 
+static size_t parsed_size(const cd_http1 *h, const uint8_t *p)
+{
+    return (size_t)((const uint8_t *)llhttp_get_error_pos(&h->parser) - p);
+}
+
+static const char preface[] = NGHTTP2_CLIENT_MAGIC; /* RFC 9113, 3.4 */
+
+/* The parser stopped behind n bytes that begin HTTP/2: are they all that has come so far? */
+static bool begins_http2(const cd_conn *c, enum llhttp_errno code, size_t n)
+{
+    const cd_http1 *h = &c->u.http1;
+    return code == HPE_PAUSED_H2_UPGRADE && c->server->http2 && h->fresh &&
+           c->transport->alpn != CD_ALPN_HTTP1 && cd_buf_length(&h->head) + n == sizeof preface - 1;
+}
+
+static void switch_protocol(cd_conn *c)
+{
+    if (cd_http2_open(c) < 0)
+        cd_conn_abort(c);
+    else
+        c->protocol->input(c, (const uint8_t *)preface, sizeof preface - 1);
+}
+
 /* Gives the parser bytes of one message; returns how many belong to it. */
 static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
 {
@@ -529,9 +553,13 @@ static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
     h->slice = p;
     h->slice_body = 0;
     enum llhttp_errno code = llhttp_execute(&h->parser, (const char *)p, n);
+    size_t parsed = code == HPE_OK ? n : parsed_size(h, p);
     if (code == HPE_PAUSED) {
-        n = (size_t)((const uint8_t *)llhttp_get_error_pos(&h->parser) - p);
+        n = parsed;
         llhttp_resume(&h->parser);
+    } else if (begins_http2(c, code, parsed)) {
+        switch_protocol(c); /* h is void now */
+        return parsed;
     } else if (code != HPE_OK) {
         note_parse_error(h, code);
         fail(c);
@@ -553,6 +581,15 @@ static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
     return n;
 }
 
+/* It was agreed on in TLS: then anything but the preface is an error of HTTP/2's. */
+static size_t input_of_http2(cd_conn *c, const uint8_t *p, size_t n)
+{
+    if (cd_http2_open(c) == CD_OK)
+        return c->protocol->input(c, p, n);
+    cd_conn_abort(c);
+    return n;
+}
+
 /* What follows a last request is nobody's. Behind a handshake the first frames may wait. */
 static bool is_last_request(const cd_http1 *h)
 {
@@ -563,12 +600,16 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 {
     cd_http1 *h = &c->u.http1;
     size_t used = 0;
+    if (h->fresh && c->transport->alpn == CD_ALPN_H2)
+        return input_of_http2(c, p, n);
     while (used < n && c->state == CD_CONN_OPEN) {
         if (h->phase == CD_HTTP1_WAIT)
             return is_last_request(h) ? n : used;
         if (h->phase == CD_HTTP1_IDLE && cd_conn_pressure(c) == CD_AGAIN)
             return used;
         used += parse(c, p + used, n - used);
+        if (c->protocol != &cd_http1_protocol)
+            return used + (used < n ? c->protocol->input(c, p + used, n - used) : 0);
     }
     return used;
 }

@@ -186,3 +186,29 @@ void cd_output_consume(cd_output *o, cd_server *server, size_t n)
         o->copy_tail -= n;
     }
 }
+
+/* As many of the first n bytes as lie in one place. */
+static ssize_t copy_front(const cd_output *o, uint8_t *to, size_t n)
+{
+    struct iovec iov[2];
+    const cd_piece *file = cd_output_front_file(o);
+    if (file != NULL)
+        return cd_piece_read(file, to, n);
+    cd_output_gather(o, iov, 2);
+    n = least(iov[0].iov_len, n);
+    memcpy(to, iov[0].iov_base, n);
+    return (ssize_t)n;
+}
+
+int cd_output_take(cd_output *o, cd_server *server, uint8_t *to, size_t n)
+{
+    while (n > 0) {
+        ssize_t taken = copy_front(o, to, n);
+        if (taken <= 0)
+            return CD_SYSTEM;
+        cd_output_consume(o, server, (size_t)taken);
+        to += taken;
+        n -= (size_t)taken;
+    }
+    return CD_OK;
+}

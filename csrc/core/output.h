@@ -56,6 +56,10 @@ const cd_piece *cd_output_front_file(const cd_output *o);
  * CD_SYSTEM: errno. Does not consume. */
 ssize_t cd_piece_read(const cd_piece *piece, void *to, size_t n);
 
+/* Copies the first n bytes, which wait, and takes them off. CD_OK, or CD_SYSTEM: a file among them
+ * has become shorter or cannot be read. */
+int cd_output_take(cd_output *o, cd_server *server, uint8_t *to, size_t n);
+
 /* Takes n written bytes off the front. */
 void cd_output_consume(cd_output *o, cd_server *server, size_t n);
 

@@ -379,6 +379,7 @@ cd_transport *cd_tls_accept(cd_server *server, int fd, cd_tls *context)
     tls *s = cd_zalloc(sizeof *s);
     if (s == NULL)
         return NULL;
+    s->handshake.http2 = server->http2;
     s->ssl = cd_tls_begin(&s->handshake, context, server->loop);
     if (s->ssl == NULL || cd_tls_attach(s->ssl, fd) < 0) {
         SSL_free(s->ssl);

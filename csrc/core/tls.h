@@ -38,6 +38,7 @@ typedef struct {
     cd_tls *tls;             /* one reference; NULL after the handshake */
     cd_tls_context *context; /* one reference; NULL after the handshake */
     cd_loop *loop;
+    bool http2; /* may be chosen */
     enum cd_alpn alpn;
 } cd_tls_handshake;
 

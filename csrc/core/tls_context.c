@@ -71,10 +71,10 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_size,
         enum cd_alpn alpn;
         unsigned char size;
         char name[9];
-    } ours[] = {{CD_ALPN_HTTP1, 8, "http/1.1"}};
+    } ours[] = {{CD_ALPN_H2, 2, "h2"}, {CD_ALPN_HTTP1, 8, "http/1.1"}};
     (void)arg;
     cd_tls_handshake *h = SSL_get_app_data(ssl);
-    for (size_t i = 0; i < sizeof ours / sizeof ours[0]; i++) {
+    for (size_t i = h->http2 ? 0 : 1; i < sizeof ours / sizeof ours[0]; i++) {
         for (unsigned at = 0; at < in_size && in[at] < in_size - at; at += 1u + in[at]) {
             if (in[at] != ours[i].size || memcmp(in + at + 1, ours[i].name, ours[i].size) != 0)
                 continue;

@@ -96,7 +96,7 @@ void text_free(text *t)
 }
 
 /* Bytes of any length: short ones as they are, long ones as length and FNV-1a hash. */
-static void text_bytes(text *t, const char *p, size_t n)
+void text_bytes(text *t, const char *p, size_t n)
 {
     uint64_t hash = 14695981039346656037u;
     for (size_t i = 0; i < n; i++)

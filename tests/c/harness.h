@@ -86,6 +86,8 @@ void text_add(text *t, const void *p, size_t n);
 void text_format(text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* Printable ASCII stays, the rest becomes \r, \n, \\ or \xNN. */
 void text_escape(text *t, const void *p, size_t n);
+/* Escaped, or length and hash of what is long. */
+void text_bytes(text *t, const char *p, size_t n);
 void text_free(text *t);
 
 /* ---- wires ---- */
@@ -122,7 +124,7 @@ void wire_eof(wire *w);
 void wire_reset(wire *w);
 /* The peer takes so many bytes more; SIZE_MAX: all. Settled as above. */
 void wire_room(wire *w, size_t n);
-/* Output so far, NUL-terminated. */
+/* Output so far, NUL-terminated; its length is output.n. */
 const char *wire_output(const wire *w);
 /* Forgets the output so far. */
 void wire_take(wire *w);
