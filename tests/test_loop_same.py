@@ -925,6 +925,22 @@ def sock_call_beside_a_transport(loop: Any) -> object:
 
 
 @scenario
+def sock_calls_that_outlive_their_loop(_: Any) -> object:
+    """A loop that nobody closes is garbage together with what waits on it."""
+    pair = socketpair()
+    with pair[0], pair[1]:
+        loop = type(_)()
+        task = loop.create_task(loop.sock_recv(pair[0], 10))
+        turn(loop)
+        task._log_destroy_pending = False
+        forgotten = weakref.ref(task)
+        del loop, task
+        with pytest.warns(ResourceWarning, match="unclosed event loop"):
+            gc.collect()
+        return forgotten() is None
+
+
+@scenario
 def sock_calls_on_one_descriptor(loop: Any) -> object:
     async def main() -> list[object]:
         left, right = socketpair()

@@ -371,8 +371,10 @@ static int sock_call_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
+/* The loop may be part of the same garbage, so nothing is asked of it. */
 static int sock_call_clear(PyObject *self)
 {
+    Py_CLEAR(((sock_call *)self)->handle);
     end((sock_call *)self);
     return 0;
 }
