@@ -16,12 +16,14 @@ VENV := .venv/bin
 RUN_VENV := .venv-run/bin
 SYSTEM := scripts/setup-system.sh
 CTESTS := $(MAKE) --no-print-directory -f scripts/ctests.mk PYTHON=$(CURDIR)/$(VENV)/python
+PROFILE := $(CURDIR)/build/instrumented
+REINSTALL := $(RUN_VENV)/pip install --quiet --no-deps --force-reinstall
 C_FILES = $(wildcard csrc/*.h csrc/*/*.[ch] tests/c/*.[ch] benchmarks/*/*.[ch])
 PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.pyi' -o -name '*.html')
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-rules fmt debug \
-	asan fuzz bench build clean dist system system-test
+	asan fuzz bench build pgo clean dist system system-test
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,9 +90,17 @@ bench: $(RUN_VENV)/ready ## compare with the peers (BENCH="--quick")
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 
+# The installed servers write their counters beside the objects of build/instrumented when they end.
+pgo: $(RUN_VENV)/ready ## profile-guided release build into .venv-run; `make dist` then uses the profile
+	@$(SYSTEM) bench
+	@rm -rf build/instrumented build/profiled
+	CD_PROFILE=generate $(REINSTALL) .
+	$(RUN_VENV)/python -m benchmarks.train
+	CD_PROFILE=$(PROFILE) $(REINSTALL) .
+
 dist: $(VENV)/ready ## sdists and, from them, wheels in dist/: cdaphne, cdaphne-as-daphne
 	@rm -rf dist
-	$(VENV)/python -m build
+	CD_PROFILE=$(wildcard $(PROFILE)) $(VENV)/python -m build
 	$(VENV)/python -m build --outdir dist scripts/as_daphne
 
 clean: ## remove builds and virtual environments

@@ -6,6 +6,8 @@ Everything else about the package is in pyproject.toml.  Switches, read from the
     CD_SANITIZE=1   AddressSanitizer and UndefinedBehaviorSanitizer (implies CD_DEBUG)
     CD_COVERAGE=1   gcov counters (implies CD_DEBUG)
     CD_WERROR=1     warnings are errors (CI=true means the same)
+    CD_PROFILE=generate  count which branches are taken: first half of `make pgo`
+    CD_PROFILE=DIR  optimise for what was counted below DIR: its second half, and for wheels
     LLHTTP_DIR=DIR  an unpacked llhttp release, see scripts/fetch_llhttp.py
 
 Each flavour has its own folder below build/, so objects of two flavours never meet in one link.
@@ -86,11 +88,26 @@ WARNINGS = (
 )
 LANGUAGE = ["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fstack-protector-strong"]
 FORTIFY = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
+RELEASE = ["-O2", "-g"]
+# What the training never reached is compiled as without a profile, not for size.
+PROFILED = (
+    "-fprofile-use -fprofile-partial-training -Wno-missing-profile -Wno-coverage-mismatch".split()
+)
+# Instructions outside the kernel per keep-alive plaintext request (callgrind, gcc 12, Python 3.11), most of which are
+# CPython's: -O2 29,230, -O2 -flto 28,540, -O3 29,230, with a profile 28,800, with profile and -flto 27,890. Of our own
+# 6,260 -flto saves 11 %, both save 21 %.
+LTO = ["-flto"]
+LINK_TIME_OPTIMISED = ("release", "profiled")
 DEBUG = ["-O1", "-g", "-fno-omit-frame-pointer", "-DCD_DEBUG", "-UNDEBUG"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 # flavour: compiler flags, linker flags
 FLAVOURS = {
-    "release": (["-O2", "-g", *FORTIFY], []),
+    "release": ([*RELEASE, *FORTIFY], []),
+    "instrumented": (
+        [*RELEASE, *FORTIFY, "-fprofile-generate", "-fprofile-update=prefer-atomic"],
+        ["-fprofile-generate"],
+    ),
+    "profiled": ([*RELEASE, *FORTIFY, *PROFILED], []),
     "debug": ([*DEBUG, *FORTIFY], []),
     "asan": ([*DEBUG, *SANITIZERS], SANITIZERS),
     "coverage": ([*DEBUG, "-O0", "--coverage"], ["--coverage"]),
@@ -106,7 +123,32 @@ def flavour() -> str:
         return "asan"
     if switch("CD_COVERAGE"):
         return "coverage"
-    return "debug" if switch("CD_DEBUG") else "release"
+    if switch("CD_DEBUG"):
+        return "debug"
+    profile = os.environ.get("CD_PROFILE", "")
+    if profile and profile != "generate":
+        return "profiled"
+    return "instrumented" if profile else "release"
+
+
+def counted(objects: str) -> dict[str, Path]:
+    """{last two parts of an object's path: its counters} below CD_PROFILE, for the same platform and Python.
+
+    Two parts, because llhttp lies elsewhere in an sdist than in the tree.
+    """
+    if flavour() != "profiled":
+        return {}
+    folder = Path(os.environ["CD_PROFILE"], os.path.basename(objects))
+    found = {profile_key(path): path for path in sorted(folder.rglob("*.gcda"))}
+    if not found:
+        raise SystemExit(
+            f"cdaphne: CD_PROFILE: no counters (*.gcda) below {folder}: run `make pgo`"
+        )
+    return found
+
+
+def profile_key(path: str | Path) -> tuple[str, ...]:
+    return Path(path).with_suffix("").parts[-2:]
 
 
 def version() -> str:
@@ -115,6 +157,9 @@ def version() -> str:
     if found is None:
         raise SystemExit('cdaphne: pyasgi/__init__.py has no line __version__ = "..."')
     return found[1]
+
+
+EMPTY = "int main(void) { return 0; }"
 
 
 class Probe:
@@ -126,7 +171,7 @@ class Probe:
 
     def missing(self, libraries: tuple[Library, ...]) -> list[tuple[str, str]]:
         """Return (what, Debian package) for each thing that is not there."""
-        if not self.links("int main(void) { return 0; }", []):
+        if not self.links(EMPTY, []):
             return [(f"a working C compiler ({self.compiler[0]})", "build-essential")]
         absent = [
             (f"{lib.name} >= {lib.minimum} ({lib.header})", lib.debian)
@@ -189,11 +234,14 @@ class BuildCore(build_ext):
             raise SystemExit(f"cdaphne: {error}") from None
         library_compile, library_link = system_flags(LIBRARIES)
         compile_flags, link_flags = FLAVOURS[flavour()]
+        if flavour() in LINK_TIME_OPTIMISED and self.probe().links(EMPTY, LTO):
+            compile_flags, link_flags = [*compile_flags, *LTO], [*link_flags, "-O2", "-flto=auto"]
         common = [*LANGUAGE, *compile_flags, *library_compile]
         python = [f"-isystem{path}" for path in python_includes()]
         system = python + [f"-isystem{path}" for path in llhttp.include_dirs]
         ours = [*common, *WARNINGS, *system]
-        if switch("CD_WERROR") or switch("CI"):
+        # With a profile gcc warns of functions that the training never called.
+        if (switch("CD_WERROR") or switch("CI")) and flavour() != "profiled":
             ours.append("-Werror")
         sources = list(ext.sources)
         ext.extra_objects = self.compile_all(ext, sources, ours) + self.compile_all(
@@ -206,8 +254,7 @@ class BuildCore(build_ext):
         ext.sources = sources
 
     def stop_unless_complete(self) -> None:
-        compiler = list(self.compiler.compiler)  # e.g. ["gcc", "-pthread", ...]
-        absent = Probe(compiler, python_includes()).missing(LIBRARIES)
+        absent = self.probe().missing(LIBRARIES)
         if absent:
             names = ", ".join(what for what, _ in absent)
             packages = " ".join(package for _, package in absent)
@@ -215,9 +262,19 @@ class BuildCore(build_ext):
                 f"cdaphne: not found: {names}. Install it with: apt-get install {packages}"
             )
 
+    def probe(self) -> Probe:
+        compiler = list(self.compiler.compiler)  # e.g. ["gcc", "-pthread", ...]
+        return Probe(compiler, python_includes())
+
     def compile_all(self, ext: Extension, sources: list[str], flags: list[str]) -> list[str]:
+        profile = counted(self.build_temp)
+
         def compile_one(source: str) -> str:
             (made,) = self.compiler.object_filenames([inside(source)], output_dir=self.build_temp)
+            if counters := profile.get(profile_key(made)):
+                # gcc looks for them beside the object and nowhere else.
+                os.makedirs(os.path.dirname(made), exist_ok=True)
+                shutil.copy(counters, Path(made).with_suffix(".gcda"))
             if self.force or stale(made, [source, *ext.depends]):
                 self.compiler.compile(
                     [inside(source)],

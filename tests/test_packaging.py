@@ -143,6 +143,29 @@ def build_ext(project: Path, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.mark.timeout(300)  # builds the extension twice
+def test_a_profile_is_counted_and_used(project: Path) -> None:
+    """The two halves of `make pgo`, with no more training than an import."""
+    counted = build_ext(project, CD_PROFILE="generate")
+    assert counted.returncode == 0, counted.stderr
+    command = [sys.executable, "-c", "import pyasgi._core as c; print(c.__file__)"]
+    done = run(*command, cwd=project)
+    assert done.returncode == 0 and str(project) in done.stdout, done.stdout + done.stderr
+    profile = project / "build" / "instrumented"
+    assert list(profile.rglob("loop.gcda")), "the extension leaves its counters when Python ends"
+    used = build_ext(project, CD_PROFILE=str(profile))
+    assert used.returncode == 0, used.stderr
+    done = run(*command, cwd=project)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_missing_profile_is_one_line(project: Path, tmp_path: Path) -> None:
+    done = build_ext(project, CD_PROFILE=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith("cdaphne: CD_PROFILE: no counters (*.gcda) below ")
+    assert done.stderr.endswith(": run `make pgo`\n") and done.stderr.count("\n") == 1
+
+
 def hidden(header: str, folder: Path) -> str:
     """A compiler for which the header is not there: its own folder is searched first."""
     (folder / header).parent.mkdir(exist_ok=True)
