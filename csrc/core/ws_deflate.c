@@ -295,6 +295,7 @@ static cd_str result(const uint8_t *p, size_t n)
     return (cd_str){n > 0 ? (const char *)p : NULL, n};
 }
 
+/* 4 KB to a thousand sockets: 1 to 3 us each, and 25 to 30 us where each gets another text. */
 static cd_str pack_cached(cd_ws_deflate *d, cd_str message)
 {
     cd_ws_deflate_pool *pool = d->pool;
