@@ -269,7 +269,7 @@ int cd_http2_read_head(cd_http2 *h, cd_http2_stream *st, bool has_body)
     cd_head *head = &st->base.head;
     head->kind = CD_HTTP;
     head->http_major = 2;
-    head->can = CD_CAN_HINT | CD_CAN_TRAILERS | CD_CAN_FILE;
+    head->can = CD_CAN_ALL;
     for (size_t i = 0; i < h->field_count; i++)
         look_at(&f, &h->fields[i]);
     if (st->fault != 0)
