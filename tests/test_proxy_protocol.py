@@ -407,6 +407,15 @@ def test_curl(required: Handle) -> None:
     assert json.loads(scope)["client"] == ["127.0.0.1", int(port)]
 
 
+@pytest.mark.parametrize("mode", ["required", "optional"])
+def test_http2(server: Servers, mode: str) -> None:
+    handle = server.start(APP, "--proxy-protocol", mode, "--proxy-headers")
+    scope = json.loads(
+        curl("--http2-prior-knowledge", "-H", "X-Forwarded-For: 192.0.2.7", f"{handle.url}/scope")
+    )
+    assert (scope["http_version"], scope["client"]) == ("2", ["192.0.2.7", 0])
+
+
 # ---- an operator's mistakes ----
 
 
