@@ -72,6 +72,8 @@ typedef struct cdpy_ready cdpy_ready;
     X(invalid_state_error) /* asyncio.InvalidStateError */                                         \
     X(await_on)            /* pyasgi._awaiting.await_on and call_on; NULL until they are needed */ \
     X(call_on)                                                                                     \
+    X(own_host) /* scope.c: own_address as str and int; NULL: none yet */                          \
+    X(own_port)                                                                                    \
     X(empty_bytes) /* b"" and "" */                                                                \
     X(empty_text)                                                                                  \
     X(http_template) /* scopes with every key and the usual values, copied for each request */     \
@@ -184,8 +186,11 @@ typedef struct {
 #define X(name) PyObject *name;
     CDPY_OBJECTS(X)
 #undef X
-    PyObject *header_names[256]; /* scope.c: bytes of the common header names by hash */
-    cdpy_waiter *waiter_free;    /* awaitable.c: freelist and its length */
+    cd_addr own_address;          /* the one that was connected to last, mostly the only one */
+    PyObject *header_names[256];  /* scope.c: bytes of the common header names by hash */
+    bool header_shared[256];      /* have all connections the same values of it? */
+    PyObject *header_tuples[256]; /* headers that many connections have, by hash; strong */
+    cdpy_waiter *waiter_free;     /* awaitable.c: freelist and its length */
     Py_ssize_t waiter_free_count;
     cdpy_call *call_free; /* stream.c: receive and send objects share one */
     Py_ssize_t call_free_count;

@@ -219,6 +219,8 @@ static int module_clear(PyObject *module)
 #undef T
     for (size_t i = 0; i < sizeof(state->header_names) / sizeof(state->header_names[0]); i++)
         Py_CLEAR(state->header_names[i]);
+    for (size_t i = 0; i < sizeof(state->header_tuples) / sizeof(state->header_tuples[0]); i++)
+        Py_CLEAR(state->header_tuples[i]);
     return 0;
 }
 

@@ -5,10 +5,11 @@
  * filled. Everything mutable in it is fresh (the dict, its lists, the dicts of asgi and
  * extensions); what is shared between scopes cannot be changed: str, bytes, int and tuples of them.
  *
- * That allows a cache per connection (Peer, in head->cache): the two addresses as Python objects,
- * and path and header tuples of the last request, because the next request of a kept connection
- * mostly repeats them. A tuple is reused when name and value are the same bytes at the same place.
- * Long heads are not kept: an idle connection should cost little.
+ * That allows two caches. A connection has one (Peer, in head->cache): the two addresses as Python
+ * objects, and the path of the last request, which the next one often repeats. And all connections
+ * have one of header tuples: what browsers say of themselves, of the host and of how they got here
+ * is the same on thousands of them, so an idle WebSocket holds few headers of its own. Headers that
+ * tell who somebody is, or what only they know, are never in it.
  *
  * Names with "_" are dropped: CGI-style environments cannot tell X_Real_IP from X-Real-IP, so a
  * client could slip one past a proxy that sets the other. What trusted proxies say (head->origin)
@@ -18,42 +19,23 @@
 
 #include <string.h>
 
-enum {
-    CACHED_HEADERS = 24, /* header tuples kept per connection */
-    CACHED_BYTES = 512,  /* longest value kept */
-};
+enum { SHARED_VALUE = 160 }; /* longest value that connections share */
 
-/* Names worth one bytes object for all. */
-static const char *const common_names[] = {
+/* Names worth one bytes object for all. Their values are shared, too. */
+static const char *const shared_names[] = {
     "accept",
     "accept-charset",
     "accept-encoding",
     "accept-language",
-    "access-control-request-headers",
-    "access-control-request-method",
-    "authorization",
     "cache-control",
     "connection",
     "content-encoding",
-    "content-length",
     "content-type",
-    "cookie",
-    "date",
     "dnt",
-    "expect",
-    "forwarded",
-    "from",
     "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
     "origin",
     "pragma",
     "priority",
-    "range",
-    "referer",
     "sec-ch-ua",
     "sec-ch-ua-mobile",
     "sec-ch-ua-platform",
@@ -62,24 +44,44 @@ static const char *const common_names[] = {
     "sec-fetch-site",
     "sec-fetch-user",
     "sec-websocket-extensions",
-    "sec-websocket-key",
     "sec-websocket-protocol",
     "sec-websocket-version",
     "te",
-    "traceparent",
     "transfer-encoding",
     "upgrade",
     "upgrade-insecure-requests",
     "user-agent",
-    "via",
-    "x-csrftoken",
-    "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
     "x-forwarded-proto",
+    "x-requested-with",
+};
+
+/* The same, but each has a value of its own. */
+static const char *const private_names[] = {
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "content-length",
+    "cookie",
+    "date",
+    "expect",
+    "forwarded",
+    "from",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "range",
+    "referer",
+    "sec-websocket-key",
+    "traceparent",
+    "via",
+    "x-csrftoken",
+    "x-forwarded-for",
     "x-real-ip",
     "x-request-id",
-    "x-requested-with",
 };
 
 typedef struct {
@@ -87,8 +89,6 @@ typedef struct {
     PyObject *client_host, *client_port, *server_host, *server_port;
     PyObject *tls;             /* the tls extension; NULL: not TLS, or not asked yet */
     PyObject *path, *raw_path; /* of the last request */
-    Py_ssize_t count;
-    PyObject *headers[CACHED_HEADERS]; /* tuples; NULL where the header was long */
 } peer;
 
 /* ---- small conversions ---- */
@@ -109,6 +109,7 @@ static bool equal(cd_str text, const char *other)
     return text.n == strlen(other) && memcmp(text.p, other, text.n) == 0;
 }
 
+/* n is not 0: every name is a token. */
 static int name_hash(const char *p, size_t n)
 {
     const unsigned char *u = (const unsigned char *)p;
@@ -116,14 +117,16 @@ static int name_hash(const char *p, size_t n)
     return (int)((n * 31 + u[0] * 7 + u[n / 2] * 3 + u[n - 1] * 13) & 255);
 }
 
-static int intern_names(cdpy_state *state)
+static int intern_names(cdpy_state *state, const char *const *names, size_t count, bool shared)
 {
-    for (size_t i = 0; i < sizeof(common_names) / sizeof(common_names[0]); i++) {
-        const char *name = common_names[i];
-        PyObject **slot = &state->header_names[name_hash(name, strlen(name))];
+    for (size_t i = 0; i < count; i++) {
+        int hash = name_hash(names[i], strlen(names[i]));
 
-        if (*slot == NULL && (*slot = PyBytes_FromString(name)) == NULL)
+        if (state->header_names[hash])
+            continue;
+        if ((state->header_names[hash] = PyBytes_FromString(names[i])) == NULL)
             return -1;
+        state->header_shared[hash] = shared;
     }
     return 0;
 }
@@ -200,8 +203,6 @@ static void peer_dealloc(PyObject *op)
     Py_XDECREF(self->tls);
     Py_XDECREF(self->path);
     Py_XDECREF(self->raw_path);
-    for (Py_ssize_t i = 0; i < self->count; i++)
-        Py_XDECREF(self->headers[i]);
     CDPY_LIVE(peers, -1);
     type->tp_free(op);
     Py_DECREF(type);
@@ -231,6 +232,22 @@ static PyObject *port_number(const cd_addr *addr)
     return addr->port < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(addr->port);
 }
 
+/* All connections of a listener share its address: 100 bytes for each idle one. */
+static int share_own(cdpy_state *state, peer *self, const cd_addr *own)
+{
+    const cd_addr *last = &state->own_address;
+
+    if (state->own_port == NULL || last->port != own->port || strcmp(last->host, own->host) != 0) {
+        Py_CLEAR(state->own_port);
+        Py_XSETREF(state->own_host, host_text(own));
+        state->own_port = state->own_host ? port_number(own) : NULL;
+        state->own_address = *own;
+    }
+    self->server_host = Py_XNewRef(state->own_host);
+    self->server_port = Py_XNewRef(state->own_port);
+    return self->server_port ? 0 : -1;
+}
+
 static peer *peer_new(cdpy_state *state, const cd_head *head)
 {
     PyTypeObject *type = (PyTypeObject *)state->peer_type;
@@ -241,9 +258,7 @@ static peer *peer_new(cdpy_state *state, const cd_head *head)
     CDPY_LIVE(peers, 1);
     self->client_host = host_text(head->client);
     self->client_port = port_number(head->client);
-    self->server_host = host_text(head->server);
-    self->server_port = port_number(head->server);
-    if (self->client_host && self->client_port && self->server_host && self->server_port)
+    if (self->client_host && self->client_port && share_own(state, self, head->server) == 0)
         return self;
     Py_DECREF(self);
     return NULL;
@@ -279,33 +294,44 @@ static PyObject *header_tuple(cdpy_state *state, const cd_header *header)
     return tuple;
 }
 
-/* The tuple of the index-th header: last request's when it is the same. */
-static PyObject *cached_tuple(cdpy_state *state, peer *cache, Py_ssize_t index,
-                              const cd_header *header)
+static size_t value_hash(int name, cd_str value)
 {
-    if (index >= CACHED_HEADERS || header->name.n + header->value.n > CACHED_BYTES)
-        return header_tuple(state, header);
-    if (index < cache->count) {
-        PyObject *last = cache->headers[index];
+    uint64_t ends[2] = {0, 0}, mixed;
+    size_t n = value.n < sizeof(uint64_t) ? value.n : sizeof(uint64_t);
 
-        if (last && same_bytes(PyTuple_GET_ITEM(last, 0), header->name) &&
-            same_bytes(PyTuple_GET_ITEM(last, 1), header->value))
-            return Py_NewRef(last);
+    if (n > 0) {
+        memcpy(&ends[0], value.p, n);
+        memcpy(&ends[1], value.p + value.n - n, n);
     }
+    mixed = (ends[0] ^ ends[1] * 31 ^ value.n << 8 ^ (uint64_t)name) * 0x9E3779B97F4A7C15u;
+    return (size_t)(mixed >> 56); /* as many as header_tuples has */
+}
+
+static bool is_shared(const cdpy_state *state, int hash, const cd_header *header)
+{
+    return state->header_shared[hash] && header->value.n <= SHARED_VALUE &&
+           same_bytes(state->header_names[hash], header->name);
+}
+
+/* A new reference to the tuple of a header, which others may have too. */
+static PyObject *shared_tuple(cdpy_state *state, const cd_header *header)
+{
+    int hash = name_hash(header->name.p, header->name.n);
+
+    if (!is_shared(state, hash, header))
+        return header_tuple(state, header);
+    PyObject **slot = &state->header_tuples[value_hash(hash, header->value)];
+    if (*slot && PyTuple_GET_ITEM(*slot, 0) == state->header_names[hash] &&
+        same_bytes(PyTuple_GET_ITEM(*slot, 1), header->value))
+        return Py_NewRef(*slot);
     PyObject *tuple = header_tuple(state, header);
-    if (tuple == NULL)
-        return NULL;
-    while (cache->count <= index)
-        cache->headers[cache->count++] = NULL;
-    PyObject *old = cache->headers[index];
-    cache->headers[index] = Py_NewRef(tuple); /* peer_dealloc */
-    Py_XDECREF(old);
+    if (tuple)
+        Py_XSETREF(*slot, Py_NewRef(tuple)); /* module_clear */
     return tuple;
 }
 
 /* *root_path gets the value of Daphne-Root-Path, which the list leaves out. */
-static PyObject *headers_of(cdpy_server *server, const cd_head *head, peer *cache,
-                            cd_str *root_path)
+static PyObject *headers_of(cdpy_state *state, const cd_head *head, cd_str *root_path)
 {
     PyObject *list = PyList_New((Py_ssize_t)head->header_count);
     Py_ssize_t kept = 0;
@@ -319,7 +345,7 @@ static PyObject *headers_of(cdpy_server *server, const cd_head *head, peer *cach
             *root_path = header->value;
             continue;
         }
-        PyObject *tuple = cached_tuple(server->state, cache, (Py_ssize_t)i, header);
+        PyObject *tuple = shared_tuple(state, header);
         if (tuple == NULL)
             Py_CLEAR(list);
         else
@@ -533,7 +559,7 @@ static int fill(cdpy_server *server, PyObject *scope, const cd_head *head, peer 
     cdpy_state *s = server->state;
     cd_str root_path = {NULL, 0};
 
-    if (cdpy_put(scope, s->s_headers, headers_of(server, head, cache, &root_path)) < 0 ||
+    if (cdpy_put(scope, s->s_headers, headers_of(s, head, &root_path)) < 0 ||
         cdpy_put(scope, s->s_asgi, PyDict_Copy(s->asgi_template)) < 0 ||
         put_unless(s->s_one_one, scope, s->s_http_version, version_of(s, head)) < 0 ||
         put_unless(usual_scheme(s, head->kind), scope, s->s_scheme, scheme_of(s, head)) < 0 ||
@@ -610,6 +636,9 @@ static PyObject *template_of(cdpy_state *s, enum cd_kind kind)
     return template;
 }
 
+#define INTERN(state, names, shared) \
+    intern_names(state, names, sizeof(names) / sizeof((names)[0]), shared)
+
 int cdpy_scope_init(PyObject *module, cdpy_state *s)
 {
     s->empty_bytes = PyBytes_FromStringAndSize(NULL, 0);
@@ -621,5 +650,7 @@ int cdpy_scope_init(PyObject *module, cdpy_state *s)
     s->websocket_template = template_of(s, CD_WEBSOCKET);
     if (s->asgi_template == NULL || s->http_template == NULL || s->websocket_template == NULL)
         return -1;
-    return intern_names(s) < 0 ? -1 : cdpy_add_type(module, &peer_spec, &s->peer_type, NULL);
+    if (INTERN(s, shared_names, true) < 0 || INTERN(s, private_names, false) < 0)
+        return -1;
+    return cdpy_add_type(module, &peer_spec, &s->peer_type, NULL);
 }
