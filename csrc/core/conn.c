@@ -95,6 +95,7 @@ static void dispose(cd_conn *c)
     cd_server_release(server, c->cache);
     cd_list_remove(&c->link);
     cd_free(c->proxied);
+    cd_http1_free(c);
     cd_free(c);
     CD_LIVE(connections, -1);
     cd_server_conn_closed(server);
@@ -472,18 +473,31 @@ static void on_deadline(cd_timer *timer)
 
 /* ---- the beginning ---- */
 
+/* What can fail. */
+static cd_conn *new_conn(cd_server *server)
+{
+    cd_conn *c = cd_zalloc(sizeof *c);
+    if (c == NULL)
+        return NULL;
+    c->server = server;
+    c->loop = server->loop;
+    cd_timer_init(&c->timer, c->loop, on_deadline);
+    if (cd_http1_open(c) == CD_OK && cd_server_expect_release(server) == CD_OK)
+        return c;
+    cd_timer_dispose(&c->timer);
+    cd_http1_free(c);
+    cd_free(c);
+    return NULL;
+}
+
 cd_conn *cd_conn_open(cd_server *server, cd_transport *transport, const cd_addr *client,
                       const cd_addr *local)
 {
-    cd_conn *c = cd_zalloc(sizeof *c);
-    if (c == NULL || cd_server_expect_release(server) < 0) {
-        cd_free(c);
+    cd_conn *c = new_conn(server);
+    if (c == NULL)
         return NULL;
-    }
     c->transport = transport;
     c->protocol = &cd_http1_protocol;
-    c->server = server;
-    c->loop = server->loop;
     c->client = *client;
     c->server_addr = *local;
     c->want_read = 1;
@@ -491,10 +505,8 @@ cd_conn *cd_conn_open(cd_server *server, cd_transport *transport, const cd_addr 
     cd_list_append(&server->conns, &c->link);
     server->conn_count++;
     cd_job_init(&c->job, on_job);
-    cd_timer_init(&c->timer, c->loop, on_deadline);
     transport->conn = c;
     CD_LIVE(connections, 1);
-    cd_http1_open(c);
     arm(c);
     return c;
 }

@@ -106,9 +106,9 @@ struct cd_conn {
     void *cache;             /* the bridge's, released at the end */
     double write_check;      /* when the write stall is looked at; part of the one deadline */
     double deadline;         /* the protocol's, absolute; 0: none */
+    cd_http1 *http1;         /* owned; NULL once a WebSocket has taken over */
     union {
-        cd_http1 http1;
-        struct cd_ws *ws;       /* owned by ws.c after the upgrade; http1 is void then */
+        struct cd_ws *ws;       /* owned by ws.c after the upgrade; the http1 state is gone then */
         struct cd_http2 *http2; /* owned by http2.c after the preface */
     } u;
 };

@@ -43,7 +43,7 @@ static const cd_stream_ops http1_stream_ops;
 
 static void reset_message(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     llhttp_init(&h->parser, HTTP_REQUEST, &settings);
     h->parser.data = c;
     h->field_count = 0;
@@ -56,29 +56,39 @@ static void reset_message(cd_conn *c)
     h->field_open = h->complete = 0;
 }
 
-void cd_http1_open(cd_conn *c)
+int cd_http1_open(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
-    memset(h, 0, sizeof *h);
+    cd_http1 *h = c->http1 = cd_zalloc(sizeof *h);
+    if (h == NULL)
+        return CD_NOMEM;
     cd_buf_init(&h->head);
     h->fresh = 1;
     reset_message(c);
     cd_conn_deadline(c, c->server->limits.head_timeout);
+    return CD_OK;
 }
 
 void cd_http1_dispose(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     cd_buf_dispose(&h->head);
     cd_free(h->fields);
     h->fields = NULL;
     h->field_size = 0;
 }
 
+void cd_http1_free(cd_conn *c)
+{
+    if (c->http1 != NULL)
+        cd_http1_dispose(c);
+    cd_free(c->http1);
+    c->http1 = NULL;
+}
+
 /* The connection is free for the next request: pipelined ones at once, but not for ever. */
 static void next_request(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     h->stream = NULL;
     reset_message(c);
     if (h->field_size > FIELDS_KEPT) {
@@ -104,14 +114,14 @@ static void next_request(cd_conn *c)
 
 static void start_window(cd_conn *c)
 {
-    c->u.http1.received = 0;
+    c->http1->received = 0;
     cd_conn_deadline(c, c->server->limits.body_timeout);
 }
 
 void cd_http1_responded(cd_stream *s)
 {
     cd_conn *c = s->conn;
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (s->head.kind == CD_HTTP)
         cd_stream_access(s, CD_COMPLETE);
     h->stream = NULL;
@@ -141,13 +151,13 @@ static int fault(cd_http1 *h, int status, const char *why)
 static void log_fault(cd_conn *c, int status)
 {
     cd_conn_log(c, CD_INFO, "Request of %s refused with %d: %s", cd_conn_peer(c), status,
-                c->u.http1.why);
+                c->http1->why);
 }
 
 /* The request cannot go on: the right answer if there is still room for one, else the end. */
 static void fail(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     int status = h->fault;
     if (status == CD_NOMEM) {
         cd_conn_abort(c);
@@ -212,7 +222,7 @@ static bool extend(const cd_http1 *h, uint32_t *start, uint32_t *size, const cha
 static int on_url(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (!extend(h, &h->target, &h->target_size, at, n))
         return fault(h, 400, "malformed target");
     if (h->target_size > c->server->limits.max_target_size)
@@ -222,7 +232,7 @@ static int on_url(llhttp_t *parser, const char *at, size_t n)
 
 static int count_trailer(cd_conn *c, size_t n)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     h->trailer_size += n;
     if (h->trailer_size > c->server->limits.max_trailer_size)
         return fault(h, 400, "trailer section longer than max_trailer_size");
@@ -242,7 +252,7 @@ static int grow_fields(cd_http1 *h)
 
 static int open_field(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (h->field_count >= c->server->limits.max_header_count)
         return fault(h, 431, "more headers than max_header_count");
     if (h->field_count == h->field_size && grow_fields(h) < 0)
@@ -260,7 +270,7 @@ static bool in_trailer(const cd_http1 *h)
 static int on_header_field(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (in_trailer(h))
         return count_trailer(c, n);
     if (!h->field_open && open_field(c) < 0)
@@ -273,7 +283,7 @@ static int on_header_field(llhttp_t *parser, const char *at, size_t n)
 static int on_header_value(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (in_trailer(h))
         return count_trailer(c, n);
     cd_http1_field *field = &h->fields[h->field_count];
@@ -283,7 +293,7 @@ static int on_header_value(llhttp_t *parser, const char *at, size_t n)
 static int on_header_value_complete(llhttp_t *parser)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (in_trailer(h))
         return count_trailer(c, sizeof ": \r\n" - 1);
     if (!h->field_open)
@@ -306,7 +316,7 @@ static int check_upgrade(cd_http1 *h, cd_stream *s)
 
 static int check_head(cd_conn *c, cd_stream *s, bool upgrade)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     size_t most = c->server->limits.max_body_size;
     int status = cd_http1_read_head(h, s);
     if (status != 0)
@@ -332,7 +342,7 @@ static void drop_stream(cd_stream *s)
 
 static int open_stream(cd_conn *c, bool upgrade)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     cd_stream *s = cd_stream_new(c, &http1_stream_ops, sizeof(cd_stream));
     int status = s == NULL ? CD_NOMEM : check_head(c, s, upgrade);
     if (status != 0) {
@@ -351,7 +361,7 @@ static int open_stream(cd_conn *c, bool upgrade)
 static int on_headers_complete(llhttp_t *parser)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     bool upgrade = parser->flags & F_UPGRADE;
     parser->upgrade = 0; /* llhttp would stop at CONNECT and at any Upgrade, h2c too; which to
                             follow is ours to say */
@@ -368,14 +378,14 @@ static int on_headers_complete(llhttp_t *parser)
 
 static bool too_much_framing(const cd_conn *c, int64_t framing)
 {
-    const cd_http1 *h = &c->u.http1;
+    const cd_http1 *h = c->http1;
     uint64_t most = c->server->limits.max_chunk_extension_size + (uint64_t)h->trailer_size;
     return framing > 0 && (uint64_t)framing > most;
 }
 
 static int take_body(cd_conn *c, const char *at, size_t n)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (h->stream == NULL) {
         h->discarded += n;
         if (h->discarded > c->server->limits.discard_size)
@@ -390,7 +400,7 @@ static int take_body(cd_conn *c, const char *at, size_t n)
 static int on_body(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     size_t lines = (size_t)((const uint8_t *)at - h->slice) - h->slice_body;
     if (too_much_framing(c, h->framing + (int64_t)lines))
         return fault(h, 400, "chunk extensions longer than max_chunk_extension_size");
@@ -405,7 +415,7 @@ static int on_body(llhttp_t *parser, const char *at, size_t n)
 static int on_chunk_header(llhttp_t *parser)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     size_t most = c->server->limits.max_body_size;
     if (most > 0 && (h->body_size > most || parser->content_length > most - h->body_size))
         return fault(h, 413, "body above max_body_size");
@@ -417,7 +427,7 @@ static int on_chunk_header(llhttp_t *parser)
 
 static int on_message_complete(llhttp_t *parser)
 {
-    conn_of(parser)->u.http1.complete = 1;
+    conn_of(parser)->http1->complete = 1;
     return HPE_PAUSED;
 }
 
@@ -440,14 +450,14 @@ static size_t head_room(const cd_conn *c, size_t n)
     size_t room = c->server->limits.max_head_size;
     if (room > UINT32_MAX / 2) /* fields are found by offsets of 32 bits */
         room = UINT32_MAX / 2;
-    size_t before = cd_buf_length(&c->u.http1.head);
+    size_t before = cd_buf_length(&c->http1->head);
     room = room > before ? room - before : 0;
     return n < room ? n : room;
 }
 
 static void keep_head(cd_conn *c, const uint8_t *p, size_t n)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     bool first = cd_buf_length(&h->head) == 0;
     if (cd_buf_append(&h->head, p, n) < 0) {
         cd_conn_abort(c);
@@ -460,7 +470,7 @@ static void keep_head(cd_conn *c, const uint8_t *p, size_t n)
 /* The head is complete; the body, if there is one, begins behind it. */
 static void begin_body(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     cd_buf_dispose(&h->head);
     h->fresh = 0;
     if (h->complete || h->stream->expect_continue)
@@ -471,7 +481,7 @@ static void begin_body(cd_conn *c)
 
 static void end_message(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     cd_stream *s = h->stream;
     if (h->phase == CD_HTTP1_DISCARD) {
         next_request(c);
@@ -487,7 +497,7 @@ static void end_message(cd_conn *c)
 
 static void end_body_slice(cd_conn *c, size_t n)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     cd_stream *s = h->stream;
     /* In the middle of a chunk line, what it may have is not taken off yet: digits and line ends.
      */
@@ -523,7 +533,7 @@ static const char preface[] = NGHTTP2_CLIENT_MAGIC; /* RFC 9113, 3.4 */
 /* The parser stopped behind n bytes that begin HTTP/2: are they all that has come so far? */
 static bool begins_http2(const cd_conn *c, enum llhttp_errno code, size_t n)
 {
-    const cd_http1 *h = &c->u.http1;
+    const cd_http1 *h = c->http1;
     return code == HPE_PAUSED_H2_UPGRADE && c->server->http2 && h->fresh &&
            c->transport->alpn != CD_ALPN_HTTP1 && cd_buf_length(&h->head) + n == sizeof preface - 1;
 }
@@ -539,7 +549,7 @@ static void switch_protocol(cd_conn *c)
 /* Gives the parser bytes of one message; returns how many belong to it. */
 static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     bool in_head = h->phase <= CD_HTTP1_HEAD;
     if (in_head) {
         h->phase = CD_HTTP1_HEAD;
@@ -598,7 +608,7 @@ static bool is_last_request(const cd_http1 *h)
 
 static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     size_t used = 0;
     if (h->fresh && c->transport->alpn == CD_ALPN_H2)
         return input_of_http2(c, p, n);
@@ -618,8 +628,8 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 
 static void client_gone(cd_conn *c)
 {
-    cd_stream *s = c->u.http1.stream;
-    c->u.http1.stream = NULL;
+    cd_stream *s = c->http1->stream;
+    c->http1->stream = NULL;
     if (s == NULL)
         return;
     cd_stream_access(s, s->head.kind == CD_HTTP ? CD_COMPLETE : CD_DISCONNECTED);
@@ -628,7 +638,7 @@ static void client_gone(cd_conn *c)
 
 static void on_eof(cd_conn *c, bool reset)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     bool cut = h->stream != NULL && h->stream->head_sent;
     client_gone(c);
     if (reset || cut)
@@ -644,7 +654,7 @@ static void on_flushed(cd_conn *c)
 
 static void on_drained(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (h->stream != NULL && h->stream->blocked) {
         h->stream->blocked = 0;
         cd_stream_post(h->stream, CD_POST_DRAIN);
@@ -656,7 +666,7 @@ static void on_drained(cd_conn *c)
 static bool body_is_slow(cd_conn *c)
 {
     cd_limits *limits = &c->server->limits;
-    if ((double)c->u.http1.received < limits->body_timeout * (double)limits->body_min_rate)
+    if ((double)c->http1->received < limits->body_timeout * (double)limits->body_min_rate)
         return true;
     start_window(c);
     return false;
@@ -664,7 +674,7 @@ static bool body_is_slow(cd_conn *c)
 
 static void on_timeout(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     switch ((enum cd_http1_phase)h->phase) {
     case CD_HTTP1_IDLE:
         /* Not idle while it still reads the last response, and write_timeout watches that. */
@@ -700,7 +710,7 @@ static void close_unless_asked(cd_conn *c, double seconds)
 
 static void on_drain(cd_conn *c)
 {
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     cd_limits *limits = &c->server->limits;
     if (h->phase == CD_HTTP1_IDLE)
         /* Its next request may be under way. No client repeats a first one by itself. */
@@ -737,16 +747,16 @@ static void expect_body(cd_stream *s)
     cd_conn *c = s->conn;
     s->expect_continue = 0;
     start_window(c);
-    if (!s->head_sent && c->u.http1.body_size == 0 && cd_conn_put(c, line, sizeof line - 1) < 0)
+    if (!s->head_sent && c->http1->body_size == 0 && cd_conn_put(c, line, sizeof line - 1) < 0)
         cd_conn_abort(c);
 }
 
 static void on_pulled(cd_stream *s)
 {
     cd_conn *c = s->conn;
-    if (s->expect_continue && c->u.http1.phase == CD_HTTP1_BODY && c->state == CD_CONN_OPEN)
+    if (s->expect_continue && c->http1->phase == CD_HTTP1_BODY && c->state == CD_CONN_OPEN)
         expect_body(s);
-    if (c->u.http1.phase != CD_HTTP1_BODY || c->state != CD_CONN_OPEN)
+    if (c->http1->phase != CD_HTTP1_BODY || c->state != CD_CONN_OPEN)
         return;
     if (!c->want_read && cd_buf_length(&s->in) - s->taken < c->server->limits.body_high_water) {
         cd_conn_want_read(c, true);

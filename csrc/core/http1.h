@@ -19,12 +19,14 @@ enum cd_http1_phase {
     CD_HTTP1_DISCARD, /* the response is complete, the rest of the request's body is dropped */
 };
 
-/* Prepares c->u.http1 of a fresh connection and sets its head deadline. */
-void cd_http1_open(cd_conn *c);
+/* Makes c->http1 of a fresh connection and sets its head deadline. CD_OK or CD_NOMEM. */
+int cd_http1_open(cd_conn *c);
 
-/* Frees what the parser holds; for the protocol that takes the connection over (ws.c), and at the
- * end. */
+/* Frees what the parser holds: at the end, and when HTTP/2 takes the connection over. */
 void cd_http1_dispose(cd_conn *c);
+
+/* Frees c->http1 too, if it is there. Never while the parser runs. */
+void cd_http1_free(cd_conn *c);
 
 /* ---- http1_head.c ---- */
 

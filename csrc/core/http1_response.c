@@ -133,7 +133,7 @@ int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t co
 static bool must_close(cd_stream *s, bool more)
 {
     cd_conn *c = s->conn;
-    cd_http1 *h = &c->u.http1;
+    cd_http1 *h = c->http1;
     if (s->close_after || !h->keep_alive || c->server->draining || s->head.kind != CD_HTTP)
         return true;
     if (h->phase != CD_HTTP1_BODY)
@@ -380,7 +380,7 @@ static int queue_page(cd_conn *c, int status, bool is_old, bool bodyless)
 
 void cd_http1_refuse(cd_conn *c, int status)
 {
-    if (queue_page(c, status, false, c->u.http1.parser.method == HTTP_HEAD) < 0)
+    if (queue_page(c, status, false, c->http1->parser.method == HTTP_HEAD) < 0)
         cd_conn_abort(c);
     else
         cd_conn_close(c, true);
@@ -388,7 +388,7 @@ void cd_http1_refuse(cd_conn *c, int status)
 
 static void end_exchange(cd_stream *s, bool client_gone)
 {
-    s->conn->u.http1.stream = NULL;
+    s->conn->http1->stream = NULL;
     if (s->head.kind == CD_HTTP)
         cd_stream_access(s, CD_COMPLETE);
     cd_stream_detach(s, client_gone);

@@ -842,7 +842,7 @@ int cd_ws_open(cd_stream *s, const cd_ws_extension *extension)
     ws->stream = s;
     ws->heard = cd_loop_now(c->loop);
     cd_ws_deflate_open(&ws->deflate, s->server->deflate, extension);
-    cd_http1_dispose(c);
+    cd_http1_free(c);
     c->u.ws = ws;
     c->protocol = &protocol;
     s->ops = &stream_ops;
