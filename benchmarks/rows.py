@@ -47,8 +47,8 @@ class Bench:
     """The settings of a run. Seconds are of counted load, per measurement."""
 
     cores: Cores
-    seconds: float = 2.0
-    warmup: float = 0.5
+    seconds: float = 1.5
+    warmup: float = 0.4
     idle: int = 4000
     many: int = 1000
     upload: int = 1024 * MB
@@ -421,7 +421,7 @@ ROWS = (
             static=True,
             quick=True,
         ),
-        Row("json", by_wrk("json", "/json", HELLO_JSON), one("json", "JSON")),
+        Row("json", by_wrk("json", "/json", HELLO_JSON), one("json", "JSON"), rounds=2),
         Row(
             "post",
             by_wrk("post", "/echo", "x" * POST_SIZE, post=POST_SIZE),
@@ -443,6 +443,7 @@ ROWS = (
                 Figure("stream", "10 MB streamed", "MB/s"),
                 less("stream-memory", "10 MB streamed to 8 clients: memory", "MB more"),
             ),
+            rounds=2,
         ),
         Row(
             "upload",
@@ -464,13 +465,20 @@ ROWS = (
             "sleep",
             by_wrk("sleep", "/sleep", HELLO, connections=512),
             one("sleep", "10 ms of sleep, 512 connections"),
+            rounds=2,
         ),
-        Row("events", events, one("events", "Server-sent events, 1,000 clients", "events/s")),
+        Row(
+            "events",
+            events,
+            one("events", "Server-sent events, 1,000 clients", "events/s"),
+            rounds=2,
+        ),
         Row(
             "connect-http",
             connect_http,
             one("connect-http", "HTTP, a connection per request", "connections/s"),
             static=True,
+            rounds=2,
         ),
         Row(
             "access-log",
@@ -492,6 +500,7 @@ ROWS = (
             "ws-echo-4k",
             ws_echo("ws-echo-4k", 4 * KB, 64),
             one("ws-echo-4k", "WebSocket echo, 4 KB", "messages/s"),
+            rounds=2,
         ),
         Row(
             "ws-echo-1m",
@@ -510,6 +519,7 @@ ROWS = (
             "ws-broadcast-32",
             ws_broadcast("ws-broadcast-32", 32),
             one("ws-broadcast-32", "WebSocket broadcast, 32 clients", "messages/s"),
+            rounds=2,
         ),
         Row(
             "ws-broadcast-1000",
@@ -521,6 +531,7 @@ ROWS = (
             "connect-ws",
             connect_ws,
             one("connect-ws", "WebSocket handshake and close", "connections/s"),
+            rounds=2,
         ),
     ),
     *grouped(
@@ -545,7 +556,6 @@ ROWS = (
             handshakes("tls-resumed", "--resume"),
             one("tls-resumed", "TLS: resumed handshake per request", "handshakes/s"),
             static=True,
-            quick=True,
             needs=TLS,
         ),
         Row(
@@ -564,6 +574,7 @@ ROWS = (
             one("tls-file", "TLS: file of 1 MB", "files/s"),
             static=True,
             needs=TLS,
+            rounds=2,
         ),
         Row(
             "http2",
@@ -578,6 +589,7 @@ ROWS = (
             by_h2load("http2-large", "/100k", PATTERN * 100, streams=4),
             one("http2-large", "HTTP/2: responses of 100 KB, 8 x 4"),
             needs=HTTP2,
+            rounds=2,
         ),
     ),
     *grouped(
@@ -592,11 +604,13 @@ ROWS = (
             "channels-room",
             ws_broadcast("channels-room", 32, PROJECT),
             one("channels-room", "Channels: a tab tells a group of 32", "messages/s"),
+            rounds=2,
         ),
         Row(
             "django-view",
             by_wrk("django-view", "/", HELLO, app=PROJECT, connections=16),
             one("django-view", "Django: synchronous view"),
+            rounds=2,
         ),
     ),
     *grouped(

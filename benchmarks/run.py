@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     add("--only", metavar="ROW[,ROW]", help="these rows; --list names them")
     add("--servers", metavar="A,B", help="these servers")
     add("--rounds", type=int, metavar="N", help=f"{ROUNDS} unless given")
-    add("--seconds", type=float, metavar="S", help="of counted load in each measurement (2; 1)")
+    add("--seconds", type=float, metavar="S", help="of counted load in each measurement (1.5; 1)")
     add("--cores", metavar="S,C", help="core of the server, core of the clients")
     add("--output", type=Path, default=WORK, metavar="DIR", help="results.json and the plots")
     add("--list", action="store_true", help="list rows and servers")
