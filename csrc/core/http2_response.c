@@ -94,7 +94,9 @@ static int send_data(nghttp2_session *session, nghttp2_frame *frame, const uint8
     }
     cd_output_commit(&c->out, FRAME_HEADER + length);
     moved(w, length);
-    return 0;
+    /* nghttp2 calls this for as many frames as the peer's window has room for (curl: 32 MB) without
+     * returning in between, unless it is told to. */
+    return c->out.size < c->server->limits.write_high_water ? 0 : NGHTTP2_ERR_PAUSE;
 }
 
 const nghttp2_send_data_callback cd_http2_send_data = send_data;
