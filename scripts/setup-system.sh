@@ -14,6 +14,7 @@ section() {
 }
 
 installed() {
+    [ "${1#/}" = "$1" ] || { [ -e "$1" ]; return; }
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
 }
 
@@ -29,6 +30,7 @@ satisfied() {
 first_available() {
     local name
     for name in ${1//|/ }; do
+        [ "${name#/}" = "$name" ] || continue
         if apt-cache show "$name" 2>/dev/null | grep '^Filename:' >/dev/null; then
             echo "$name"
             return 0

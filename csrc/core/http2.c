@@ -103,16 +103,20 @@ static void on_dispose(cd_stream *s)
         st->wire.http2->live--;
 }
 
+static void end_stream(cd_http2_stream *st, bool client_gone)
+{
+    if (st->opened)
+        cd_http2_end_exchange(st, client_gone);
+    else
+        drop_stream(st);
+}
+
 static void end_streams(cd_http2 *h)
 {
     for (cd_list *l = h->streams.next; l != &h->streams; l = l->next) {
         cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
-        if (st->base.conn == NULL)
-            continue;
-        if (st == h->head)
-            drop_stream(st);
-        else
-            cd_http2_end_exchange(st, true);
+        if (st->base.conn != NULL)
+            end_stream(st, true);
     }
     h->head = NULL;
 }
@@ -290,6 +294,7 @@ static int end_head(cd_http2 *h, bool has_body)
         return refuse(h, st, status);
     if (!share_evenly(h, st))
         return NGHTTP2_ERR_CALLBACK_FAILURE;
+    st->opened = true;
     st->base.body_complete = !has_body;
     if (has_body && !st->base.expect_continue) {
         st->body_check = cd_http2_due(h, limits->body_timeout);
@@ -396,10 +401,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     if (st == h->head) {
         h->head = NULL;
         h->head_at = 0;
-        drop_stream(st);
-    } else {
-        cd_http2_end_exchange(st, code != NGHTTP2_NO_ERROR || !st->base.complete);
     }
+    end_stream(st, code != NGHTTP2_NO_ERROR || !st->base.complete);
     return 0;
 }
 

@@ -38,6 +38,7 @@ typedef struct {
     cd_str authority, protocol; /* pseudo fields that are in no head */
     int fault;                  /* status to refuse it with; 0: none */
     const char *why;
+    bool opened;              /* its head was good: an application hears of it */
     uint64_t content_length;  /* announced; UINT64_MAX: not */
     uint64_t received;        /* body bytes, all in all */
     uint64_t credited;        /* of them, given back to the stream's window */

@@ -207,6 +207,11 @@ static size_t window_left(cd_http2 *h, int32_t id)
 {
     int32_t size = nghttp2_session_get_stream_effective_local_window_size(h->session, id);
     int32_t used = nghttp2_session_get_stream_effective_recv_data_length(h->session, id);
+    int32_t soon = (int32_t)nghttp2_session_get_local_settings(
+        h->session, NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE);
+    size_t ours = h->conn->server->limits.http2_stream_window;
+    if (size > 0 && soon == NGHTTP2_INITIAL_WINDOW_SIZE && (size_t)size < ours)
+        return ours - (size_t)used; /* it has not acknowledged our settings yet, but will */
     return size > used ? (size_t)(size - used) : 0;
 }
 

@@ -1,0 +1,273 @@
+"""HTTP/2 with clients of others: h2, httpx, curl, h2load, and h2spec; in clear text and over TLS."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+import httpx
+import pytest
+
+from tests.authority import Authority, Issued
+from tests.conftest import ROOT, Handle, Servers, wait_for
+
+pytestmark = pytest.mark.server
+
+H2SPEC = "github.com/summerwind/h2spec/cmd/h2spec@latest"
+# What it wants and RFC 9113 does not.
+ALLOWED = {
+    ("3.5", 2): "without TLS what is no preface is HTTP/1, and is answered as such",
+    ("5.3.1", 2): "priorities of RFC 7540 are off (SETTINGS_NO_RFC7540_PRIORITIES, RFC 9218)",
+}
+
+
+class Client:
+    """A connection of the h2 library, and all that it has heard."""
+
+    def __init__(self, handle: Handle) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", handle.port), 10)
+        config = h2.config.H2Configuration(
+            header_encoding=None,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+        self.h2 = h2.connection.H2Connection(config)
+        self.h2.initiate_connection()
+        self.events: list[h2.events.Event] = []
+        self.closed = False
+        self.flush()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def flush(self) -> None:
+        try:
+            self.sock.sendall(self.h2.data_to_send())
+        except OSError:
+            self.closed = True
+
+    def request(
+        self, path: str = "/", *headers: tuple[str, str], method: str = "GET", end: bool = True
+    ) -> int:
+        number = self.h2.get_next_available_stream_id()
+        pseudo = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "test")]
+        self.h2.send_headers(number, [*pseudo, *headers], end_stream=end)
+        self.flush()
+        return number
+
+    def hear(self) -> None:
+        try:
+            data = self.sock.recv(65536)
+        except ConnectionResetError:
+            data = b""
+        self.closed = self.closed or not data
+        for event in self.h2.receive_data(data) if data else ():
+            self.events.append(event)
+            if isinstance(event, h2.events.DataReceived):
+                self.h2.acknowledge_received_data(
+                    event.flow_controlled_length or 0, event.stream_id
+                )
+        self.flush()
+
+    def until(self, kind: type[h2.events.Event], stream: int | None = None) -> h2.events.Event:
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            for event in self.events:
+                if isinstance(event, kind) and stream in (None, getattr(event, "stream_id", None)):
+                    return event
+            assert not self.closed, self.events
+            self.hear()
+        raise AssertionError(self.events)
+
+    def body(self, stream: int) -> bytes:
+        self.until(h2.events.StreamEnded, stream)
+        return b"".join(
+            event.data or b""
+            for event in self.events
+            if isinstance(event, h2.events.DataReceived) and event.stream_id == stream
+        )
+
+    def status(self, stream: int) -> int:
+        event = self.until(h2.events.ResponseReceived, stream)
+        return int(dict(event.headers or [])[b":status"])  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def certificate(ca: Authority) -> list[str]:
+    """The flags that switch TLS on."""
+    issued: Issued = ca.issue("site")
+    return ["--certfile", str(issued.cert), "--keyfile", str(issued.key)]
+
+
+def test_scope(server: Servers) -> None:
+    with Client(server.start()) as client:
+        stream = client.request("/scope?a=b", ("cookie", "a=1"), ("x-y", "z"), ("cookie", "b=2"))
+        text = client.body(stream).decode()
+    assert '"http_version": "2"' in text
+    assert '["host", "test"], ["cookie", "a=1; b=2"], ["x-y", "z"]' in text
+
+
+def test_upload_is_echoed(server: Servers) -> None:
+    handle = server.start()
+    with httpx.Client(http1=False, http2=True, timeout=30) as client:
+        body = os.urandom(1_000_000)
+        answer = client.post(f"http://127.0.0.1:{handle.port}/echo", content=body)
+    assert answer.http_version == "HTTP/2"
+    assert answer.content == body
+
+
+def test_curl(server: Servers, tmp_path: Path) -> None:
+    handle = server.start()
+    url = f"http://127.0.0.1:{handle.port}"
+    command = ["curl", "-sS", "--http2-prior-knowledge", "-w", "%{http_version} "]
+    # One URL each: curl 7.88 cannot use such a connection twice.
+    for path, answer in (("/", b"hello"), ("/echo", b"x" * 100_000)):
+        upload = [*command, "--data-binary", "x" * 100_000, url + path]
+        done = subprocess.run(upload, capture_output=True, timeout=30)
+        assert (done.stdout, done.stderr) == (answer + b"2 ", b"")
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_h2load(server: Servers, secure: bool, certificate: list[str]) -> None:
+    handle = server.start("tests.apps.basic:app", *(certificate if secure else []))
+    scheme = "https" if secure else "http"
+    done = subprocess.run(
+        ["h2load", "-n4000", "-c20", "-m50", f"{scheme}://127.0.0.1:{handle.port}/"],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "4000 succeeded, 0 failed, 0 errored" in done.stdout
+
+
+def test_switched_off(server: Servers) -> None:
+    handle = server.start("tests.apps.basic:app", "--no-http2")
+    assert b"505" in handle.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert "HTTP/2 support not enabled (--no-http2)" in handle.stderr()
+
+
+def test_preface_behind_a_request(server: Servers) -> None:
+    get = b"GET / HTTP/1.1\r\nHost: test\r\n\r\n"
+    answer = server.start().raw(get + b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+    assert re.findall(rb"HTTP/1.1 (\d+)", answer) == [b"200", b"505"]
+
+
+def test_alpn(server: Servers, ca: Authority, certificate: list[str]) -> None:
+    handle = server.start("tests.apps.basic:app", *certificate)
+    context = ca.trusting()
+    for offer, chosen in ((["http/1.1", "h2"], "h2"), (["http/1.1"], "http/1.1")):
+        context.set_alpn_protocols(offer)
+        plain = socket.create_connection(("127.0.0.1", handle.port), 10)
+        with context.wrap_socket(plain, server_hostname="localhost") as sock:
+            assert sock.selected_alpn_protocol() == chosen
+            if chosen == "h2":  # anything but the preface is an error of HTTP/2's: GOAWAY
+                sock.sendall(b"GET / HTTP/1.1\r\n\r\n" * 2)
+                answer = b""
+                while data := sock.recv(65536):
+                    answer += data
+                assert answer[-17 + 3] == 7
+            else:
+                sock.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+                assert sock.recv(65536).startswith(b"HTTP/1.1 505")
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with httpx.Client(http2=True, verify=context) as client:
+        assert client.get(f"https://localhost:{handle.port}/").http_version == "HTTP/2"
+
+
+def test_rapid_reset(server: Servers) -> None:
+    handle = server.start("tests.apps.basic:app", "--http2-reset-burst", "100")
+    with Client(handle) as client:
+        for _ in range(400):
+            if client.closed:
+                break
+            try:
+                stream = client.request("/sleep/1")
+                client.h2.reset_stream(stream, 8)
+            except h2.exceptions.ProtocolError:
+                break
+            client.flush()
+        event = client.until(h2.events.ConnectionTerminated)
+        assert event.error_code == 11  # type: ignore[attr-defined]
+    assert handle.get("/").body == b"hello"
+    wait_for(lambda: "http2_reset_burst" in handle.stderr())
+
+
+def test_streams_beyond_the_limit_are_refused(server: Servers) -> None:
+    handle = server.start(
+        "tests.apps.basic:app", "--http2-max-streams", "2", "--application-close-timeout", "1"
+    )
+    with Client(handle) as client:
+        for _ in range(2):
+            client.h2.reset_stream(client.request("/sleep/3"), 8)
+        client.flush()
+        event = client.until(h2.events.StreamReset, client.request("/"))
+        assert event.error_code == 7  # type: ignore[attr-defined]
+
+
+def test_graceful_shutdown(server: Servers) -> None:
+    handle = server.start()
+    command = ["curl", "-sS", "--http2-prior-knowledge", "-w", "%{http_code}"]
+    with subprocess.Popen(
+        [*command, f"http://127.0.0.1:{handle.port}/sleep/1"], stdout=subprocess.PIPE
+    ) as curl:
+        time.sleep(0.5)
+        handle.process.terminate()
+        answer = curl.communicate(timeout=30)[0]
+    assert answer.endswith(b"200")
+    assert handle.wait() == 0
+
+
+@pytest.fixture(scope="session")
+def h2spec() -> Path:
+    """Built once, from the Go module proxy."""
+    program = ROOT / "build" / "go" / "h2spec"
+    if not program.exists():
+        go = shutil.which("go") or "/usr/local/go/bin/go"
+        if not Path(go).exists():
+            pytest.skip("there is no go to build h2spec with")
+        environment = {**os.environ, "GOBIN": str(program.parent)}
+        done = subprocess.run(
+            [go, "install", H2SPEC], env=environment, capture_output=True, text=True, timeout=300
+        )
+        if done.returncode != 0:
+            pytest.skip(f"h2spec cannot be built: {done.stderr[-200:]}")
+    return program
+
+
+def failures(report: str) -> set[tuple[str, int]]:
+    """(section, number) of what stands in the last part of h2spec's report."""
+    section, found = "", set()
+    for line in report.partition("Failures:")[2].splitlines():
+        if match := re.match(r"\s+(\d[\d.]*)\. \w", line):
+            section = match[1]
+        elif match := re.match(r"\s+. (\d+): ", line):
+            found.add((section, int(match[1])))
+    return found
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_h2spec(server: Servers, h2spec: Path, secure: bool, certificate: list[str]) -> None:
+    options = ["-P", "/sleep/0.2", "-o", "4", *(["-t", "-k"] if secure else [])]
+    handle = server.start("tests.apps.basic:app", *(certificate if secure else []))
+    done = subprocess.run(
+        [h2spec, "-p", str(handle.port), *options], capture_output=True, text=True, timeout=200
+    )
+    assert re.search(r"14\d tests, 14\d passed", done.stdout), done.stdout[-2000:]
+    assert failures(done.stdout) <= set(ALLOWED), done.stdout.partition("Failures:")[2]
