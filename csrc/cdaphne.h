@@ -92,7 +92,8 @@ void cd_loop_free(cd_loop *loop);
  * The poll phase: flush, wait at most `timeout` seconds (0: not at all, negative: for ever), read
  * and parse. Returns as soon as something is to be dispatched or a watch fired. sleep(arg) is
  * called just before the thread blocks in the kernel and wake(arg) right after it, and only if
- * nothing was ready without blocking: the place to release the GIL. Both may be NULL.
+ * nothing was ready without blocking, or nothing is likely to be: the place to release the GIL.
+ * Both may be NULL.
  */
 void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*wake)(void *),
                   void *arg);

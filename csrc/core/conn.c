@@ -236,6 +236,7 @@ void cd_conn_want_read(cd_conn *c, bool on)
 
 void cd_conn_on_io(cd_conn *c, int events)
 {
+    c->loop->seen++;
     if (events & CD_WRITE)
         cd_conn_flush(c);
     if ((events & CD_READ) && (c->armed & CD_READ) && c->state != CD_CONN_CLOSED)

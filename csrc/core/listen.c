@@ -188,6 +188,7 @@ static void on_connection(struct ev_loop *ev, ev_io *io, int events)
 {
     (void)ev, (void)events;
     cd_listener *l = cd_container(io, cd_listener, io);
+    l->server->loop->seen += 2; /* a peer that connects has something to say */
     bool more = take_backlog(l, BATCH);
     if (more && l->server->conn_count >= cd_server_max_connections(l->server))
         stop(l);

@@ -34,6 +34,8 @@ struct cd_loop {
     cd_watches watches; /* descriptors of others */
     void (*sleep)(void *), (*wake)(void *);
     void *arg;
+    unsigned seen;    /* descriptors that were ready in this poll */
+    bool crowded;     /* in the last one there were several: there may be more already */
     bool polling;     /* in the poll phase: nobody may be called */
     bool woken;       /* cd_loop_wake was called, or the time is up */
     uint8_t *scratch; /* CD_SCRATCH_SIZE bytes that every read goes through first */

@@ -58,6 +58,7 @@ static void on_set(struct ev_loop *ev, ev_io *io, int events)
     if (all->room == 0)
         return;
     int count = epoll_wait(all->set, all->events, all->room, 0);
+    cd_container(all, cd_loop, watches)->seen += count > 0 ? (unsigned)count : 0;
     for (int i = 0; i < count; i++)
         note(all, &all->events[i]);
 }
