@@ -221,6 +221,27 @@ def test_streams_beyond_the_limit_are_refused(server: Servers) -> None:
         assert event.error_code == 7  # type: ignore[attr-defined]
 
 
+def frame(opcode: int, payload: bytes) -> bytes:
+    return bytes([0x80 | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+def test_websocket(server: Servers) -> None:
+    with Client(server.start()) as client:
+        client.until(h2.events.RemoteSettingsChanged)
+        assert client.h2.remote_settings.enable_connect_protocol == 1
+        stream = client.h2.get_next_available_stream_id()
+        pseudo = [(":method", "CONNECT"), (":protocol", "websocket"), (":scheme", "http")]
+        pseudo += [(":path", "/chat"), (":authority", "test"), ("sec-websocket-version", "13")]
+        client.h2.send_headers(stream, pseudo)
+        client.flush()
+        assert client.status(stream) == 200
+        client.h2.send_data(stream, frame(1, b"hello"))
+        client.h2.send_data(stream, frame(8, b"\x03\xe8"), end_stream=True)
+        client.flush()
+        assert client.body(stream) == b"\x81\x05hello\x88\x02\x03\xe8"
+        assert client.status(client.request("/")) == 200
+
+
 def test_graceful_shutdown(server: Servers) -> None:
     handle = server.start()
     command = ["curl", "-sS", "--http2-prior-knowledge", "-w", "%{http_code}"]

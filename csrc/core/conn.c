@@ -91,6 +91,7 @@ static void end(cd_conn *c, bool reset)
 static void dispose(cd_conn *c)
 {
     cd_server *server = c->server;
+    bool counted = !c->tunnel;
     cd_buf_dispose(&c->in);
     cd_server_release(server, c->cache);
     cd_list_remove(&c->link);
@@ -98,7 +99,8 @@ static void dispose(cd_conn *c)
     cd_http1_free(c);
     cd_free(c);
     CD_LIVE(connections, -1);
-    cd_server_conn_closed(server);
+    if (counted)
+        cd_server_conn_closed(server);
 }
 
 static void end_written(cd_conn *c)
@@ -509,6 +511,17 @@ cd_conn *cd_conn_open(cd_server *server, cd_transport *transport, const cd_addr 
     transport->conn = c;
     CD_LIVE(connections, 1);
     arm(c);
+    return c;
+}
+
+cd_conn *cd_conn_open_tunnel(cd_server *server, cd_transport *transport, const cd_addr *client,
+                             const cd_addr *local)
+{
+    cd_conn *c = cd_conn_open(server, transport, client, local);
+    if (c == NULL)
+        return NULL;
+    c->tunnel = 1;
+    server->conn_count--;
     return c;
 }
 

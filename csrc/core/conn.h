@@ -95,12 +95,13 @@ struct cd_conn {
     unsigned ended : 1;            /* end of file was read */
     unsigned above_high_water : 1; /* CD_AGAIN was returned: drained is owed */
     unsigned linger : 1;
-    unsigned bulky : 1; /* the protocol expects a lot: read all of the scratch at once */
-    unsigned armed : 2; /* what the transport was told to want */
-    cd_buf in;          /* read, not parsed */
-    cd_output out;      /* not yet written */
-    size_t relieved;    /* bytes written at once since an application last had to wait */
-    uint64_t written;   /* bytes written since the write timer last looked */
+    unsigned tunnel : 1; /* over a stream of another connection: does not count as one */
+    unsigned bulky : 1;  /* the protocol expects a lot: read all of the scratch at once */
+    unsigned armed : 2;  /* what the transport was told to want */
+    cd_buf in;           /* read, not parsed */
+    cd_output out;       /* not yet written */
+    size_t relieved;     /* bytes written at once since an application last had to wait */
+    uint64_t written;    /* bytes written since the write timer last looked */
     cd_addr client, server_addr;
     cd_proxy_facts *proxied; /* owned; NULL: none */
     void *cache;             /* the bridge's, released at the end */
@@ -116,6 +117,10 @@ struct cd_conn {
 /* Takes over the transport and starts HTTP/1. NULL: no memory; the transport stays the caller's. */
 cd_conn *cd_conn_open(struct cd_server *server, cd_transport *transport, const cd_addr *client,
                       const cd_addr *local);
+
+/* The same for a transport that is a stream of another connection. */
+cd_conn *cd_conn_open_tunnel(struct cd_server *server, cd_transport *transport,
+                             const cd_addr *client, const cd_addr *local);
 
 /* ---- for transports ---- */
 

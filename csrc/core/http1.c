@@ -311,7 +311,7 @@ static int check_upgrade(cd_http1 *h, cd_stream *s)
     h->why = "malformed WebSocket handshake";
     if (status != 101)
         return status;
-    return cd_ws_prepare(s) < 0 ? CD_NOMEM : 0;
+    return cd_ws_prepare(s, &cd_ws_http1_carrier) < 0 ? CD_NOMEM : 0;
 }
 
 static int check_head(cd_conn *c, cd_stream *s, bool upgrade)

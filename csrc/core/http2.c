@@ -25,6 +25,7 @@
 #include "http1.h"
 #include "mem.h"
 #include "server.h"
+#include "ws.h"
 
 #include <string.h>
 
@@ -52,6 +53,17 @@ static void return_window(cd_http2 *h, size_t n)
     if (nghttp2_session_consume_connection(h->session, h->withheld) != 0)
         h->failed = 1;
     h->withheld = 0;
+}
+
+void cd_http2_give_back(cd_http2 *h, int32_t id, size_t n)
+{
+    h->unread -= n;
+    if (h->spoilt)
+        return;
+    if (id != 0 && nghttp2_session_consume_stream(h->session, id, n) != 0)
+        h->failed = 1;
+    return_window(h, 0);
+    cd_conn_flush_later(h->conn);
 }
 
 static size_t unread(const cd_http2_stream *st)
@@ -83,7 +95,8 @@ void cd_http2_end_exchange(cd_http2_stream *st, bool client_gone)
     st->credited = st->received;
     return_window(h, 0);
     cd_http2_drop_output(&st->wire, st->base.server);
-    cd_stream_access(&st->base, CD_COMPLETE);
+    if (st->base.head.kind == CD_HTTP)
+        cd_stream_access(&st->base, CD_COMPLETE);
     cd_stream_detach(&st->base, client_gone);
 }
 
@@ -115,7 +128,7 @@ static void end_streams(cd_http2 *h)
 {
     for (cd_list *l = h->streams.next; l != &h->streams; l = l->next) {
         cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
-        if (st->base.conn != NULL)
+        if (st->base.conn == h->conn)
             end_stream(st, true);
     }
     h->head = NULL;
@@ -144,6 +157,7 @@ static void say_goodbye(cd_http2 *h, uint32_t code)
 {
     cd_conn *c = h->conn;
     end_streams(h);
+    cd_http2_end_tunnels(h);
     if (nghttp2_session_terminate_session(h->session, code) != 0 || !take_output(h, SIZE_MAX))
         cd_conn_abort(c);
     else
@@ -175,9 +189,21 @@ static int reset(cd_http2 *h, int32_t id, uint32_t code)
                : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-static cd_http2_stream *stream_of(cd_http2 *h, int32_t id)
+static cd_http2_wire *wire_of(cd_http2 *h, int32_t id)
 {
     return nghttp2_session_get_stream_user_data(h->session, id);
+}
+
+static cd_http2_stream *stream_of(cd_http2 *h, int32_t id)
+{
+    cd_http2_wire *w = wire_of(h, id);
+    return w == NULL || w->tunnel != NULL ? NULL : cd_http2_of(w->stream);
+}
+
+static cd_http2_tunnel *tunnel_of(cd_http2 *h, int32_t id)
+{
+    cd_http2_wire *w = wire_of(h, id);
+    return w == NULL ? NULL : w->tunnel;
 }
 
 static cd_http2_stream *new_stream(cd_http2 *h, int32_t id)
@@ -209,7 +235,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     if (h->live >= h->conn->server->limits.http2_max_streams)
         return reset(h, id, NGHTTP2_REFUSED_STREAM);
     h->head = new_stream(h, id);
-    if (h->head == NULL || nghttp2_session_set_stream_user_data(session, id, h->head) != 0)
+    if (h->head == NULL || nghttp2_session_set_stream_user_data(session, id, &h->head->wire) != 0)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     return 0;
 }
@@ -296,6 +322,12 @@ static int end_head(cd_http2 *h, bool has_body)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     st->opened = true;
     st->base.body_complete = !has_body;
+    if (st->websocket) {
+        if (cd_ws_prepare(&st->base, &cd_http2_carrier) < 0)
+            return NGHTTP2_ERR_CALLBACK_FAILURE;
+        cd_stream_post(&st->base, CD_POST_OPEN);
+        return 0;
+    }
     if (has_body && !st->base.expect_continue) {
         st->body_check = cd_http2_due(h, limits->body_timeout);
         cd_http2_sooner(&h->sweep_at, st->body_check);
@@ -312,6 +344,8 @@ static void end_body(cd_http2 *h, int32_t id)
 {
     cd_http2_stream *st = stream_of(h, id);
     cd_http2_note_end(h, id);
+    if (tunnel_of(h, id) != NULL)
+        cd_http2_tunnel_end(tunnel_of(h, id));
     if (st == NULL)
         return;
     st->base.body_complete = 1;
@@ -369,6 +403,12 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     cd_http2 *h = user_data;
     cd_http2_stream *st = stream_of(h, id);
     size_t most = h->conn->server->limits.max_body_size;
+    cd_http2_tunnel *t = tunnel_of(h, id);
+    if (t != NULL) {
+        h->unread += n;
+        return_window(h, n);
+        return cd_http2_tunnel_data(t, p, n) < 0 || h->failed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
+    }
     if (st == NULL) {
         return_window(h, n);
         cd_http2_take_rest(h, id);
@@ -396,6 +436,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     cd_http2_end_rest(h, id);
     if (--h->active == 0)
         h->idle_at = cd_http2_due(h, h->conn->server->limits.keep_alive_timeout);
+    if (tunnel_of(h, id) != NULL)
+        cd_http2_tunnel_gone(tunnel_of(h, id));
     if (st == NULL)
         return 0;
     if (st == h->head) {
@@ -450,6 +492,7 @@ static bool settle(cd_http2 *h)
     }
     if (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session)) {
         end_streams(h);
+        cd_http2_end_tunnels(h);
         cd_conn_close(c, true);
         return false;
     }
@@ -517,6 +560,7 @@ static void on_fill(cd_conn *c)
 static void on_eof(cd_conn *c, bool is_reset)
 {
     end_streams(c->u.http2);
+    cd_http2_end_tunnels(c->u.http2);
     if (is_reset)
         cd_conn_abort(c);
     else
@@ -583,6 +627,7 @@ static void on_close(cd_conn *c)
 {
     cd_http2 *h = c->u.http2;
     end_streams(h);
+    cd_http2_end_tunnels(h);
     while (!cd_list_empty(&h->streams)) {
         cd_http2_stream *st = cd_container(h->streams.next, cd_http2_stream, link);
         st->wire.http2 = NULL;
@@ -661,6 +706,7 @@ static int greet(cd_http2 *h)
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, at_most(limits->http2_max_streams, WINDOW_MOST)},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, at_most(limits->http2_stream_window, WINDOW_MOST)},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, at_most(limits->max_head_size, UINT32_MAX)},
+        {NGHTTP2_SETTINGS_ENABLE_CONNECT_PROTOCOL, 1},
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
     };
     if (nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings,
@@ -681,6 +727,7 @@ int cd_http2_open(cd_conn *c)
     cd_list_init(&h->streams);
     cd_list_init(&h->blocks);
     cd_list_init(&h->rests);
+    cd_list_init(&h->tunnels);
     if (new_session(h) < 0 || greet(h) < 0) {
         cd_http2_drop_session(h);
         cd_free(h);

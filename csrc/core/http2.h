@@ -13,6 +13,7 @@
 #include <nghttp2/nghttp2.h>
 
 typedef struct cd_http2 cd_http2;
+typedef struct cd_http2_tunnel cd_http2_tunnel;
 
 /* What DATA frames are made of: belongs to a request's stream, or to a WebSocket's tunnel. */
 typedef struct {
@@ -20,6 +21,7 @@ typedef struct {
     int32_t id;
     cd_output out;           /* not yet in a frame */
     cd_stream *stream;       /* whose application is told when `out` has drained; may be NULL */
+    cd_http2_tunnel *tunnel; /* whose output it is; NULL: a request\'s */
     uint64_t moved;          /* bytes put in frames since write_check was set */
     uint64_t others_moved;   /* http2->moved at that time */
     double write_check;      /* when a stall is looked for; 0: never */
@@ -39,6 +41,7 @@ typedef struct {
     int fault;                  /* status to refuse it with; 0: none */
     const char *why;
     bool opened;              /* its head was good: an application hears of it */
+    bool websocket;           /* an Extended CONNECT for one */
     uint64_t content_length;  /* announced; UINT64_MAX: not */
     uint64_t received;        /* body bytes, all in all */
     uint64_t credited;        /* of them, given back to the stream's window */
@@ -76,6 +79,7 @@ struct cd_http2 {
     cd_list streams; /* cd_http2_stream.link: those with an application or on the wire */
     size_t live;     /* how many */
     cd_list rests;   /* cd_http2_rest.link */
+    cd_list tunnels; /* their streams are open */
     size_t active;   /* streams open on the wire */
     size_t unread;   /* body bytes received and not taken, of all streams */
     size_t withheld; /* of the connection's window, because of `unread` */
@@ -168,6 +172,25 @@ int cd_http2_cut(cd_http2_stream *st, uint32_t code, bool client_gone);
 void cd_http2_wake_wire(cd_http2_wire *w);
 /* What waits is dropped, its tokens released. */
 void cd_http2_drop_output(cd_http2_wire *w, cd_server *server);
+
+/* Queues the response's head; DATA comes from w, NULL: none. 0 or an error of nghttp2's. */
+int cd_http2_submit(cd_http2_stream *st, cd_http2_wire *w);
+/* The stream ends with RST_STREAM, and is nobody's any more. */
+int cd_http2_reset_wire(cd_http2_wire *w, uint32_t code);
+/* n bytes that came were read or dropped; id: the stream whose window gets them back, or 0. */
+void cd_http2_give_back(cd_http2 *h, int32_t id, size_t n);
+
+/* ---- http2_tunnel.c ---- */
+
+extern const struct cd_ws_carrier cd_http2_carrier;
+
+/* DATA came, its end; there is room to write again; the stream has ended. */
+int cd_http2_tunnel_data(cd_http2_tunnel *t, const uint8_t *p, size_t n);
+void cd_http2_tunnel_end(cd_http2_tunnel *t);
+void cd_http2_tunnel_drained(cd_http2_tunnel *t);
+void cd_http2_tunnel_gone(cd_http2_tunnel *t);
+/* The connection around them ends. */
+void cd_http2_end_tunnels(cd_http2 *h);
 
 /* ---- http2_guard.c ---- */
 

@@ -91,7 +91,7 @@ static int age_of(const cd_http2 *h, int32_t id)
 
 void cd_http2_note_open(cd_http2 *h, int32_t id)
 {
-    int32_t step = (id - h->newest + 1) / 2;
+    uint32_t step = ((uint32_t)id - (uint32_t)h->newest + 1) / 2;
     h->opened = step < 64 ? h->opened << step : 0;
     h->ended = step < 64 ? h->ended << step : 0;
     h->opened |= 1;
@@ -350,11 +350,11 @@ void cd_http2_sweep(cd_http2 *h)
     sweep_rests(h, now);
     for (cd_list *l = h->streams.next; l != &h->streams; l = l->next) {
         cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
-        if (st->base.conn != NULL && st->body_check != 0)
+        if (st->base.conn == h->conn && st->body_check != 0)
             look_at_body(st, now);
-        if (st->base.conn != NULL && st->wire.write_check != 0)
+        if (st->base.conn == h->conn && st->wire.write_check != 0)
             look_at_output(st, now);
-        if (st->base.conn == NULL)
+        if (st->base.conn != h->conn)
             continue;
         cd_http2_sooner(&h->sweep_at, st->base.body_complete ? 0 : st->body_check);
         cd_http2_sooner(&h->sweep_at, st->wire.write_check);

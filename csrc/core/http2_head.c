@@ -19,6 +19,7 @@
 #include "mem.h"
 #include "server.h"
 #include "target.h"
+#include "ws.h"
 
 #include <llhttp.h>
 #include <string.h>
@@ -239,15 +240,19 @@ static int check_length(cd_http2 *h, cd_http2_stream *st, const findings *f)
     return 0;
 }
 
-/* Plain CONNECT is another program's work, as in HTTP/1. */
+/* Plain CONNECT is another program's work, as in HTTP/1; the extended one opens a WebSocket. */
 static int check_method(cd_http2_stream *st)
 {
     cd_str method = st->base.head.method;
     if (!is_known_method(method))
         return refuse(st, 501, "unknown method");
-    if (cd_str_is(method, "connect"))
+    if (!cd_str_is(method, "connect"))
+        return 0;
+    if (!cd_str_is(st->protocol, "websocket"))
         return refuse(st, 501, "CONNECT");
-    return 0;
+    st->websocket = true;
+    int status = cd_ws_check_connect(&st->base.head);
+    return status == 101 ? 0 : refuse(st, status, "malformed WebSocket handshake");
 }
 
 static int read_target(cd_http2_stream *st)

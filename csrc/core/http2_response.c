@@ -70,6 +70,8 @@ static void moved(cd_http2_wire *w, size_t n)
         w->http2->waiting--;
         w->write_check = 0;
     }
+    if (w->tunnel != NULL)
+        cd_http2_tunnel_drained(w->tunnel);
     if (s != NULL && s->blocked && w->out.size <= s->server->limits.write_low_water) {
         s->blocked = 0;
         cd_stream_post(s, CD_POST_DRAIN);
@@ -214,10 +216,10 @@ static size_t own_fields(nghttp2_nv *to, cd_server *server, bool date, bool name
     return (size_t)(to - start);
 }
 
-static int submit(cd_http2_stream *st, bool has_body)
+int cd_http2_submit(cd_http2_stream *st, cd_http2_wire *w)
 {
     cd_stream *s = &st->base;
-    nghttp2_data_provider provider = {{.ptr = &st->wire}, read_data};
+    nghttp2_data_provider provider = {{.ptr = w}, read_data};
     char status[3], length[NUMBER_ROOM + 1];
     nghttp2_nv *fields = st->fields;
     size_t count = st->field_count;
@@ -231,7 +233,7 @@ static int submit(cd_http2_stream *st, bool has_body)
     s->head_sent = 1;
     st->wire.responding = 1;
     return nghttp2_submit_response(st->wire.http2->session, st->wire.id, fields, count,
-                                   has_body ? &provider : NULL);
+                                   w != NULL ? &provider : NULL);
 }
 
 /* ---- body ---- */
@@ -306,7 +308,7 @@ static bool begin(cd_http2_stream *st, size_t n, bool more)
 {
     cd_stream *s = &st->base;
     bool has_body = s->announced || (!s->bodyless && (n > 0 || more));
-    return !cd_http2_failed(st->wire.http2, submit(st, has_body));
+    return !cd_http2_failed(st->wire.http2, cd_http2_submit(st, has_body ? &st->wire : NULL));
 }
 
 static int write_piece(cd_stream *s, cd_chunk chunk, const file_part *file, bool more)
@@ -456,12 +458,18 @@ int cd_http2_page(cd_http2_stream *st, int status)
     return code;
 }
 
+int cd_http2_reset_wire(cd_http2_wire *w, uint32_t code)
+{
+    cd_http2 *h = w->http2;
+    nghttp2_session_set_stream_user_data(h->session, w->id, NULL);
+    cd_http2_drop_output(w, h->conn->server);
+    cd_conn_flush_later(h->conn);
+    return nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, w->id, code);
+}
+
 int cd_http2_cut(cd_http2_stream *st, uint32_t code, bool client_gone)
 {
-    cd_http2 *h = st->wire.http2;
-    nghttp2_session_set_stream_user_data(h->session, st->wire.id, NULL);
-    int rc = nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, st->wire.id, code);
-    cd_conn_flush_later(h->conn);
+    int rc = cd_http2_reset_wire(&st->wire, code);
     cd_http2_end_exchange(st, client_gone);
     return rc == 0 ? CD_OK : CD_NOMEM;
 }

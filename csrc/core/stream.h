@@ -47,7 +47,8 @@ enum { CD_POST_OPEN = 1, CD_POST_READY = 2, CD_POST_DRAIN = 4, CD_POST_CANCEL = 
 
 struct cd_stream {
     const cd_stream_ops *ops;
-    cd_conn *conn; /* NULL: the wire side has ended */
+    cd_conn *conn;                       /* NULL: the wire side has ended */
+    const struct cd_ws_carrier *carrier; /* of a WebSocket that was not accepted yet, see ws.h */
     struct cd_server *server;
     void (*dispose)(cd_stream *s); /* NULL, or called before the stream is freed */
     void *data;                    /* the bridge's */

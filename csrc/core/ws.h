@@ -15,12 +15,30 @@
  */
 int cd_ws_check(const cd_head *head);
 
+/* The same for an Extended CONNECT of HTTP/2 (RFC 8441), which has no key and no Upgrade. */
+int cd_ws_check_connect(const cd_head *head);
+
+/* What answers a handshake: the version of HTTP that it came in. Only while stream->conn is set. */
+typedef struct cd_ws_carrier {
+    /* As the seam's. */
+    int (*start)(cd_stream *s, int status, const cd_header *headers, size_t count);
+    int (*write)(cd_stream *s, cd_chunk chunk, bool more);
+    void (*finish)(cd_stream *s, bool failed);
+    /* A constant page; the end of the exchange as an error. Both detach the stream. */
+    void (*page)(cd_stream *s, int status);
+    void (*cut)(cd_stream *s, bool client_gone);
+    /* Sends the head that accepts. s->conn is then what speaks WebSocket. CD_OK or CD_NOMEM. */
+    int (*accept)(cd_stream *s, cd_str subprotocol, const cd_ws_extension *extension,
+                  const cd_header *headers, size_t count);
+} cd_ws_carrier;
+
+extern const cd_ws_carrier cd_ws_http1_carrier;
+
 /*
  * Makes a stream a WebSocket one that waits for the application's answer: kind, subprotocols, ops,
- * connect event, websocket_connect_timeout, access-log line. Its response, if it is not accepted,
- * is http1's. CD_OK or CD_NOMEM. In ws_accept.c.
+ * connect event, websocket_connect_timeout, access-log line. CD_OK or CD_NOMEM. In ws_accept.c.
  */
-int cd_ws_prepare(cd_stream *s);
+int cd_ws_prepare(cd_stream *s, const cd_ws_carrier *carrier);
 
 /*
  * The stream was accepted: the connection speaks WebSocket from here on, also the bytes that were

@@ -1,11 +1,11 @@
 /*
  * A WebSocket from its request to the application's answer.
  *
- * Until then the connection is still http1's: the answer may be an ordinary response (denial,
- * ASGI's websocket.http.response), and http1 watches whether the client leaves. For an application
- * that gives no answer the constant ones of http1 are sent: 403 when it closes or ends, 500 when it
- * fails, 503 when it takes longer than websocket_connect_timeout. All of them end the connection: a
- * client that asked for a WebSocket has no second request.
+ * Until then it is still a request of HTTP: the answer may be an ordinary response (denial, ASGI's
+ * websocket.http.response), and http1 or http2, the carrier, watches whether the client leaves. For
+ * an application that gives no answer the carrier's constant ones are sent: 403 when it closes or
+ * ends, 500 when it fails, 503 when it takes longer than websocket_connect_timeout. All of them end
+ * the connection: a client that asked for a WebSocket has no second request.
  *
  * Accepting writes the 101 response in daphne's order (Server, Upgrade, Connection, subprotocol,
  * extension, Sec-WebSocket-Accept, then the application's headers) and hands connection and stream
@@ -28,7 +28,7 @@ enum { ALIGNMENT = 64 }; /* of the copies of shrink_head */
 /* The application denies with a response of its own. */
 static int start(cd_stream *s, int status, const cd_header *headers, size_t count)
 {
-    int code = cd_http1_start(s, status, headers, count);
+    int code = s->carrier->start(s, status, headers, count);
     if (code == CD_OK) {
         cd_timer_set(&s->timer, s->server->limits.http_timeout);
         cd_stream_access(s, CD_REJECTED);
@@ -40,7 +40,7 @@ static void deny(cd_stream *s, int status)
 {
     s->status = status;
     cd_stream_access(s, CD_REJECTED);
-    cd_http1_page(s, status);
+    s->carrier->page(s, status);
 }
 
 static int close_unaccepted(cd_stream *s, int code, cd_str reason)
@@ -62,7 +62,7 @@ static void log_path(cd_stream *s, const char *what)
 static void finish(cd_stream *s, bool failed)
 {
     if (s->started) {
-        cd_http1_finish(s, failed);
+        s->carrier->finish(s, failed);
         return;
     }
     if (!failed)
@@ -80,14 +80,19 @@ static void on_timeout(cd_stream *s)
     }
     log_path(s, "Application timed out while denying (--http-timeout)");
     if (s->head_sent)
-        cd_http1_cut(s, true);
+        s->carrier->cut(s, true);
     else
-        cd_http1_page(s, 503);
+        s->carrier->page(s, 503);
+}
+
+static int write_denial(cd_stream *s, cd_chunk chunk, bool more)
+{
+    return s->carrier->write(s, chunk, more);
 }
 
 static void on_abort(cd_stream *s)
 {
-    cd_http1_cut(s, false);
+    s->carrier->cut(s, false);
 }
 
 static void on_pulled(cd_stream *s)
@@ -104,18 +109,13 @@ static bool no_message(cd_stream *s, cd_event *event)
 
 /* ---- yes ---- */
 
-/* Does the application bring its own Server header? Fails on the first header that it may not set.
- */
-static int check_headers(const cd_header *headers, size_t count, bool *server)
+/* Fails on the first header that the application may not set. */
+static int check_headers(const cd_header *headers, size_t count)
 {
-    *server = false;
-    for (size_t i = 0; i < count; i++) {
-        int code = cd_ws_check_header(&headers[i]);
-        if (code != CD_OK)
-            return code;
-        *server = *server || (headers[i].name.n == 6 && cd_str_is(headers[i].name, "server"));
-    }
-    return CD_OK;
+    int code = CD_OK;
+    for (size_t i = 0; i < count && code == CD_OK; i++)
+        code = cd_ws_check_header(&headers[i]);
+    return code;
 }
 
 static int put(cd_conn *c, cd_str text)
@@ -162,11 +162,13 @@ static int put_extension(cd_conn *c, const cd_ws_extension *extension)
     return put_header(c, STR("Sec-WebSocket-Extensions"), (cd_str){value, n});
 }
 
-static int put_head(cd_stream *s, cd_str subprotocol, const cd_ws_extension *extension,
-                    const cd_header *headers, size_t count, bool own_server)
+static int accept_http1(cd_stream *s, cd_str subprotocol, const cd_ws_extension *extension,
+                        const cd_header *headers, size_t count)
 {
     cd_conn *c = s->conn;
     cd_server *server = s->server;
+    bool own_server = cd_header_find(headers, count, "server", NULL) != NULL;
+    s->status = 101;
     if (put(c, STR("HTTP/1.1 101 Switching Protocols\r\n")) < 0)
         return CD_NOMEM;
     if (server->server_header && !own_server &&
@@ -184,6 +186,15 @@ static int put_head(cd_stream *s, cd_str subprotocol, const cd_ws_extension *ext
     }
     return put(c, STR("\r\n"));
 }
+
+const cd_ws_carrier cd_ws_http1_carrier = {
+    .start = cd_http1_start,
+    .write = cd_http1_write,
+    .finish = cd_http1_finish,
+    .page = cd_http1_page,
+    .cut = cd_http1_cut,
+    .accept = accept_http1,
+};
 
 static size_t offset_in(cd_str whole, cd_str part)
 {
@@ -234,21 +245,19 @@ static void shrink_head(cd_stream *s)
 
 static int on_accept(cd_stream *s, cd_str subprotocol, const cd_header *headers, size_t count)
 {
-    bool own_server;
     if (s->started)
         return CD_ORDER;
     if (subprotocol.n > 0 && !cd_ws_is_offered(&s->head, subprotocol))
         return CD_VALUE;
-    int code = check_headers(headers, count, &own_server);
+    int code = check_headers(headers, count);
     if (code != CD_OK)
         return code;
-    s->status = 101;
     cd_ws_extension extension = negotiate(s);
-    code = put_head(s, subprotocol, &extension, headers, count, own_server);
+    code = s->carrier->accept(s, subprotocol, &extension, headers, count);
     if (code == CD_OK)
         shrink_head(s);
     if (code < 0 || cd_ws_open(s, &extension) < 0) {
-        cd_http1_cut(s, false);
+        s->carrier->cut(s, false);
         return CD_NOMEM;
     }
     return CD_OK;
@@ -264,7 +273,7 @@ static int send_unaccepted(cd_stream *s, bool text, cd_chunk chunk)
 
 static const cd_stream_ops unaccepted = {
     .start = start,
-    .write = cd_http1_write,
+    .write = write_denial,
     .pulled = on_pulled,
     .abort = on_abort,
     .finish = finish,
@@ -275,13 +284,14 @@ static const cd_stream_ops unaccepted = {
     .close = close_unaccepted,
 };
 
-int cd_ws_prepare(cd_stream *s)
+int cd_ws_prepare(cd_stream *s, const cd_ws_carrier *carrier)
 {
     if (cd_ws_list_subprotocols(&s->head, &s->arena) < 0)
         return CD_NOMEM;
     s->head.kind = CD_WEBSOCKET;
     s->head.can = 0;
     s->ops = &unaccepted;
+    s->carrier = carrier;
     s->connect_due = 1;
     cd_timer_set(&s->timer, s->server->limits.websocket_connect_timeout);
     cd_stream_access(s, CD_CONNECTING);

@@ -114,6 +114,24 @@ static bool check_subprotocol(void *arg, cd_str name)
     return o.seen == 1;
 }
 
+static int check_offer(const cd_head *head)
+{
+    size_t count;
+    const cd_header *version =
+        cd_header_find(head->headers, head->header_count, "sec-websocket-version", &count);
+    if (version && count > 1)
+        return 400;
+    if (version == NULL || !cd_str_is(cd_str_trim(version->value), "13"))
+        return 426;
+    offer all = {head, 0};
+    return each_subprotocol(head, check_subprotocol, &all) ? 101 : 400;
+}
+
+int cd_ws_check_connect(const cd_head *head)
+{
+    return check_offer(head);
+}
+
 int cd_ws_check(const cd_head *head)
 {
     if (!lists(head, "upgrade", "websocket"))
@@ -124,15 +142,7 @@ int cd_ws_check(const cd_head *head)
         return 400;
     if (!lists(head, "connection", "upgrade") || !is_key(only(head, "sec-websocket-key")))
         return 400;
-    size_t count;
-    const cd_header *version =
-        cd_header_find(head->headers, head->header_count, "sec-websocket-version", &count);
-    if (version && count > 1)
-        return 400;
-    if (version == NULL || !cd_str_is(cd_str_trim(version->value), "13"))
-        return 426;
-    offer all = {head, 0};
-    return each_subprotocol(head, check_subprotocol, &all) ? 101 : 400;
+    return check_offer(head);
 }
 
 /* ---- subprotocols ---- */

@@ -436,8 +436,8 @@ static void test_windows(void)
           "s3 body (233 bytes, c613003337c41867)\ns3 end\n");
     check("back-pressure", run_backpressure,
           "1 open 2.0 GET / [host: a]\n1 body \n1 end\ns1 head 200\n"
-          "s1 body (29917 bytes, a9d787cdde420f08)\n1 released\naccess complete / 200 200000\n"
-          "1 gone\ns1 body (170083 bytes, 3687c2f83896e232)\ns1 end\n");
+          "s1 body (29911 bytes, aad923b9b25323d7)\n1 released\naccess complete / 200 200000\n"
+          "1 gone\ns1 body (170089 bytes, 299bcd4482c6efc7)\ns1 end\n");
     check("a response that the client does not want any more", run_reset_response,
           "1 open 2.0 GET / [host: a]\n1 body \n1 end\ns1 head 200\n"
           "s1 body (65535 bytes, 9ccc07a8228f2771)\n1 disconnect\n"
@@ -790,6 +790,151 @@ static void test_shutdown(void)
           "goaway soon\ngoaway 0\ncut\n");
 }
 
+/* ---- WebSocket (RFC 8441) ---- */
+
+#define CONNECT                                                                                \
+    ":method: CONNECT| :protocol: websocket| :scheme: http| :path: /chat?a=b| :authority: a| " \
+    "sec-websocket-version: 13"
+
+static void run_websocket(rig *r, const void *arg)
+{
+    static const char hi[] = "\x81\x82\0\0\0\0hi", bye[] = "\x88\x82\0\0\0\0\x03\xe8";
+    r->script = arg;
+    h2client *c = h2_open(r, 0);
+    int32_t id = h2_fields(c, CONNECT "| sec-websocket-protocol: x, chat", false);
+    h2_pump(c);
+    h2_body(c, id, hi, sizeof hi - 1, false);
+    h2_pump(c);
+    h2_body(c, id, bye, sizeof bye - 1, true);
+    h2_pump(c);
+    rig_advance(r, 3);
+    h2_pump(c);
+    r->script = HELLO;
+    get(c);
+    h2_pump(c);
+    h2_free(c);
+}
+
+static void run_websocket_reset(rig *r, const void *arg)
+{
+    r->script = "wsecho";
+    h2client *c = h2_open(r, 0);
+    int32_t id = h2_fields(c, CONNECT, false);
+    h2_pump(c);
+    if (arg == NULL)
+        h2_reset(c, id, NGHTTP2_CANCEL);
+    else
+        wire_reset(c == NULL ? NULL : h2_wire(c));
+    h2_pump(c);
+    h2_free(c);
+}
+
+static void run_websocket_drain(rig *r, const void *arg)
+{
+    (void)arg;
+    r->script = "wsecho";
+    h2client *c = h2_open(r, 0);
+    h2_fields(c, CONNECT, false);
+    h2_pump(c);
+    cd_server_drain(r->server);
+    rig_advance(r, 10);
+    h2_pump(c);
+    h2_free(c);
+}
+
+static void run_websocket_large(rig *r, const void *arg)
+{
+    (void)arg;
+    r->script = "accept;bytes 50000;bytes 50000;bytes 50000;leave";
+    h2client *c = h2_open(r, H2_NO_WINDOW);
+    int32_t id = h2_fields(c, CONNECT, false);
+    h2_pump(c);
+    for (int i = 0; i < 4 && c != NULL; i++) {
+        nghttp2_submit_window_update(h2_session(c), 0, 0, 30000);
+        nghttp2_submit_window_update(h2_session(c), 0, id, 30000);
+        h2_pump(c);
+    }
+    h2_free(c);
+}
+
+static void test_websocket(void)
+{
+    configure();
+    rig_configure(&config);
+    check_scenario(
+        "an echo", run_websocket, "wsecho",
+        "1 open ws 2.0 CONNECT /chat?a=b x,chat [host: a] [sec-websocket-version: 13] "
+        "[sec-websocket-protocol: x, chat]\n"
+        "1 connect\naccess connecting /chat?a=b 200 0\naccess connected /chat?a=b 200 0\n"
+        "s1 head 200\n1 text hi\ns1 body \\x81\\x02hi\n1 disconnect 1000\n"
+        "access disconnected /chat?a=b 200 0\n1 gone\ns1 body \\x88\\x02\\x03\\xe8\ns1 end\n"
+        "2 open 2.0 GET / [host: a]\n2 body \n2 end\naccess complete / 200 5\n2 gone\n"
+        "s3 head 200 [content-length: 5]\ns3 body hello\ns3 end\n",
+        NULL, 0);
+    check_scenario(
+        "a subprotocol", run_websocket, "accept chat| a: b;text x;close 1000;leave",
+        "1 open ws 2.0 CONNECT /chat?a=b x,chat [host: a] [sec-websocket-version: 13] "
+        "[sec-websocket-protocol: x, chat]\n"
+        "1 connect\naccess connecting /chat?a=b 200 0\naccess connected /chat?a=b 200 0\n"
+        "s1 head 200 [sec-websocket-protocol: chat] [a: b]\n"
+        "s1 body \\x81\\x01x\\x88\\x02\\x03\\xe8\n1 disconnect 1000\n"
+        "access disconnected /chat?a=b 200 0\n1 gone\ns1 end\n2 open 2.0 GET / [host: a]\n"
+        "2 body \n2 end\naccess complete / 200 5\n2 gone\ns3 head 200 [content-length: 5]\n"
+        "s3 body hello\ns3 end\n",
+        NULL, 0);
+    check_scenario(
+        "denied", run_websocket, "close 1000",
+        "1 open ws 2.0 CONNECT /chat?a=b x,chat [host: a] [sec-websocket-version: 13] "
+        "[sec-websocket-protocol: x, chat]\n"
+        "access connecting /chat?a=b 403 14\naccess rejected /chat?a=b 403 14\n"
+        "access disconnected /chat?a=b 403 14\n1 gone\n"
+        "s1 head 403 [content-type: text/plain; charset=utf-8] [content-length: 14]\n"
+        "s1 body 403 Forbidden\\n\ns1 end\n2 open 2.0 GET / [host: a]\n2 body \n2 end\n"
+        "access complete / 200 5\n2 gone\ns3 head 200 [content-length: 5]\ns3 body hello\n"
+        "s3 end\n",
+        NULL, 0);
+    check_scenario("denied with a response", run_websocket, "start 401 a: b;last no",
+                   "1 open ws 2.0 CONNECT /chat?a=b x,chat [host: a] [sec-websocket-version: 13] "
+                   "[sec-websocket-protocol: x, chat]\n"
+                   "access connecting /chat?a=b 401 2\naccess rejected /chat?a=b 401 2\n"
+                   "access disconnected /chat?a=b 401 2\n1 gone\n"
+                   "s1 head 401 [a: b] [content-length: 2]\ns1 body no\ns1 end\n"
+                   "2 open 2.0 GET / [host: a]\n2 body \n2 end\naccess complete / 200 5\n2 gone\n"
+                   "s3 head 200 [content-length: 5]\ns3 body hello\ns3 end\n",
+                   NULL, 0);
+    check_scenario(
+        "the application fails", run_websocket, "fail",
+        "1 open ws 2.0 CONNECT /chat?a=b x,chat [host: a] [sec-websocket-version: 13] "
+        "[sec-websocket-protocol: x, chat]\n"
+        "access connecting /chat?a=b 500 26\naccess rejected /chat?a=b 500 26\n"
+        "access disconnected /chat?a=b 500 26\n1 gone\n"
+        "s1 head 500 [content-type: text/plain; charset=utf-8] [content-length: 26]\n"
+        "s1 body 500 Internal Server Error\\n\ns1 end\n2 open 2.0 GET / [host: a]\n2 body \n"
+        "2 end\naccess complete / 200 5\n2 gone\ns3 head 200 [content-length: 5]\n"
+        "s3 body hello\ns3 end\n",
+        NULL, 0);
+    check("the stream is reset", run_websocket_reset,
+          "1 open ws 2.0 CONNECT /chat?a=b [host: a] [sec-websocket-version: 13]\n1 connect\n"
+          "access connecting /chat?a=b 200 0\naccess connected /chat?a=b 200 0\ns1 head 200\n"
+          "1 disconnect 1006\naccess disconnected /chat?a=b 200 0\n1 gone\n");
+    check_scenario(
+        "the connection around it dies", run_websocket_reset, "",
+        "1 open ws 2.0 CONNECT /chat?a=b [host: a] [sec-websocket-version: 13]\n1 connect\n"
+        "access connecting /chat?a=b 200 0\naccess connected /chat?a=b 200 0\ns1 head 200\n"
+        "1 disconnect 1006\naccess disconnected /chat?a=b 200 0\n1 gone\ncut\n",
+        NULL, 0);
+    check("a shutdown", run_websocket_drain,
+          "1 open ws 2.0 CONNECT /chat?a=b [host: a] [sec-websocket-version: 13]\n1 connect\n"
+          "access connecting /chat?a=b 200 0\naccess connected /chat?a=b 200 0\ns1 head 200\n"
+          "1 disconnect 1001\naccess disconnected /chat?a=b 200 0\n1 gone\n"
+          "s1 body \\x88\\x02\\x03\\xe9\ns1 end\ngoaway soon\ngoaway 0\n");
+    check("large messages", run_websocket_large,
+          "1 open ws 2.0 CONNECT /chat?a=b [host: a] [sec-websocket-version: 13]\n1 connect\n"
+          "access connecting /chat?a=b 200 0\naccess connected /chat?a=b 200 0\ns1 head 200\n"
+          "s1 body (65535 bytes, 628d1fa5abc0c545)\ns1 body (30000 bytes, a1337063f7faa2a9)\n"
+          "s1 body (30000 bytes, 1fb3af7acd8c0820)\ns1 body (24477 bytes, 816ca0fbbfaf8809)\n");
+}
+
 int main(void)
 {
     test_deadlines();
@@ -799,5 +944,6 @@ int main(void)
     test_limits();
     test_endings();
     test_shutdown();
+    test_websocket();
     return check_summary();
 }
