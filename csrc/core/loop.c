@@ -215,6 +215,13 @@ static bool idle(const cd_loop *loop)
            cd_list_empty(&loop->flushes) && cd_list_empty(&loop->ends);
 }
 
+/* Is something waiting in libev itself: a wake-up, or an event that a transport fed? It would be
+ * handed out before the sleep, which would not hear of it. */
+static bool has_news(const cd_loop *loop)
+{
+    return ev_async_pending(&loop->async) || ev_pending_count(loop->ev) > 0;
+}
+
 static void sleep_at_most(cd_loop *loop, double timeout)
 {
     if (timeout > 0) {
@@ -238,7 +245,7 @@ void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*w
     flush_all(loop);
     cd_list_move(&loop->jobs, &loop->later);
     loop->seen = 0;
-    if (timeout == 0 || loop->crowded || ev_async_pending(&loop->async) || !idle(loop))
+    if (timeout == 0 || loop->crowded || !idle(loop) || has_news(loop))
         ev_run(loop->ev, EVRUN_NOWAIT);
     if (timeout != 0 && idle(loop))
         sleep_at_most(loop, timeout);
