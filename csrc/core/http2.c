@@ -350,7 +350,8 @@ static void end_body(cd_http2 *h, int32_t id)
         return;
     st->base.body_complete = 1;
     st->body_check = 0;
-    cd_stream_wake(&st->base);
+    if (!st->websocket) /* what comes before it is accepted waits for its tunnel */
+        cd_stream_wake(&st->base);
 }
 
 static int on_headers(cd_http2 *h, const nghttp2_frame *frame)
@@ -422,9 +423,10 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     return_window(h, n);
     if (h->failed)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
-    if (most > 0 && st->received > most)
+    if (most > 0 && st->received > most && !st->websocket)
         return too_large(h, st);
-    cd_stream_wake(&st->base);
+    if (!st->websocket)
+        cd_stream_wake(&st->base);
     return 0;
 }
 

@@ -19,8 +19,8 @@ static const char *const scripts[SCRIPTS] = {
     "go;body;start 200;pin 9000;lastpin 90000",
     "hint <x>;start 200;announce;write he;last llo;lasttrailers a: b",
     "start 200;write x;fail",
-    "pull;abort",
-    "",
+    "accept;bytes 9;bytes 90000;wsecho",
+    "wsecho",
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
