@@ -38,6 +38,7 @@ struct cd_loop {
     bool crowded;     /* in the last one there were several: there may be more already */
     bool polling;     /* in the poll phase: nobody may be called */
     bool woken;       /* cd_loop_wake was called, or the time is up */
+    uint8_t *sealed;  /* tls.c: the records of one write; NULL until there is one */
     uint8_t *scratch; /* CD_SCRATCH_SIZE bytes that every read goes through first */
 };
 

@@ -10,7 +10,8 @@
  * the socket. And either direction may wait for the other one: each remembers what it waits for.
  *
  * A head and its body lie in several vectors and leave in one record and one system call: small
- * vectors are copied together first, up to the size of a record (RFC 8446, 5.1).
+ * vectors are copied together first, up to the size of a record (RFC 8446, 5.1). Large bodies leave
+ * RECORDS at a time in one system call. Bytes count as written when their record has left whole.
  *
  * An orderly end says close_notify, an abort does not, so a response that was cut looks cut. A peer
  * that ends without close_notify is taken for one that has ended: a request says itself how long it
@@ -30,6 +31,8 @@
 
 enum {
     RECORD = 16384, /* payload of the largest record (RFC 8446, 5.1) */
+    SEALED = 256,   /* what it grows by at most */
+    RECORDS = 8,    /* sent at once */
     /* A record of this size is one of many: look for the next at once. */
     BULK = 8192,
 };
@@ -48,6 +51,8 @@ typedef struct {
     cd_tls_handshake handshake;
     cd_loop *loop;
     SSL *ssl;
+    cd_tls_sink sink;
+    size_t owed; /* bytes in sink.rest that have not been counted as written */
     int fd;
     unsigned phase : 2;
     unsigned wanted : 2;      /* CD_READ | CD_WRITE, as the connection asked */
@@ -152,39 +157,156 @@ static ssize_t tls_read(cd_transport *t, void *p, size_t n)
 
 /* ---- writing ---- */
 
-/* As much of the vectors as a record holds, copied together. */
-static size_t gather(uint8_t *record, const struct iovec *iov, int count)
+/* Where the next record begins in the vectors. */
+typedef struct {
+    const struct iovec *iov;
+    int count;
+    size_t offset;
+} cursor;
+
+/* Takes at most n bytes of the first vector. */
+static size_t take(cursor *at, const uint8_t **p, size_t n)
+{
+    size_t left = at->iov->iov_len - at->offset;
+    *p = (const uint8_t *)at->iov->iov_base + at->offset;
+    if (n < left) {
+        at->offset += n;
+        return n;
+    }
+    at->offset = 0;
+    at->iov++;
+    at->count--;
+    return left;
+}
+
+/* The payload of the next record: in place when the vector has a whole one, else copied together.
+ */
+static size_t next_record(cursor *at, uint8_t *copy, const uint8_t **payload)
 {
     size_t total = 0;
-    for (int i = 0; i < count && total < RECORD; i++) {
-        size_t n = iov[i].iov_len < RECORD - total ? iov[i].iov_len : RECORD - total;
-        memcpy(record + total, iov[i].iov_base, n);
+    if (at->count == 1 || (at->count > 0 && at->iov->iov_len - at->offset >= RECORD))
+        return take(at, payload, RECORD);
+    while (at->count > 0 && total < RECORD) {
+        const uint8_t *p;
+        size_t n = take(at, &p, RECORD - total);
+        if (n > 0)
+            memcpy(copy + total, p, n);
         total += n;
     }
+    *payload = copy;
     return total;
+}
+
+/* What a write encrypted: the end of each record in loop->sealed and of its bytes. */
+typedef struct {
+    size_t sealed[RECORDS], plain[RECORDS];
+    int count;
+} batch;
+
+static ssize_t write_failed(tls *s, int rc)
+{
+    unsigned wants = waits_for(s, rc);
+    s->write_wants = wants & 3u;
+    return wants != 0 ? CD_AGAIN : CD_GONE;
+}
+
+/* Encrypts RECORDS records at most. CD_OK, or what the first one failed with. */
+static ssize_t seal(tls *s, cursor at, batch *b)
+{
+    uint8_t copy[RECORD];
+    const uint8_t *payload;
+    size_t plain = 0, n;
+    ssize_t result = CD_OK;
+    s->sink.room = s->loop->sealed;
+    s->sink.size = 0;
+    while (b->count < RECORDS && (n = next_record(&at, copy, &payload)) > 0) {
+        ERR_clear_error();
+        int rc = SSL_write(s->ssl, payload, (int)n);
+        if (rc <= 0) {
+            result = b->count > 0 ? CD_OK : write_failed(s, rc);
+            break;
+        }
+        plain += n;
+        b->sealed[b->count] = s->sink.size;
+        b->plain[b->count++] = plain;
+    }
+    s->sink.room = NULL;
+    return result;
+}
+
+/* Counts what has left whole, and keeps the rest. */
+static ssize_t keep_rest(tls *s, const batch *b, size_t sent)
+{
+    size_t whole = 0;
+    for (int i = 0; i < b->count && b->sealed[i] <= sent; i++)
+        whole = b->plain[i];
+    if (cd_buf_append(&s->sink.rest, s->loop->sealed + sent, b->sealed[b->count - 1] - sent) < 0) {
+        s->phase = BROKEN;
+        return CD_GONE;
+    }
+    s->owed = b->plain[b->count - 1] - whole;
+    s->write_wants = CD_WRITE;
+    return whole > 0 ? (ssize_t)whole : CD_AGAIN;
+}
+
+static ssize_t ship(tls *s, const batch *b)
+{
+    size_t size = b->sealed[b->count - 1];
+    ssize_t sent = cd_socket_result(send(s->fd, s->loop->sealed, size, MSG_NOSIGNAL));
+    if (sent == CD_GONE)
+        return CD_GONE;
+    if (sent == (ssize_t)size)
+        return (ssize_t)b->plain[b->count - 1];
+    return keep_rest(s, b, sent > 0 ? (size_t)sent : 0);
+}
+
+static ssize_t send_rest(tls *s)
+{
+    cd_buf *rest = &s->sink.rest;
+    while (cd_buf_length(rest) > 0) {
+        ssize_t sent =
+            cd_socket_result(send(s->fd, cd_buf_data(rest), cd_buf_length(rest), MSG_NOSIGNAL));
+        if (sent < 0)
+            return sent;
+        cd_buf_consume(rest, (size_t)sent);
+    }
+    size_t owed = s->owed;
+    s->owed = 0;
+    return (ssize_t)owed;
+}
+
+/* Records that the kernel encrypts leave one by one. */
+static ssize_t write_by_kernel(tls *s, cursor at)
+{
+    uint8_t copy[RECORD];
+    const uint8_t *payload;
+    size_t n = next_record(&at, copy, &payload);
+    ERR_clear_error();
+    int rc = SSL_write(s->ssl, payload, (int)n);
+    if (rc <= 0)
+        return write_failed(s, rc);
+    s->write_wants = CD_WRITE;
+    return rc;
 }
 
 static ssize_t tls_writev(cd_transport *t, const struct iovec *iov, int count)
 {
     tls *s = self(t);
-    uint8_t record[RECORD];
-    const void *p = iov[0].iov_base;
-    size_t n = iov[0].iov_len;
+    batch b = {.count = 0};
+    cursor at = {iov, count, 0};
     if (s->phase != OPEN)
         return s->phase == HANDSHAKE ? CD_AGAIN : CD_GONE;
-    if (count > 1 && n < RECORD) {
-        n = gather(record, iov, count);
-        p = record;
-    }
-    ERR_clear_error();
-    int rc = SSL_write(s->ssl, p, (int)(n < INT_MAX ? n : INT_MAX));
-    if (rc > 0) {
-        s->write_wants = CD_WRITE;
-        return rc;
-    }
-    unsigned wants = waits_for(s, rc);
-    s->write_wants = wants & 3u;
-    return wants != 0 ? CD_AGAIN : CD_GONE;
+    if (cd_buf_length(&s->sink.rest) > 0)
+        return send_rest(s);
+    if (BIO_get_ktls_send(SSL_get_wbio(s->ssl)))
+        return write_by_kernel(s, at);
+    if (s->loop->sealed == NULL)
+        s->loop->sealed = cd_alloc((size_t)RECORDS * (RECORD + SEALED));
+    if (s->loop->sealed == NULL)
+        return CD_GONE;
+    s->write_wants = CD_WRITE;
+    ssize_t result = seal(s, at, &b);
+    return result < 0 ? result : ship(s, &b);
 }
 
 /* The kernel encrypts and sends the file itself, where it does so for this connection; where not,
@@ -354,6 +476,7 @@ static void tls_close(cd_transport *t, bool reset)
     ev_io_stop(s->loop->ev, &s->io);
     handshake_over(s);
     SSL_free(s->ssl);
+    cd_buf_dispose(&s->sink.rest);
     cd_socket_close(s->fd, reset);
     cd_free(s);
 }
@@ -381,7 +504,7 @@ cd_transport *cd_tls_accept(cd_server *server, int fd, cd_tls *context)
         return NULL;
     s->handshake.http2 = server->http2;
     s->ssl = cd_tls_begin(&s->handshake, context, server->loop);
-    if (s->ssl == NULL || cd_tls_attach(s->ssl, fd) < 0) {
+    if (s->ssl == NULL || cd_tls_attach(s->ssl, fd, &s->sink) < 0) {
         SSL_free(s->ssl);
         cd_tls_end(&s->handshake);
         cd_free(s);

@@ -6,6 +6,7 @@
 #define CD_TLS_H
 
 #include "arena.h"
+#include "buf.h"
 #include "transport.h"
 
 #include <openssl/ssl.h>
@@ -47,8 +48,15 @@ SSL *cd_tls_begin(cd_tls_handshake *h, cd_tls *tls, cd_loop *loop);
 /* Lets them go; may be repeated. */
 void cd_tls_end(cd_tls_handshake *h);
 
-/* Puts it on a socket, which stays the caller's. CD_OK or CD_NOMEM. */
-int cd_tls_attach(SSL *ssl, int fd);
+/* Where encrypted bytes go. Part of the transport. */
+typedef struct {
+    uint8_t *room; /* here, and from `size` on; NULL: to the socket */
+    size_t size;
+    cd_buf rest; /* what the socket did not take; while there is some, everything goes behind it */
+} cd_tls_sink;
+
+/* Puts it on a socket, which stays the caller's, as does the sink. CD_OK or CD_NOMEM. */
+int cd_tls_attach(SSL *ssl, int fd, cd_tls_sink *sink);
 
 /* One more owner; cd_tls_free is one fewer. */
 cd_tls *cd_tls_hold(cd_tls *tls);

@@ -6,6 +6,10 @@
  * Everything else, kTLS in particular, stays OpenSSL's: the method is a copy of the original one,
  * which is made once for the process and never freed.
  *
+ * The records of a large write are collected and leave together: OpenSSL alone makes a system call,
+ * and wakes the peer, for each 16 KB. What the socket did not take waits in the sink, and nothing
+ * may overtake it, alerts and tickets neither.
+ *
  * A record that the kernel encrypts goes through the original write, because only that one knows
  * how to mark the type of a record.
  */
@@ -13,6 +17,7 @@
 
 #include <openssl/bio.h>
 #include <openssl/crypto.h>
+#include <string.h>
 #include <sys/socket.h>
 
 static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;
@@ -24,7 +29,15 @@ static int quiet_write(BIO *bio, const char *p, int n)
     if (BIO_get_ktls_send(bio))
         return original_write(bio, p, n);
     int fd = (int)BIO_get_fd(bio, NULL);
+    cd_tls_sink *sink = BIO_get_app_data(bio);
     BIO_clear_retry_flags(bio);
+    if (sink->room != NULL) {
+        memcpy(sink->room + sink->size, p, (size_t)n);
+        sink->size += (size_t)n;
+        return n;
+    }
+    if (cd_buf_length(&sink->rest) > 0)
+        return cd_buf_append(&sink->rest, p, (size_t)n) == CD_OK ? n : -1;
     int sent = (int)send(fd, p, (size_t)n, MSG_NOSIGNAL);
     if (sent < 0 && BIO_sock_should_retry(sent))
         BIO_set_retry_write(bio);
@@ -48,7 +61,7 @@ static void make_method(void)
         BIO_meth_free(made);
 }
 
-int cd_tls_attach(SSL *ssl, int fd)
+int cd_tls_attach(SSL *ssl, int fd, cd_tls_sink *sink)
 {
     if (!CRYPTO_THREAD_run_once(&once, make_method) || method == NULL)
         return CD_NOMEM;
@@ -56,6 +69,7 @@ int cd_tls_attach(SSL *ssl, int fd)
     if (bio == NULL)
         return CD_NOMEM;
     BIO_set_fd(bio, fd, BIO_NOCLOSE);
+    BIO_set_app_data(bio, sink);
     SSL_set_bio(ssl, bio, bio);
     return CD_OK;
 }
