@@ -149,12 +149,12 @@ def test_h2load(server: Servers, secure: bool, certificate: list[str]) -> None:
     handle = server.start("tests.apps.basic:app", *(certificate if secure else []))
     scheme = "https" if secure else "http"
     done = subprocess.run(
-        ["h2load", "-n4000", "-c20", "-m50", f"{scheme}://127.0.0.1:{handle.port}/"],
+        ["h2load", "-n10000", "-c20", "-m100", f"{scheme}://127.0.0.1:{handle.port}/"],
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert "4000 succeeded, 0 failed, 0 errored" in done.stdout
+    assert "10000 succeeded, 0 failed, 0 errored" in done.stdout
 
 
 def test_switched_off(server: Servers) -> None:

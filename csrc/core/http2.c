@@ -88,6 +88,15 @@ void cd_http2_credit(cd_http2_stream *st)
         cd_conn_flush_later(h->conn);
 }
 
+/* Application and wire have both ended. Not only when it is freed, which is a turn later: the
+ * client may have sent its next request in answer to the response. */
+static void uncount(cd_http2_stream *st)
+{
+    if (st->counted && st->wire.http2 != NULL)
+        st->wire.http2->live--;
+    st->counted = false;
+}
+
 void cd_http2_end_exchange(cd_http2_stream *st, bool client_gone)
 {
     cd_http2 *h = st->wire.http2;
@@ -98,6 +107,8 @@ void cd_http2_end_exchange(cd_http2_stream *st, bool client_gone)
     if (st->base.head.kind == CD_HTTP)
         cd_stream_access(&st->base, CD_COMPLETE);
     cd_stream_detach(&st->base, client_gone);
+    if (st->base.finished)
+        uncount(st);
 }
 
 /* A stream that nobody has heard of yet. */
@@ -105,6 +116,7 @@ static void drop_stream(cd_http2_stream *st)
 {
     st->base.finished = 1;
     cd_stream_detach(&st->base, false);
+    uncount(st);
 }
 
 static void on_dispose(cd_stream *s)
@@ -112,8 +124,7 @@ static void on_dispose(cd_stream *s)
     cd_http2_stream *st = cd_http2_of(s);
     cd_list_remove(&st->link);
     cd_output_dispose(&st->wire.out, s->server);
-    if (st->wire.http2 != NULL)
-        st->wire.http2->live--;
+    uncount(st);
 }
 
 static void end_stream(cd_http2_stream *st, bool client_gone)
@@ -218,6 +229,7 @@ static cd_http2_stream *new_stream(cd_http2 *h, int32_t id)
     st->wire.stream = s;
     cd_list_append(&h->streams, &st->link);
     h->live++;
+    st->counted = true;
     return st;
 }
 

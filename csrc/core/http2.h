@@ -42,6 +42,7 @@ typedef struct {
     const char *why;
     bool opened;              /* its head was good: an application hears of it */
     bool websocket;           /* an Extended CONNECT for one */
+    bool counted;             /* in http2->live */
     uint64_t content_length;  /* announced; UINT64_MAX: not */
     uint64_t received;        /* body bytes, all in all */
     uint64_t credited;        /* of them, given back to the stream's window */
