@@ -37,8 +37,8 @@ enum {
     READ_SIZE = 65536,
     /* Bytes that a stream may send before the others get their turn; of files too. */
     RELIEF = 1 << 20,
-    /* Bytes of a file that are read at once where there is no sendfile: what a TLS record holds. */
-    FILE_READ = 16384,
+    /* Bytes of a file that are read at once where there is no sendfile: four TLS records. */
+    FILE_READ = 65536,
 };
 
 /* ---- arming ---- */
@@ -359,13 +359,15 @@ static ssize_t file_failed(cd_conn *c, const cd_piece *file, const char *why)
 
 static ssize_t write_read_file(cd_conn *c, const cd_piece *file)
 {
-    uint8_t bytes[FILE_READ];
-    ssize_t n = cd_piece_read(file, bytes, sizeof bytes);
+    cd_loop *loop = c->loop;
+    if (loop->file == NULL && (loop->file = cd_alloc(FILE_READ)) == NULL)
+        return CD_GONE;
+    ssize_t n = cd_piece_read(file, loop->file, FILE_READ);
     if (n == 0)
         return file_failed(c, file, "became shorter");
     if (n < 0)
         return file_failed(c, file, strerror(errno));
-    struct iovec iov = {bytes, (size_t)n};
+    struct iovec iov = {loop->file, (size_t)n};
     c->transport->more_follows = (size_t)n < c->out.size;
     return c->transport->ops->writev(c->transport, &iov, 1);
 }

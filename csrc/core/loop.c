@@ -187,6 +187,7 @@ void cd_loop_free(cd_loop *loop)
     cd_watches_close(loop);
     ev_loop_destroy(loop->ev);
     cd_free(loop->sealed);
+    cd_free(loop->file);
     cd_free(loop->scratch);
     cd_free(loop);
     CD_LIVE(loops, -1);

@@ -39,6 +39,7 @@ struct cd_loop {
     bool polling;     /* in the poll phase: nobody may be called */
     bool woken;       /* cd_loop_wake was called, or the time is up */
     uint8_t *sealed;  /* tls.c: the records of one write; NULL until there is one */
+    uint8_t *file;    /* conn.c: a piece of a file on its way; NULL until there is one */
     uint8_t *scratch; /* CD_SCRATCH_SIZE bytes that every read goes through first */
 };
 
