@@ -257,7 +257,8 @@ def test_bomb(server: Servers) -> None:
                         rsv=0 if part else RSV1,
                     )
                 assert ws.read_close()[0] == 1009
-    assert peak(handle) - before < max(ROOM - 8 * MIB, MIB + 65536)
+    # Of ours a message of 1 MiB and no more; the interpreter's own heap moves by some 100 KB.
+    assert peak(handle) - before < max(ROOM - 8 * MIB, MIB + 4 * 65536)
     handle.wait_for_log(
         r"1009: compressed message of \d+ bytes \(--websocket-max-message-size is 1048576\)"
     )

@@ -14,8 +14,9 @@
  * connection's is given back at once, so that a slow application does not stop the others, as long
  * as no more than http2_connection_window is unread; beyond that it waits as well.
  *
- * A stream counts against http2_max_streams until its application has ended, whatever became of it
- * on the wire. Fresh streams beyond that are refused: the peer may try again.
+ * A stream counts against http2_max_streams until its response is complete or its application has
+ * ended: one that the client reset counts as long as the application works for it. Fresh streams
+ * beyond that are refused: the peer may try again.
  *
  * Drain: one GOAWAY that names no stream, so that requests on their way are served, then after
  * drain_timeout the one that does; the connection closes when the last stream has ended.
@@ -88,7 +89,7 @@ void cd_http2_credit(cd_http2_stream *st)
         cd_conn_flush_later(h->conn);
 }
 
-/* Application and wire have both ended. Not only when it is freed, which is a turn later: the
+/* The client has no part in what is left. Not only when it is freed, which is a turn later: the
  * client may have sent its next request in answer to the response. */
 static void uncount(cd_http2_stream *st)
 {
@@ -107,7 +108,7 @@ void cd_http2_end_exchange(cd_http2_stream *st, bool client_gone)
     if (st->base.head.kind == CD_HTTP)
         cd_stream_access(&st->base, CD_COMPLETE);
     cd_stream_detach(&st->base, client_gone);
-    if (st->base.finished)
+    if (st->base.finished || (st->base.complete && !client_gone))
         uncount(st);
 }
 
