@@ -257,6 +257,7 @@ typedef struct {
     bool websocket_deflate;                  /* agree to permessage-deflate */
     bool websocket_deflate_context_takeover; /* let the window live on, in both directions */
     bool http2;                              /* speak it to a client that begins with its preface */
+    bool http2_upgrade;        /* and, without TLS, to one that asks with "Upgrade: h2c" */
     int access_fd;             /* descriptor for access-log lines, -1: none. Stays the caller's. */
     const char *access_format; /* see log_format.h; NULL: daphne's. Copied, as the rest. */
     const char *const *access_exclude; /* path prefixes without a line, ends with NULL; or NULL */

@@ -123,6 +123,7 @@ class Server:
         websocket_deflate: bool = True,
         websocket_deflate_context_takeover: bool = False,
         http2: bool = True,
+        http2_upgrade: bool = False,
         root_path: str = "",
         state: dict[str, Any] | None = None,
         context: Context | None = None,
@@ -148,6 +149,7 @@ class Server:
         websocket_deflate: agree to permessage-deflate (RFC 7692) when a client offers it.
         websocket_deflate_context_takeover: let compression windows live from message to message, both ways.
         http2: speak HTTP/2 to a client that begins with its preface.
+        http2_upgrade: also, without TLS, to one that asks with "Upgrade: h2c"; needs http2.
         root_path: the scope's root_path.
         state: lifespan state, copied shallowly into each scope; None: scopes have no state.
         context: copied for each application run; None: the current context of this call.

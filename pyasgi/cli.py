@@ -44,6 +44,7 @@ OWN_OPTIONS = (
     "websocket_deflate",
     "websocket_deflate_context_takeover",
     "http2",
+    "http2_upgrade",
     "access_log_format",
     "access_log_exclude",
     "forwarded_allow_ips",

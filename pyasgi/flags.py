@@ -596,6 +596,12 @@ def add_response(parser: Parser) -> None:
         default=True,
         help="speak HTTP/2 to clients that begin with it (default)",
     )
+    group.add_argument(
+        "--http2-upgrade",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="also, without TLS, to clients that ask with Upgrade: h2c (default: no; nothing with --no-http2)",
+    )
 
 
 def add_deflate(parser: Parser) -> None:

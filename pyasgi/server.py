@@ -55,6 +55,7 @@ class Server:
     websocket_deflate: agree to permessage-deflate when a client offers it
     websocket_deflate_context_takeover: let compression windows live from message to message, both ways
     http2: speak HTTP/2 to clients that begin with it
+    http2_upgrade: also, without TLS, to clients that ask with "Upgrade: h2c"; needs http2
     access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
     access_log_exclude: path prefixes that are kept out of the access log
     forwarded_allow_ips: peers whose proxy headers count, as --forwarded-allow-ips; None for loopback and unix sockets
@@ -95,6 +96,7 @@ class Server:
         websocket_deflate: bool = True,
         websocket_deflate_context_takeover: bool = False,
         http2: bool = True,
+        http2_upgrade: bool = False,
         access_log_format: str = "daphne",
         access_log_exclude: Iterable[str] = (),
         forwarded_allow_ips: str | None = None,
@@ -131,6 +133,7 @@ class Server:
         self.websocket_deflate = websocket_deflate
         self.websocket_deflate_context_takeover = websocket_deflate_context_takeover
         self.http2 = http2
+        self.http2_upgrade = http2_upgrade
         self.access_log_format = access_log_format
         self.access_log_exclude = tuple(access_log_exclude)
         self.forwarded_allow_ips = forwarded_allow_ips
@@ -500,6 +503,7 @@ class Server:
             websocket_deflate=self.websocket_deflate,
             websocket_deflate_context_takeover=self.websocket_deflate_context_takeover,
             http2=self.http2,
+            http2_upgrade=self.http2_upgrade,
             root_path=self.root_path,
             state=lifespan.state,
             context=lifespan.context,

@@ -138,6 +138,7 @@ def test_defaults_are_daphnes() -> None:
             {"websocket_deflate_context_takeover": True, "websocket_deflate_level": 6},
         ),
         (["--no-http2"], {"http2": False}),
+        (["--http2-upgrade"], {"http2_upgrade": True}),
         (["--lifespan", "on"], {"lifespan": "on"}),
         (["--lifespan-shutdown-timeout", "3"], {"lifespan_shutdown_timeout": 3}),
         (["--max-body-size", "77"], {"max_body_size": 77}),

@@ -29,11 +29,18 @@ ALLOWED = {
     ("5.3.1", 2): "priorities of RFC 7540 are off (SETTINGS_NO_RFC7540_PRIORITIES, RFC 9218)",
 }
 
+# A request's fields that ask for HTTP/2, and the answer.
+ASKING = (
+    b"Host: test\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: %s\r\n"
+)
+SWITCHING = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+
 
 class Client:
     """A connection of the h2 library, and all that it has heard."""
 
-    def __init__(self, handle: Handle) -> None:
+    def __init__(self, handle: Handle, upgrade: bytes = b"") -> None:
+        """`upgrade`: the path of a first request, in HTTP/1.1, that asks for HTTP/2."""
         self.sock = socket.create_connection(("127.0.0.1", handle.port), 10)
         config = h2.config.H2Configuration(
             header_encoding=None,
@@ -41,9 +48,21 @@ class Client:
             normalize_outbound_headers=False,
         )
         self.h2 = h2.connection.H2Connection(config)
-        self.h2.initiate_connection()
         self.events: list[h2.events.Event] = []
         self.closed = False
+        if upgrade:
+            self.upgrade(upgrade)
+        else:
+            self.h2.initiate_connection()
+            self.flush()
+
+    def upgrade(self, path: bytes) -> None:
+        settings = self.h2.initiate_upgrade_connection() or b""
+        self.sock.sendall(b"GET " + path + b" HTTP/1.1\r\n" + ASKING % settings + b"\r\n")
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n"):
+            answer += self.sock.recv(1)
+        assert answer == SWITCHING
         self.flush()
 
     def __enter__(self) -> Client:
@@ -189,6 +208,68 @@ def test_alpn(server: Servers, ca: Authority, certificate: list[str]) -> None:
     context.set_alpn_protocols(["h2", "http/1.1"])
     with httpx.Client(http2=True, verify=context) as client:
         assert client.get(f"https://localhost:{handle.port}/").http_version == "HTTP/2"
+
+
+def upgrading(server: Servers) -> Handle:
+    return server.start("tests.apps.basic:app", "--http2-upgrade")
+
+
+def test_upgrade_of_curl(server: Servers) -> None:
+    handle = upgrading(server)
+    command = ["curl", "-sS", "--http2", "-w", " %{http_version}\n"]
+    for upload, path, answer in (
+        ([], "/", "hello 2"),
+        (["--data-binary", "xyz"], "/echo", "xyz 1.1"),  # a body: the server may ignore it
+    ):
+        done = subprocess.run(
+            [*command, *upload, f"http://127.0.0.1:{handle.port}{path}"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+        assert (done.stdout, done.stderr) == (f"{answer}\n", "")
+
+
+def test_upgrade_of_h2(server: Servers) -> None:
+    with Client(upgrading(server), upgrade=b"/scope?a=b") as client:
+        text = client.body(1).decode()
+        assert '"http_version": "2"' in text
+        assert '"headers": [["host", "test"]]' in text
+        assert client.status(client.request("/")) == 200
+
+
+@pytest.mark.parametrize(
+    ("request_line", "settings", "rest"),
+    [
+        (b"GET /", b"AAMAAABkAAQAAP__", b"\r\n"),
+        (b"GET /", b"AAMAAAB", b"\r\n"),
+        (b"GET /", b"AASAAAAA", b"\r\n"),
+        (b"POST /echo", b"AAMAAABk", b"Content-Length: 5\r\n\r\nhello"),
+    ],
+    ids=["switched off", "malformed", "out of range", "body"],
+)
+def test_no_upgrade(
+    server: Servers,
+    request: pytest.FixtureRequest,
+    request_line: bytes,
+    settings: bytes,
+    rest: bytes,
+) -> None:
+    off = "switched off" in request.node.name
+    handle = server.start() if off else upgrading(server)
+    with handle.connect() as client:
+        for _ in range(2):  # and the connection goes on
+            client.send(request_line + b" HTTP/1.1\r\n" + ASKING % settings + rest)
+            answer = client.response(request_line.split()[0].decode())
+            assert (answer.status, answer.body) == (200, b"hello")
+
+
+def test_no_upgrade_with_tls(server: Servers, ca: Authority, certificate: list[str]) -> None:
+    handle = server.start("tests.apps.basic:app", "--http2-upgrade", *certificate)
+    plain = socket.create_connection(("127.0.0.1", handle.port), 10)
+    with ca.trusting().wrap_socket(plain, server_hostname="localhost") as sock:
+        sock.sendall(b"GET / HTTP/1.1\r\n" + ASKING % b"AAMAAABk" + b"\r\n")
+        assert sock.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_rapid_reset(server: Servers) -> None:

@@ -399,6 +399,7 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
         pop_flag(rest, "websocket_deflate_context_takeover",
                  &config->websocket_deflate_context_takeover) == 0 &&
         pop_flag(rest, "http2", &config->http2) == 0 &&
+        pop_flag(rest, "http2_upgrade", &config->http2_upgrade) == 0 &&
         pop_server_header(rest, &config->server_header, owner) == 0)
         result = parse_limits(&config->limits, rest);
     Py_DECREF(rest);

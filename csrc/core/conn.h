@@ -69,6 +69,8 @@ typedef struct {
     uint64_t body_size;      /* body bytes parsed so far */
     uint64_t received;       /* body bytes since the timer last looked */
     int64_t framing; /* bytes of chunk lines and trailers beyond the least that chunks need */
+    cd_str
+        settings; /* of the HTTP/2 that the request asks for, in its stream's arena; p NULL: none */
     size_t trailer_size;
     size_t discarded;        /* body bytes dropped after the response */
     size_t served;           /* pipelined requests answered in a row */

@@ -51,6 +51,7 @@ static void reset_message(cd_conn *c)
     h->fault = 0;
     h->content_length = h->body_size = h->received = 0;
     h->framing = 0;
+    h->settings = (cd_str){NULL, 0};
     h->trailer_size = h->discarded = 0;
     h->phase = CD_HTTP1_IDLE;
     h->field_open = h->complete = 0;
@@ -303,12 +304,23 @@ static int on_header_value_complete(llhttp_t *parser)
     return 0;
 }
 
-/* 0: an ordinary request, or a WebSocket handshake which made the stream one. Else the status to
- * refuse it with. */
-static int check_upgrade(cd_http1 *h, cd_stream *s)
+/* Obsolete, and never with TLS, which has ALPN (RFC 7540, 3.2). */
+static bool may_become_http2(const cd_conn *c)
 {
+    const cd_http1 *h = c->http1;
+    return c->server->http2_upgrade && !c->server->draining && !c->transport->secure &&
+           h->parser.http_minor == 1 && h->content_length == 0;
+}
+
+/* 0: an ordinary request, or one for HTTP/2 (then h->settings is set), or a WebSocket handshake
+ * which made the stream one. Else the status to refuse it with. */
+static int check_upgrade(cd_conn *c, cd_stream *s)
+{
+    cd_http1 *h = c->http1;
     int status = cd_ws_check(&s->head);
     h->why = "malformed WebSocket handshake";
+    if (status == 0 && may_become_http2(c))
+        return cd_http2_read_upgrade(s, &h->settings);
     if (status != 101)
         return status;
     return cd_ws_prepare(s, &cd_ws_http1_carrier) < 0 ? CD_NOMEM : 0;
@@ -330,7 +342,7 @@ static int check_head(cd_conn *c, cd_stream *s, bool upgrade)
         h->why = "Content-Length above max_body_size";
         return 413;
     }
-    return upgrade ? check_upgrade(h, s) : 0;
+    return upgrade ? check_upgrade(c, s) : 0;
 }
 
 /* A stream that nobody has heard of yet. */
@@ -350,10 +362,12 @@ static int open_stream(cd_conn *c, bool upgrade)
             drop_stream(s);
         return fault(h, status, h->why);
     }
-    if (s->head.kind == CD_HTTP && c->server->limits.http_timeout > 0)
-        cd_timer_set(&s->timer, c->server->limits.http_timeout);
     h->stream = s;
     h->phase = CD_HTTP1_BODY;
+    if (h->settings.p != NULL)
+        return 0; /* nobody hears of this stream, but of HTTP/2's when the parser has returned */
+    if (s->head.kind == CD_HTTP && c->server->limits.http_timeout > 0)
+        cd_timer_set(&s->timer, c->server->limits.http_timeout);
     cd_stream_post(s, CD_POST_OPEN);
     return 0;
 }
@@ -479,10 +493,27 @@ static void begin_body(cd_conn *c)
         start_window(c);
 }
 
+static void upgrade(cd_conn *c)
+{
+    static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
+                                 "Upgrade: h2c\r\n\r\n";
+    cd_http1 *h = c->http1;
+    cd_stream *s = h->stream;
+    h->stream = NULL;
+    if (cd_conn_put(c, answer, sizeof answer - 1) < 0 ||
+        cd_http2_upgrade(c, &s->head, h->settings) < 0)
+        cd_conn_abort(c);
+    drop_stream(s);
+}
+
 static void end_message(cd_conn *c)
 {
     cd_http1 *h = c->http1;
     cd_stream *s = h->stream;
+    if (h->settings.p != NULL) {
+        upgrade(c);
+        return;
+    }
     if (h->phase == CD_HTTP1_DISCARD) {
         next_request(c);
         return;
@@ -619,8 +650,10 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
             return used;
         used += parse(c, p + used, n - used);
         if (c->protocol != &cd_http1_protocol)
-            return used + (used < n ? c->protocol->input(c, p + used, n - used) : 0);
+            break;
     }
+    if (used < n && c->state == CD_CONN_OPEN)
+        return used + c->protocol->input(c, p + used, n - used);
     return used;
 }
 

@@ -23,6 +23,7 @@
  */
 #include "http2.h"
 
+#include "header.h"
 #include "http1.h"
 #include "mem.h"
 #include "server.h"
@@ -754,5 +755,30 @@ int cd_http2_open(cd_conn *c)
     h->idle_at = cd_http2_due(h, c->server->limits.head_timeout);
     cd_conn_flush_later(c);
     rearm(h);
+    return CD_OK;
+}
+
+/* Without on_begin_headers: nghttp2 calls none for it. */
+static int open_first(cd_http2 *h, const cd_head *head, cd_str settings)
+{
+    bool is_head = cd_str_is(head->method, "head");
+    h->active++;
+    cd_http2_note_open(h, 1);
+    cd_http2_note_end(h, 1);
+    h->head = new_stream(h, 1);
+    if (h->head == NULL ||
+        nghttp2_session_upgrade2(h->session, (const uint8_t *)settings.p, settings.n, is_head,
+                                 NULL) != 0 ||
+        nghttp2_session_set_stream_user_data(h->session, 1, &h->head->wire) != 0 ||
+        cd_http2_take_head(h, head) < 0)
+        return CD_NOMEM;
+    return end_head(h, false) == 0 && !h->failed ? CD_OK : CD_NOMEM;
+}
+
+int cd_http2_upgrade(cd_conn *c, const cd_head *head, cd_str settings)
+{
+    if (cd_http2_open(c) < 0 || open_first(c->u.http2, head, settings) < 0)
+        return CD_NOMEM;
+    rearm(c->u.http2);
     return CD_OK;
 }

@@ -112,6 +112,10 @@ struct cd_http2 {
  * CD_OK; CD_NOMEM and nothing was changed. */
 int cd_http2_open(cd_conn *c);
 
+/* The same after "Upgrade: h2c": a request of HTTP/1.1 with that head becomes stream 1. CD_OK;
+ * CD_NOMEM and the connection has to be aborted. */
+int cd_http2_upgrade(cd_conn *c, const cd_head *head, cd_str settings);
+
 /* ---- http2.c, for its files ---- */
 
 extern const cd_stream_ops cd_http2_stream_ops;
@@ -158,6 +162,14 @@ int cd_http2_take_field(cd_http2 *h, cd_str name, cd_str value);
 /* The block is complete: fills st->base.head. 0; a status to refuse it with; CD_NOMEM; CD_FRAMING:
  * reset it, no response can repair it. */
 int cd_http2_read_head(cd_http2 *h, cd_http2_stream *st, bool has_body);
+
+/* ---- http2_upgrade.c ---- */
+
+/* Does the request, one without a body, ask for HTTP/2? Then *settings is the payload of its
+ * HTTP2-Settings, in the stream's arena; else it stays as it is. CD_OK or CD_NOMEM. */
+int cd_http2_read_upgrade(cd_stream *s, cd_str *settings);
+/* The fields of a head of HTTP/1.1 as those of h->head. CD_OK or CD_NOMEM. */
+int cd_http2_take_head(cd_http2 *h, const cd_head *head);
 
 /* ---- http2_response.c ---- */
 

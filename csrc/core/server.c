@@ -201,6 +201,7 @@ cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *o
     server->data = data;
     server->date_header = config->date_header;
     server->http2 = config->http2;
+    server->http2_upgrade = config->http2 && config->http2_upgrade;
     cd_list_init(&server->listeners);
     cd_list_init(&server->conns);
     cd_list_init(&server->pendings);

@@ -21,7 +21,8 @@ struct cd_server {
     char *server_header; /* "server: ...\r\n", ready to send, or NULL */
     size_t server_header_length;
     bool date_header;
-    bool http2; /* spoken to a client that begins with its preface */
+    bool http2;         /* spoken to a client that begins with its preface */
+    bool http2_upgrade; /* and, without TLS, to one that asks with Upgrade */
     bool draining;
     cd_ws_deflate_pool *deflate; /* NULL: no WebSocket is compressed */
     bool deflate_takeover;

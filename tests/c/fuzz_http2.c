@@ -1,7 +1,7 @@
 /*
  * Fuzzes an HTTP/2 connection. The first byte says what the applications do, whether limits are
  * low, and whether the peer ends with FIN; the second how the input is cut; the rest is what the
- * peer sends behind its preface.
+ * peer sends behind its preface, or with UPGRADE all that it sends: HTTP/1.1 and "Upgrade: h2c".
  *
  * Beside the sanitizers: nothing is left when the rig is freed, and no callback comes out of phase.
  * What the peer is answered may depend on the cuts here, because windows and resets do.
@@ -10,7 +10,7 @@
 
 #include <nghttp2/nghttp2.h>
 
-enum { SCRIPTS = 8, MOST = 4096, LOW_LIMITS = 0x40, FIN = 0x80 };
+enum { SCRIPTS = 8, MOST = 4096, UPGRADE = 0x20, LOW_LIMITS = 0x40, FIN = 0x80 };
 
 static const char *const scripts[SCRIPTS] = {
     "body;start 200;last hello",
@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void configure(bool low)
 {
-    cd_config config = {.access_fd = -1, .http2 = true};
+    cd_config config = {.access_fd = -1, .http2 = true, .http2_upgrade = true};
     cd_limits *l = &config.limits;
     cd_limits_init(l);
     if (low) {
@@ -58,7 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     r->script = scripts[data[0] % SCRIPTS];
     wire *w = wire_open(r);
-    wire_feed(w, preface, sizeof preface - 1);
+    if (!(data[0] & UPGRADE))
+        wire_feed(w, preface, sizeof preface - 1);
     wire_feed(w, data + 2, size - 2);
     rig_go(r);
     if (data[0] & FIN)

@@ -195,6 +195,14 @@ static size_t parse(const char *p, nghttp2_nv *fields)
     return count;
 }
 
+static void take_all(h2client *c, text *t)
+{
+    const uint8_t *p;
+    ssize_t n;
+    while ((n = nghttp2_session_mem_send(c->session, &p)) > 0)
+        text_add(t, p, (size_t)n);
+}
+
 static int32_t submit(h2client *c, nghttp2_nv *fields, size_t count, const char *body)
 {
     nghttp2_data_provider provider = {{0}, read_body};
@@ -226,6 +234,27 @@ int32_t h2_fields(h2client *c, const char *list, bool end)
     return c == NULL ? 0 : submit(c, fields, parse(list, fields), end ? NULL : "");
 }
 
+h2client *h2_upgrade(rig *r, const char *request, bool eager)
+{
+    static const char answer[] =
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n";
+    h2client *c = h2_open(r, 0);
+    if (c == NULL)
+        return NULL;
+    text t = {0};
+    nghttp2_session_upgrade2(c->session, NULL, 0, strncmp(request, "HEAD", 4) == 0, NULL);
+    text_add(&t, request, strlen(request));
+    if (eager)
+        take_all(c, &t);
+    wire_feed(c->wire, t.p, t.n);
+    text_free(&t);
+    if (strncmp(wire_output(c->wire), answer, sizeof answer - 1) == 0)
+        c->heard = c->seen = sizeof answer - 1;
+    else
+        text_format(&c->events, "no 101\n");
+    return c;
+}
+
 void h2_body(h2client *c, int32_t id, const void *p, size_t n, bool last)
 {
     stream *s = c == NULL ? NULL : of(c, id);
@@ -247,10 +276,7 @@ void h2_reset(h2client *c, int32_t id, uint32_t code)
 static bool send_all(h2client *c)
 {
     text t = {0};
-    const uint8_t *p;
-    ssize_t n;
-    while ((n = nghttp2_session_mem_send(c->session, &p)) > 0)
-        text_add(&t, p, (size_t)n);
+    take_all(c, &t);
     text_add(&t, c->raw.p, c->raw.n);
     text_free(&c->raw);
     bool any = t.n > 0;

@@ -28,6 +28,9 @@ enum {
 h2client *h2_open(rig *r, int flags);
 /* The same, with an initial window for each stream. */
 h2client *h2_open_window(rig *r, int flags, uint32_t window);
+/* Opens a wire and sends a request of HTTP/1.1 that asks for HTTP/2; eager: with what the session
+ * has to send behind it, which no client may before the answer. Stream 1 is the request's. */
+h2client *h2_upgrade(rig *r, const char *request, bool eager);
 void h2_free(h2client *c);
 /* Queues a request; headers is "a: b| c: d" or "". body: NULL for none; "" opens one that h2_body
  * continues. Returns the stream's number; 0 when c is NULL. */

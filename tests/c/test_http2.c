@@ -167,8 +167,133 @@ static void test_requests(void)
         check_scenario(requests[i].name, run_request, &requests[i], requests[i].trace, NULL, 0);
 }
 
+/* ---- a request of HTTP/1.1 that asks for HTTP/2 ---- */
+
+#define LISTED "Connection: Upgrade, HTTP2-Settings\r\n"
+#define ASKS "Upgrade: h2c\r\n"
+#define SETTINGS "HTTP2-Settings: AAMAAABkAAQAAP__AAIAAAAA\r\n"
+#define HOST "Host: a\r\n"
+
+typedef struct {
+    const char *name, *script, *request, *trace;
+    bool eager;
+} upgrade_case;
+
+static void run_upgrade(rig *r, const void *arg)
+{
+    const upgrade_case *k = arg;
+    r->script = k->script;
+    h2client *c = h2_upgrade(r, k->request, k->eager);
+    h2_pump(c);
+    r->script = HELLO;
+    h2_request(c, "GET", "/next", "", NULL);
+    h2_pump(c);
+    h2_free(c);
+}
+
+#define NEXT                                                                 \
+    "2 open 2.0 GET /next [host: a]\n2 body \n2 end\n"                       \
+    "access complete /next 200 5\n2 gone\ns3 head 200 [content-length: 5]\n" \
+    "s3 body hello\ns3 end\n"
+
+static const upgrade_case upgrades[] = {
+    {"GET", HELLO, "GET / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "\r\n",
+     OPEN EMPTY DONE HELLO_HEARD NEXT, false},
+    {"before the answer", HELLO, "GET / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "\r\n",
+     OPEN EMPTY DONE HELLO_HEARD NEXT, true},
+    {"fields", HELLO,
+     "GET /%20?x=y HTTP/1.1\r\nKeep-Alive: 5\r\nA: b\r\n" HOST "Upgrade: x, H2C\r\n" SETTINGS
+     "Cookie: a=1\r\nConnection: http2-settings\r\nCookie: b=2\r\nConnection: upgrade\r\n\r\n",
+     "1 open 2.0 GET / ?x=y [a: b] [host: a] [cookie: a=1; b=2]\n" EMPTY
+     "access complete /%20?x=y 200 5\n1 gone\n" HELLO_HEARD NEXT,
+     false},
+    {"HEAD", "body;start 200 content-length: 5;last hello",
+     "HEAD / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "\r\n",
+     "1 open 2.0 HEAD / [host: a]\n" EMPTY "access complete / 200 0\n1 gone\n"
+     "s1 head 200 [content-length: 5]\ns1 end\n" NEXT,
+     false},
+    {"an empty body", HELLO,
+     "POST / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "Content-Length: 0\r\n\r\n",
+     "1 open 2.0 POST / [host: a] [content-length: 0]\n" EMPTY DONE HELLO_HEARD NEXT, false},
+    {"no settings at all", HELLO,
+     "OPTIONS * HTTP/1.1\r\n" HOST LISTED ASKS "HTTP2-Settings:\r\n\r\n",
+     "1 open 2.0 OPTIONS * [host: a]\n" EMPTY "access complete * 200 5\n1 gone\n" HELLO_HEARD NEXT,
+     false},
+    {"a pinned body", "body;start 200;lastpin 50000",
+     "GET / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "\r\n",
+     OPEN EMPTY "access complete / 200 50000\n1 gone\ns1 head 200 [content-length: 50000]\n"
+                "s1 body (50000 bytes, 1fad4e9e26da2ddd)\ns1 end\n" NEXT,
+     false},
+    {"an exception", "body;fail", "GET / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "\r\n",
+     OPEN EMPTY "access complete / 500 26\n1 gone\n" PAGE("500", "26", "500 Internal Server Error")
+         NEXT,
+     false},
+};
+
+/* What is not as it should be is answered in HTTP/1.1. */
+static const struct {
+    const char *name, *request;
+} no_upgrades[] = {
+    {"a body", "POST / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "Content-Length: 2\r\n\r\nhi"},
+    {"a chunked body",
+     "POST / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"},
+    {"h2", "GET / HTTP/1.1\r\n" HOST LISTED "Upgrade: h2\r\n" SETTINGS "\r\n"},
+    {"h2c twice", "GET / HTTP/1.1\r\n" HOST LISTED "Upgrade: h2c, h2c\r\n" SETTINGS "\r\n"},
+    {"two Upgrade", "GET / HTTP/1.1\r\n" HOST LISTED ASKS ASKS SETTINGS "\r\n"},
+    {"no HTTP2-Settings", "GET / HTTP/1.1\r\n" HOST LISTED ASKS "\r\n"},
+    {"two HTTP2-Settings", "GET / HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS SETTINGS "\r\n"},
+    {"HTTP2-Settings not listed",
+     "GET / HTTP/1.1\r\n" HOST "Connection: Upgrade\r\n" ASKS SETTINGS "\r\n"},
+    {"Upgrade not listed",
+     "GET / HTTP/1.1\r\n" HOST "Connection: HTTP2-Settings\r\n" ASKS SETTINGS "\r\n"},
+    {"no base64url", "GET / HTTP/1.1\r\n" HOST LISTED ASKS "HTTP2-Settings: AAMAAAB+\r\n\r\n"},
+    {"padding", "GET / HTTP/1.1\r\n" HOST LISTED ASKS "HTTP2-Settings: AAMAAA==\r\n\r\n"},
+    {"half a setting", "GET / HTTP/1.1\r\n" HOST LISTED ASKS "HTTP2-Settings: AAMA\r\n\r\n"},
+    {"push of 2", "GET / HTTP/1.1\r\n" HOST LISTED ASKS "HTTP2-Settings: AAIAAAAC\r\n\r\n"},
+    {"window of 2^31", "GET / HTTP/1.1\r\n" HOST LISTED ASKS "HTTP2-Settings: AASAAAAA\r\n\r\n"},
+    {"frames of 100", "GET / HTTP/1.1\r\n" HOST LISTED ASKS "HTTP2-Settings: AAUAAABk\r\n\r\n"},
+    {"absolute target", "GET http://a/ HTTP/1.1\r\n" HOST LISTED ASKS SETTINGS "\r\n"},
+};
+
+static void check_no_upgrade(const char *name, const char *request)
+{
+    simple_case k = {.name = name,
+                     .script = HELLO,
+                     .input = request,
+                     .output = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"};
+    check_simple(&k);
+}
+
+static void test_many_settings(void)
+{
+    text t = {0};
+    text_format(&t, "GET / HTTP/1.1\r\n" HOST LISTED ASKS "HTTP2-Settings: ");
+    for (int i = 0; i < NGHTTP2_DEFAULT_MAX_SETTINGS + 1; i++)
+        text_format(&t, "AAMAAABk");
+    text_format(&t, "\r\n\r\n");
+    check_no_upgrade("too many settings", t.p);
+    text_free(&t);
+}
+
+static void test_upgrades(void)
+{
+    configure();
+    check_no_upgrade("switched off", upgrades[0].request);
+    config.http2_upgrade = true;
+    rig_configure(&config);
+    for (size_t i = 0; i < sizeof upgrades / sizeof *upgrades; i++)
+        check_scenario(upgrades[i].name, run_upgrade, &upgrades[i], upgrades[i].trace, NULL, 0);
+    for (size_t i = 0; i < sizeof no_upgrades / sizeof *no_upgrades; i++)
+        check_no_upgrade(no_upgrades[i].name, no_upgrades[i].request);
+    test_many_settings();
+    config.http2 = false;
+    rig_configure(&config);
+    check_no_upgrade("HTTP/2 switched off", upgrades[0].request);
+}
+
 int main(void)
 {
     test_requests();
+    test_upgrades();
     return check_summary();
 }
