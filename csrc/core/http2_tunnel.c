@@ -194,8 +194,7 @@ void cd_http2_tunnel_gone(tunnel *t)
         return;
     }
     t->gone = !(t->ended && t->wire.ending);
-    t->want |= CD_READ;
-    cd_job_post(t->loop, &t->job);
+    look(t); /* or when its application has taken enough to read on */
 }
 
 /* ---- accepting ---- */

@@ -137,8 +137,8 @@ static void read_on(cd_conn *c)
     ws->heard = cd_loop_now(c->loop);
     if (ws->pinged)
         cd_conn_deadline(c, c->server->limits.ping_timeout);
+    cd_conn_resume(c); /* first: a tunnel reads on in this dispatch, and may be at its end */
     cd_conn_want_read(c, true);
-    cd_conn_resume(c);
 }
 
 /* The close handshake begins on our side. */
