@@ -25,10 +25,11 @@ typedef struct {
     uint64_t moved;          /* bytes put in frames since write_check was set */
     uint64_t others_moved;   /* http2->moved at that time */
     double write_check;      /* when a stall is looked for; 0: never */
-    unsigned waits : 1;      /* `out` is not empty, and counted in http2->waiting */
+    unsigned waits : 1;      /* `out`, or its end, waits and is counted in http2->waiting */
     unsigned deferred : 1;   /* nghttp2 waits to be told that `out` has something */
     unsigned ending : 1;     /* nothing is added to `out` any more: its end is the stream's end */
-    unsigned responding : 1; /* HEADERS were submitted */
+    unsigned feeding : 1;    /* HEADERS were submitted, and DATA is made of it */
+    unsigned ended : 1;      /* the last DATA is made */
 } cd_http2_wire;
 
 /* A request. Begins with its cd_stream, and is freed as one. */
@@ -202,6 +203,10 @@ int cd_http2_tunnel_data(cd_http2_tunnel *t, const uint8_t *p, size_t n);
 void cd_http2_tunnel_end(cd_http2_tunnel *t);
 void cd_http2_tunnel_drained(cd_http2_tunnel *t);
 void cd_http2_tunnel_gone(cd_http2_tunnel *t);
+/* Its stream is reset. */
+void cd_http2_tunnel_cut(cd_http2_tunnel *t, uint32_t code);
+/* cd_http2_look_at_output for all of them. */
+void cd_http2_sweep_tunnels(cd_http2 *h, double now);
 /* The connection around them ends. */
 void cd_http2_end_tunnels(cd_http2 *h);
 
@@ -227,5 +232,7 @@ void cd_http2_end_rest(cd_http2 *h, int32_t id);
 void cd_http2_count_reset(cd_http2 *h);
 /* Looks at bodies and responses that are not moving; sets sweep_at. Poll phase. */
 void cd_http2_sweep(cd_http2 *h);
+/* The same for what one wire has to send. */
+void cd_http2_look_at_output(cd_http2_wire *w, double now);
 
 #endif

@@ -306,15 +306,18 @@ static void end_slow_body(cd_http2_stream *st)
         cd_http2_page(st, 408);
 }
 
-static void end_stalled(cd_http2_stream *st)
+static void end_stalled(cd_http2_wire *w)
 {
-    cd_http2_wire *w = &st->wire;
-    cd_conn_log(st->base.conn, CD_INFO,
+    cd_conn *c = w->http2->conn;
+    cd_conn_log(c, CD_INFO,
                 "Stream of %s reset: it took %llu bytes in %g s, with %zu waiting "
                 "(--write-timeout)",
-                cd_conn_peer(st->base.conn), (unsigned long long)w->moved,
-                st->base.server->limits.write_timeout, w->out.size);
-    cd_http2_cut(st, NGHTTP2_ENHANCE_YOUR_CALM, true);
+                cd_conn_peer(c), (unsigned long long)w->moved, c->server->limits.write_timeout,
+                w->out.size);
+    if (w->tunnel != NULL)
+        cd_http2_tunnel_cut(w->tunnel, NGHTTP2_ENHANCE_YOUR_CALM);
+    else
+        cd_http2_cut(cd_http2_of(w->stream), NGHTTP2_ENHANCE_YOUR_CALM, true);
 }
 
 static void look_at_body(cd_http2_stream *st, double now)
@@ -329,18 +332,21 @@ static void look_at_body(cd_http2_stream *st, double now)
     st->body_check = cd_http2_due(st->wire.http2, st->base.server->limits.body_timeout);
 }
 
-static void look_at_output(cd_http2_stream *st, double now)
+void cd_http2_look_at_output(cd_http2_wire *w, double now)
 {
-    cd_http2_wire *w = &st->wire;
-    if (now < w->write_check)
+    cd_http2 *h = w->http2;
+    if (w->write_check == 0)
         return;
-    if (is_stalled(w)) {
-        end_stalled(st);
-        return;
+    if (now >= w->write_check) {
+        if (is_stalled(w)) {
+            end_stalled(w);
+            return;
+        }
+        w->moved = 0;
+        w->others_moved = h->moved;
+        w->write_check = cd_http2_due(h, h->conn->server->limits.write_timeout);
     }
-    w->moved = 0;
-    w->others_moved = w->http2->moved;
-    w->write_check = cd_http2_due(w->http2, st->base.server->limits.write_timeout);
+    cd_http2_sooner(&h->sweep_at, w->write_check);
 }
 
 void cd_http2_sweep(cd_http2 *h)
@@ -352,11 +358,10 @@ void cd_http2_sweep(cd_http2 *h)
         cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
         if (st->base.conn == h->conn && st->body_check != 0)
             look_at_body(st, now);
-        if (st->base.conn == h->conn && st->wire.write_check != 0)
-            look_at_output(st, now);
-        if (st->base.conn != h->conn)
-            continue;
-        cd_http2_sooner(&h->sweep_at, st->base.body_complete ? 0 : st->body_check);
-        cd_http2_sooner(&h->sweep_at, st->wire.write_check);
+        if (st->base.conn == h->conn)
+            cd_http2_look_at_output(&st->wire, now);
+        if (st->base.conn == h->conn)
+            cd_http2_sooner(&h->sweep_at, st->base.body_complete ? 0 : st->body_check);
     }
+    cd_http2_sweep_tunnels(h, now);
 }

@@ -50,6 +50,7 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
     *flags |= NGHTTP2_DATA_FLAG_NO_COPY;
     if (last)
         *flags |= NGHTTP2_DATA_FLAG_EOF;
+    w->ended = last;
     if (last && w->stream != NULL && w->stream->trailing) {
         cd_http2_stream *st = cd_http2_of(w->stream);
         *flags |= NGHTTP2_DATA_FLAG_NO_END_STREAM;
@@ -65,7 +66,7 @@ static void moved(cd_http2_wire *w, size_t n)
     cd_stream *s = w->stream;
     w->moved += n;
     w->http2->moved += n;
-    if (w->out.size == 0 && w->waits) {
+    if (w->out.size == 0 && w->waits && (!w->ending || w->ended)) {
         w->waits = 0;
         w->http2->waiting--;
         w->write_check = 0;
@@ -106,7 +107,8 @@ const nghttp2_send_data_callback cd_http2_send_data = send_data;
 void cd_http2_wake_wire(cd_http2_wire *w)
 {
     cd_http2 *h = w->http2;
-    if (w->out.size > 0 && !w->waits) {
+    bool is_end = w->ending && w->feeding; /* also a frame without bytes needs an open window */
+    if ((w->out.size > 0 || is_end) && !w->waits) {
         w->waits = 1;
         h->waiting++;
         w->moved = 0;
@@ -231,7 +233,8 @@ int cd_http2_submit(cd_http2_stream *st, cd_http2_wire *w)
     }
     count += own_fields(fields + count, s->server, !s->has_date, !s->has_server);
     s->head_sent = 1;
-    st->wire.responding = 1;
+    if (w != NULL)
+        w->feeding = 1;
     return nghttp2_submit_response(st->wire.http2->session, st->wire.id, fields, count,
                                    w != NULL ? &provider : NULL);
 }

@@ -197,6 +197,21 @@ void cd_http2_tunnel_gone(tunnel *t)
     look(t); /* or when its application has taken enough to read on */
 }
 
+void cd_http2_tunnel_cut(tunnel *t, uint32_t code)
+{
+    cd_http2_reset_wire(&t->wire, code);
+    cd_http2_tunnel_gone(t);
+}
+
+void cd_http2_sweep_tunnels(cd_http2 *h, double now)
+{
+    cd_list *next;
+    for (cd_list *l = h->tunnels.next; l != &h->tunnels; l = next) {
+        next = l->next; /* this one may end */
+        cd_http2_look_at_output(&cd_container(l, tunnel, link)->wire, now);
+    }
+}
+
 /* ---- accepting ---- */
 
 static tunnel *new_tunnel(cd_http2_stream *st)
