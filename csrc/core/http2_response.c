@@ -306,12 +306,13 @@ static int end_response(cd_http2_stream *st)
     return CD_OK; /* also above the high-water mark: there is nothing more to wait for */
 }
 
-/* The head goes out with the first piece, of n bytes. False: no memory. */
+/* The head goes out with the first piece, of n bytes. It ends the stream only if the application
+ * has nothing more to say, or that would be told of a client that left. False: no memory. */
 static bool begin(cd_http2_stream *st, size_t n, bool more)
 {
     cd_stream *s = &st->base;
-    bool has_body = s->announced || (!s->bodyless && (n > 0 || more));
-    return !cd_http2_failed(st->wire.http2, cd_http2_submit(st, has_body ? &st->wire : NULL));
+    bool has_data = s->announced || more || (!s->bodyless && n > 0);
+    return !cd_http2_failed(st->wire.http2, cd_http2_submit(st, has_data ? &st->wire : NULL));
 }
 
 static int write_piece(cd_stream *s, cd_chunk chunk, const file_part *file, bool more)
