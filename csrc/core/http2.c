@@ -240,12 +240,12 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     cd_http2 *h = user_data;
     int32_t id = frame->hd.stream_id;
     h->head = NULL;
+    h->head_id = id;
     h->head_size = h->field_count = 0;
     h->head_at = cd_http2_due(h, h->conn->server->limits.head_timeout);
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     h->active++;
-    cd_http2_note_open(h, id);
     if (h->live >= h->conn->server->limits.http2_max_streams)
         return reset(h, id, NGHTTP2_REFUSED_STREAM);
     h->head = new_stream(h, id);
@@ -454,12 +454,12 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
         h->idle_at = cd_http2_due(h, h->conn->server->limits.keep_alive_timeout);
     if (tunnel_of(h, id) != NULL)
         cd_http2_tunnel_gone(tunnel_of(h, id));
-    if (st == NULL)
-        return 0;
-    if (st == h->head) {
+    if (id == h->head_id) { /* nobody hears of the end of its block */
         h->head = NULL;
         h->head_at = 0;
     }
+    if (st == NULL)
+        return 0;
     end_stream(st, code != NGHTTP2_NO_ERROR || !st->base.complete);
     return 0;
 }

@@ -88,6 +88,7 @@ struct cd_http2 {
     uint64_t moved;  /* bytes put in DATA frames */
     size_t waiting;  /* wires whose output is not empty */
     /* The header block under way. */
+    int32_t head_id;
     cd_http2_stream *head; /* NULL: of a refused stream, or trailers */
     cd_header *fields;     /* names and values in head's arena */
     size_t field_count, field_room, head_size;
@@ -219,7 +220,8 @@ void cd_http2_end_tunnels(cd_http2 *h);
  */
 size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
                            const uint8_t **slice);
-/* A stream was opened; the peer has ended it, with END_STREAM or RST_STREAM. */
+/* A stream was opened otherwise than with HEADERS; the peer has ended one, with END_STREAM or
+ * RST_STREAM. */
 void cd_http2_note_open(cd_http2 *h, int32_t id);
 void cd_http2_note_end(cd_http2 *h, int32_t id);
 /* The response of a stream is out, and of its body `left` bytes (UINT64_MAX: who knows) are to

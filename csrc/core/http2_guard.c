@@ -89,6 +89,7 @@ static int age_of(const cd_http2 *h, int32_t id)
     return id > 0 && id % 2 == 1 && id <= h->newest && age < 64 ? (int)age : -1;
 }
 
+/* Whatever becomes of it: also one that nghttp2 refuses without a word to us was opened. */
 void cd_http2_note_open(cd_http2 *h, int32_t id)
 {
     uint32_t step = ((uint32_t)id - (uint32_t)h->newest + 1) / 2;
@@ -126,6 +127,8 @@ static void judge_frame(cd_http2 *h, const frame_head *hd)
     const cd_limits *limits = &h->conn->server->limits;
     if (hd->type == NGHTTP2_DATA || hd->type == NGHTTP2_HEADERS)
         judge_stream(h, hd);
+    if (hd->type == NGHTTP2_HEADERS && hd->stream_id % 2 == 1 && hd->stream_id > h->newest)
+        cd_http2_note_open(h, hd->stream_id);
     if (hd->type == NGHTTP2_PRIORITY && hd->stream_id == 0) /* nghttp2 skips all of them */
         sentence(h, NGHTTP2_PROTOCOL_ERROR, "PRIORITY without a stream");
     if (carries_nothing(hd) && !take(&h->controls, limits->http2_control_burst,
