@@ -733,6 +733,14 @@ static int greet(cd_http2 *h)
                : CD_NOMEM;
 }
 
+/* The server was stopping before it knew that it speaks HTTP/2 here. */
+static int greet_late(cd_http2 *h)
+{
+    h->drain = CD_HTTP2_NOTICE;
+    h->drain_at = cd_loop_now(h->conn->loop) + h->conn->server->limits.drain_timeout;
+    return nghttp2_submit_shutdown_notice(h->session) == 0 ? CD_OK : CD_NOMEM;
+}
+
 int cd_http2_open(cd_conn *c)
 {
     cd_http2 *h = cd_zalloc(sizeof *h);
@@ -744,7 +752,7 @@ int cd_http2_open(cd_conn *c)
     cd_list_init(&h->blocks);
     cd_list_init(&h->rests);
     cd_list_init(&h->tunnels);
-    if (new_session(h) < 0 || greet(h) < 0) {
+    if (new_session(h) < 0 || greet(h) < 0 || (c->server->draining && greet_late(h) < 0)) {
         cd_http2_drop_session(h);
         cd_free(h);
         return CD_NOMEM;
