@@ -278,7 +278,8 @@ static bool body_is_slow(const cd_http2_stream *st)
 {
     const cd_limits *limits = &st->base.server->limits;
     size_t unread = cd_buf_length(&st->base.in) - st->base.taken;
-    if (unread >= limits->http2_stream_window / 2)
+    if (unread >= limits->http2_stream_window / 2 ||
+        st->wire.http2->withheld >= limits->http2_connection_window / 2)
         return false; /* it may have had to stop */
     return (double)st->window_received < limits->body_timeout * (double)limits->body_min_rate;
 }
