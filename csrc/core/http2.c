@@ -151,6 +151,8 @@ static void end_streams(cd_http2 *h)
 static bool take_output(cd_http2 *h, size_t most)
 {
     cd_output *out = &h->conn->out;
+    if (h->spoilt)
+        return false;
     while (out->size < most) {
         const uint8_t *p;
         ssize_t n = nghttp2_session_mem_send(h->session, &p);
