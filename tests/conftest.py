@@ -31,6 +31,8 @@ TROUBLE = re.compile(
     r"|Task was destroyed|ResourceWarning|AddressSanitizer|runtime error:|Fatal Python error"
 )
 TCP = ("-b", "127.0.0.1", "-p", "0")
+# The environment of programs of others, which hang or stumble with the library of ASan in front.
+FOREIGN = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
 START_SECONDS = 60.0  # an ASan build with a Django project on a busy machine
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from tests.conftest import ROOT, Collector, Handle, Servers, wait_for
+from tests.conftest import FOREIGN, ROOT, Collector, Handle, Servers, wait_for
 from tests.test_nginx import nginx_program
 from tests.test_supervisor import Supervisor, get
 
@@ -71,7 +71,6 @@ def front(
         )
         + f"client_body_temp_path {tmp_path}/body; }}"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
     process = subprocess.Popen(
         [
             nginx_program(),
@@ -82,7 +81,7 @@ def front(
             "-c",
             f"{tmp_path}/nginx.conf",
         ],
-        env=environment,
+        env=FOREIGN,
     )
     through = object.__new__(Handle)
     through.host, through.port, through.unix = "127.0.0.1", free_port, None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import os
 import shutil
 import subprocess
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.conftest import Handle, Servers
+from tests.conftest import FOREIGN, Handle, Servers
 
 pytestmark = pytest.mark.server
 
@@ -181,7 +180,7 @@ def test_curl_uploads_with_expect(handle: Handle, tmp_path: Path) -> None:
         text=True,
         timeout=30,
         check=True,
-        env={key: value for key, value in os.environ.items() if key != "LD_PRELOAD"},
+        env=FOREIGN,
     )
     assert done.stdout == str(3 << 20)
     assert "HTTP/1.1 100 Continue" in done.stderr

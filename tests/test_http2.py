@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from tests.authority import Authority, Issued
-from tests.conftest import ROOT, Handle, Servers, wait_for
+from tests.conftest import FOREIGN, ROOT, Handle, Servers, wait_for
 
 pytestmark = pytest.mark.server
 
@@ -159,7 +159,7 @@ def test_curl(server: Servers, tmp_path: Path) -> None:
     # One URL each: curl 7.88 cannot use such a connection twice.
     for path, answer in (("/", b"hello"), ("/echo", b"x" * 100_000)):
         upload = [*command, "--data-binary", "x" * 100_000, url + path]
-        done = subprocess.run(upload, capture_output=True, timeout=30)
+        done = subprocess.run(upload, capture_output=True, timeout=30, env=FOREIGN)
         assert (done.stdout, done.stderr) == (answer + b"2 ", b"")
 
 
@@ -172,6 +172,7 @@ def test_h2load(server: Servers, secure: bool, certificate: list[str]) -> None:
         capture_output=True,
         text=True,
         timeout=120,
+        env=FOREIGN,
     )
     assert "10000 succeeded, 0 failed, 0 errored" in done.stdout
 
@@ -327,7 +328,7 @@ def test_graceful_shutdown(server: Servers) -> None:
     handle = server.start()
     command = ["curl", "-sS", "--http2-prior-knowledge", "-w", "%{http_code}"]
     with subprocess.Popen(
-        [*command, f"http://127.0.0.1:{handle.port}/sleep/1"], stdout=subprocess.PIPE
+        [*command, f"http://127.0.0.1:{handle.port}/sleep/1"], stdout=subprocess.PIPE, env=FOREIGN
     ) as curl:
         time.sleep(0.5)
         handle.process.terminate()
@@ -344,7 +345,7 @@ def h2spec() -> Path:
         go = shutil.which("go") or "/usr/local/go/bin/go"
         if not Path(go).exists():
             pytest.skip("there is no go to build h2spec with")
-        environment = {**os.environ, "GOBIN": str(program.parent)}
+        environment = {**FOREIGN, "GOBIN": str(program.parent)}
         done = subprocess.run(
             [go, "install", H2SPEC], env=environment, capture_output=True, text=True, timeout=300
         )
@@ -369,7 +370,11 @@ def test_h2spec(server: Servers, h2spec: Path, secure: bool, certificate: list[s
     options = ["-P", "/sleep/0.2", "-o", "4", *(["-t", "-k"] if secure else [])]
     handle = server.start("tests.apps.basic:app", *(certificate if secure else []))
     done = subprocess.run(
-        [h2spec, "-p", str(handle.port), *options], capture_output=True, text=True, timeout=200
+        [h2spec, "-p", str(handle.port), *options],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=FOREIGN,
     )
     assert re.search(r"14\d tests, 14\d passed", done.stdout), done.stdout[-2000:]
     assert failures(done.stdout) <= set(ALLOWED), done.stdout.partition("Failures:")[2]

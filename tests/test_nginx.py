@@ -16,7 +16,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from tests.conftest import Handle, Servers, wait_for
+from tests.conftest import FOREIGN, Handle, Servers, wait_for
 
 APP = "tests.apps.basic:app"
 
@@ -91,10 +91,9 @@ class Nginx:
                 folder=folder, port=port, upstream=upstream, user=user, forwarded=FORWARDED
             )
         )
-        environment = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
         self.process = subprocess.Popen(
             [nginx_program(), "-p", str(folder), "-e", f"{folder}/error.log", "-c", str(config)],
-            env=environment,
+            env=FOREIGN,
         )
         wait_for(lambda: self._listens(port), 20, "nginx listens")
 

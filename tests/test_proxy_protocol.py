@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -17,7 +16,7 @@ import pytest
 from websockets.sync.client import connect
 
 from tests.authority import Authority
-from tests.conftest import ROOT, Handle, RawClient, Servers, wait_for
+from tests.conftest import FOREIGN, ROOT, Handle, RawClient, Servers, wait_for
 
 APP = "tests.apps.basic:app"
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -390,13 +389,12 @@ def test_drain_reads_what_has_come(required: Handle) -> None:
 
 def curl(*args: str) -> str:
     """What curl prints; it does not run with ASan's library in front."""
-    environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     done = subprocess.run(
         ["curl", "-sS", "--haproxy-protocol", *args],
         capture_output=True,
         text=True,
         timeout=30,
-        env=environment,
+        env=FOREIGN,
     )
     assert done.stderr == ""
     return done.stdout

@@ -23,7 +23,7 @@ import pytest
 import websockets
 
 from tests.authority import Authority, Issued
-from tests.conftest import Handle, RawClient, Servers, wait_for
+from tests.conftest import FOREIGN, Handle, RawClient, Servers, wait_for
 
 pytestmark = pytest.mark.server
 
@@ -200,6 +200,7 @@ def test_curl(server: Servers, ca: Authority, site: Issued) -> None:
         ],
         capture_output=True,
         timeout=30,
+        env=FOREIGN,
     )
     assert done.stderr == b""
     assert done.stdout == b"x" * 100_000 + b"hello"
