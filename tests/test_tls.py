@@ -550,6 +550,34 @@ def test_response_that_breaks_off_looks_cut(server: Servers, ca: Authority, site
         client.read_all()
 
 
+async def large(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": bytes(1 << 20)})
+
+
+def test_slow_reader_is_seen_to_read(server: Servers, ca: Authority, site: Issued) -> None:
+    """Several records wait together; each of them that is read counts against --write-timeout."""
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        fd = listening.fileno()
+        start(
+            server, site, "--fd", str(fd), "--write-timeout", "1.5",
+            app="tests.test_tls:large", bind=(), pass_fds=[fd],
+        )  # fmt: skip
+        with socket.socket() as plain:
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            plain.connect(listening.getsockname())
+            with ca.trusting().wrap_socket(plain, server_hostname="localhost") as sock:
+                sock.sendall(GET)
+                for _ in range(6):
+                    assert sock.recv(16384)
+                    time.sleep(0.7)
+                assert sock.recv(16384)
+
+
 async def breaking(scope: dict[str, Any], receive: Any, send: Any) -> None:
     if scope["type"] != "http":
         raise NotImplementedError

@@ -11,7 +11,8 @@
  *
  * A head and its body lie in several vectors and leave in one record and one system call: small
  * vectors are copied together first, up to the size of a record (RFC 8446, 5.1). Large bodies leave
- * RECORDS at a time in one system call. Bytes count as written when their record has left whole.
+ * RECORDS at a time in one system call. Bytes count as written when their record has left whole;
+ * those of records that wait in the sink as it empties, the last of them at its end.
  *
  * An orderly end says close_notify, an abort does not, so a response that was cut looks cut. A peer
  * that ends without close_notify is taken for one that has ended: a request says itself how long it
@@ -30,9 +31,9 @@
 #include <sys/socket.h>
 
 enum {
-    RECORD = 16384, /* payload of the largest record (RFC 8446, 5.1) */
-    SEALED = 256,   /* what it grows by at most */
-    RECORDS = 8,    /* sent at once */
+    RECORD = CD_TLS_RECORD,
+    RECORDS = CD_TLS_RECORDS,
+    HELLOS = 65536, /* bytes of a handshake that are read at once */
     /* A record of this size is one of many: look for the next at once. */
     BULK = 8192,
 };
@@ -141,6 +142,7 @@ static ssize_t tls_read(cd_transport *t, void *p, size_t n)
     if (s->phase != OPEN)
         return s->phase == HANDSHAKE ? CD_AGAIN : CD_GONE;
     s->starved = 0;
+    s->sink.readable = n + 2 * (size_t)RECORD;
     if (s->read_wants != CD_READ) {
         s->read_wants = CD_READ;
         arm(s);
@@ -226,9 +228,11 @@ static ssize_t seal(tls *s, cursor at, batch *b)
             result = b->count > 0 ? CD_OK : write_failed(s, rc);
             break;
         }
-        plain += n;
+        plain += (size_t)rc;
         b->sealed[b->count] = s->sink.size;
         b->plain[b->count++] = plain;
+        if ((size_t)rc < n) /* the peer wants smaller records (RFC 6066, 4) */
+            break;
     }
     s->sink.room = NULL;
     return result;
@@ -260,19 +264,20 @@ static ssize_t ship(tls *s, const batch *b)
     return keep_rest(s, b, sent > 0 ? (size_t)sent : 0);
 }
 
+/* A slow peer must be seen to take something in long before all of it is gone. */
 static ssize_t send_rest(tls *s)
 {
     cd_buf *rest = &s->sink.rest;
-    while (cd_buf_length(rest) > 0) {
-        ssize_t sent =
-            cd_socket_result(send(s->fd, cd_buf_data(rest), cd_buf_length(rest), MSG_NOSIGNAL));
-        if (sent < 0)
-            return sent;
-        cd_buf_consume(rest, (size_t)sent);
-    }
-    size_t owed = s->owed;
-    s->owed = 0;
-    return (ssize_t)owed;
+    ssize_t sent =
+        cd_socket_result(send(s->fd, cd_buf_data(rest), cd_buf_length(rest), MSG_NOSIGNAL));
+    if (sent < 0)
+        return sent;
+    cd_buf_consume(rest, (size_t)sent);
+    size_t counted = s->owed;
+    if (cd_buf_length(rest) > 0)
+        counted = (size_t)sent < s->owed ? (size_t)sent : s->owed - 1;
+    s->owed -= counted;
+    return counted > 0 ? (ssize_t)counted : CD_AGAIN;
 }
 
 /* Records that the kernel encrypts leave one by one. */
@@ -301,7 +306,7 @@ static ssize_t tls_writev(cd_transport *t, const struct iovec *iov, int count)
     if (BIO_get_ktls_send(SSL_get_wbio(s->ssl)))
         return write_by_kernel(s, at);
     if (s->loop->sealed == NULL)
-        s->loop->sealed = cd_alloc((size_t)RECORDS * (RECORD + SEALED));
+        s->loop->sealed = cd_alloc(CD_TLS_ROOM);
     if (s->loop->sealed == NULL)
         return CD_GONE;
     s->write_wants = CD_WRITE;
@@ -391,6 +396,7 @@ static void on_handshake_timeout(cd_timer *timer)
 static bool shake_hands(tls *s)
 {
     ERR_clear_error();
+    s->sink.readable = HELLOS;
     int rc = SSL_accept(s->ssl);
     if (rc == 1) {
         s->phase = OPEN;

@@ -48,9 +48,18 @@ SSL *cd_tls_begin(cd_tls_handshake *h, cd_tls *tls, cd_loop *loop);
 /* Lets them go; may be repeated. */
 void cd_tls_end(cd_tls_handshake *h);
 
-/* Where encrypted bytes go. Part of the transport. */
+enum {
+    CD_TLS_RECORD = 16384, /* payload of the largest record (RFC 8446, 5.1) */
+    CD_TLS_SEALED = 256,   /* what it grows by at most */
+    CD_TLS_RECORDS = 8,    /* sent at once */
+    CD_TLS_ROOM = CD_TLS_RECORDS * (CD_TLS_RECORD + CD_TLS_SEALED),
+    CD_TLS_REST = CD_TLS_ROOM + CD_TLS_RECORD, /* what waits at most, alerts with it */
+};
+
+/* Where encrypted bytes go and come from. Part of the transport. */
 typedef struct {
-    uint8_t *room; /* here, and from `size` on; NULL: to the socket */
+    size_t readable; /* bytes that may still be taken off the socket in this turn */
+    uint8_t *room;   /* here, CD_TLS_ROOM bytes, and from `size` on; NULL: to the socket */
     size_t size;
     cd_buf rest; /* what the socket did not take; while there is some, everything goes behind it */
 } cd_tls_sink;

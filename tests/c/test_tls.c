@@ -7,7 +7,10 @@
 
 #include <openssl/crypto.h>
 #include <openssl/x509.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 static const char *const one[] = {"one.test", NULL};
 static const char *const several[] = {"one.test", "*.wild.test", "exact.wild.test", NULL};
@@ -128,6 +131,26 @@ static void case_slow_reader(rig *r, cd_tls *tls, int version)
             i++;
         CHECK_INT(i, SIZE);
     }
+    tls_close(t);
+}
+
+/* A client with little memory: no record to it may be larger (RFC 6066, 4). */
+static void case_small_records(rig *r, cd_tls *tls, int version)
+{
+    enum { SIZE = 40000 };
+    r->script = "start 200 content-length: 40000; lastpin 40000";
+    if (r->cut == CUT_BYTES)
+        return;
+    tls_client *t = tls_connect(r, tls, "one.test", version);
+    SSL_set_tlsext_max_fragment_length(t->ssl, TLSEXT_max_fragment_length_512);
+    tls_settle(t);
+    tls_text(t, get);
+    const char *body = strstr(tls_output(t), "\r\n\r\n");
+    size_t got = body != NULL ? strlen(body + 4) : 0, i = 0;
+    while (i < got && body[4 + i] == 'a' + (int)(i % 26))
+        i++;
+    CHECK_INT(i, SIZE);
+    CHECK_INT(got, SIZE);
     tls_close(t);
 }
 
@@ -303,6 +326,57 @@ static void test_reload(void)
     rig_free(r);
 }
 
+/* ---- floods ---- */
+
+/* Messages of the handshake bring the connection nothing: many of them must not keep the others
+ * from their turn. */
+static void test_key_updates(void)
+{
+    enum { COUNT = 6000 };
+    rig *r = rig_new(CUT_WHOLE, 1);
+    cd_tls *tls = tls_for(one);
+    tls_client *t = tls_open(r, tls, "one.test", TLS1_3_VERSION);
+    int unread = 0;
+    char *records;
+    r->script = "body; start 200 content-length: 5; last hello";
+    for (int i = 0; i < COUNT; i++) {
+        SSL_key_update(t->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+        CHECK_INT(SSL_do_handshake(t->ssl), 1);
+    }
+    long size = BIO_get_mem_data(SSL_get_wbio(t->ssl), &records);
+    CHECK_INT(send(t->fd, records, (size_t)size, 0), size);
+    (void)BIO_reset(SSL_get_wbio(t->ssl));
+    rig_turn(r);
+    CHECK(ioctl(t->fd, SIOCOUTQ, &unread) == 0 && unread > 0);
+    tls_text(t, get);
+    CHECK_STR(tls_output(t), hello);
+    tls_close(t);
+    rig_free(r);
+    cd_tls_free(tls);
+}
+
+/* What OpenSSL has to say to a peer that does not read waits, but not without end. */
+static void test_alerts_wait_within_bounds(void)
+{
+    char record[64] = {0};
+    int ends[2], count = 0;
+    cd_tls_sink sink = {.room = NULL};
+    SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
+    SSL *ssl = SSL_new(ctx);
+    CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
+    CHECK_INT(cd_tls_attach(ssl, ends[0], &sink), CD_OK);
+    CHECK_INT(cd_buf_append(&sink.rest, record, 1), CD_OK);
+    while (count < 100000 && BIO_write(SSL_get_wbio(ssl), record, sizeof record) > 0)
+        count++;
+    CHECK(count > 16 && count < 5000);
+    CHECK(!BIO_should_retry(SSL_get_wbio(ssl)));
+    cd_buf_dispose(&sink.rest);
+    SSL_free(ssl);
+    SSL_CTX_free(ctx);
+    close(ends[0]);
+    close(ends[1]);
+}
+
 /* ---- memory ---- */
 
 static void one_request(rig *r, cd_tls *tls)
@@ -361,6 +435,7 @@ int main(void)
     in_all_cuts(case_pipeline);
     in_all_cuts(case_upload);
     in_all_cuts(case_slow_reader);
+    in_all_cuts(case_small_records);
     in_all_cuts(case_goodbye);
     in_all_cuts(case_cut);
     in_all_cuts(case_client_leaves);
@@ -369,6 +444,8 @@ int main(void)
     test_plain_http();
     test_ticket_keys();
     test_reload();
+    test_key_updates();
+    test_alerts_wait_within_bounds();
     test_no_memory();
     test_openssl_has_no_memory();
     return check_summary();
