@@ -214,7 +214,8 @@ static void flush_all(cd_loop *loop)
 static bool idle(const cd_loop *loop)
 {
     return !loop->woken && cd_list_empty(&loop->jobs) && cd_list_empty(&loop->watches.fired) &&
-           cd_list_empty(&loop->flushes) && cd_list_empty(&loop->ends);
+           cd_list_empty(&loop->flushes) && cd_list_empty(&loop->ends) &&
+           cd_list_empty(&loop->later);
 }
 
 /* Is something waiting in libev itself: a wake-up, or an event that a transport fed? It would be

@@ -6,8 +6,8 @@
  * before the first of them, under a deadline of its own.
  *
  * A descriptor is not the whole truth here. Bytes may be decrypted, or read and not yet decrypted,
- * while epoll has nothing to tell, so the watcher is fed by hand until OpenSSL says that it needs
- * the socket. And either direction may wait for the other one: each remembers what it waits for.
+ * while epoll has nothing to tell, so the connection reads again in the next turn until OpenSSL
+ * says that it needs the socket. And either direction may wait for the other one: each remembers what it waits for.
  *
  * A head and its body lie in several vectors and leave in one record and one system call: small
  * vectors are copied together first, up to the size of a record (RFC 8446, 5.1). Large bodies leave
@@ -49,6 +49,7 @@ typedef struct {
     cd_transport base;
     ev_io io;
     cd_timer timer; /* of the handshake */
+    cd_job more;    /* reads what the socket does not tell of */
     cd_tls_handshake handshake;
     cd_loop *loop;
     SSL *ssl;
@@ -105,11 +106,21 @@ static void arm(tls *s)
     ev_io_start(s->loop->ev, &s->io);
 }
 
-/* Has the connection read what the socket does not tell of. */
+/* Has the connection read what the socket does not tell of, after the others had their turn. */
 static void feed(tls *s)
 {
     if ((s->wanted & CD_READ) && has_more(s))
-        ev_feed_event(s->loop->ev, &s->io, EV_READ);
+        cd_job_defer(s->loop, &s->more);
+}
+
+static void on_more(cd_job *job)
+{
+    tls *s = cd_container(job, tls, more);
+    cd_conn *c = s->base.conn;
+    if ((s->wanted & CD_READ) && has_more(s))
+        cd_conn_on_io(c, CD_READ);
+    if (c->transport == &s->base)
+        feed(s);
 }
 
 /* ---- reading ---- */
@@ -480,6 +491,7 @@ static void tls_close(cd_transport *t, bool reset)
         tls_goodbye(t);
     ERR_clear_error();
     ev_io_stop(s->loop->ev, &s->io);
+    cd_job_cancel(&s->more);
     handshake_over(s);
     SSL_free(s->ssl);
     cd_buf_dispose(&s->sink.rest);
@@ -523,6 +535,7 @@ cd_transport *cd_tls_accept(cd_server *server, int fd, cd_tls *context)
     s->read_wants = CD_READ;
     s->write_wants = CD_WRITE;
     ev_io_init(&s->io, on_io, fd, EV_READ);
+    cd_job_init(&s->more, on_more);
     cd_timer_init(&s->timer, s->loop, on_handshake_timeout);
     cd_timer_set(&s->timer, server->limits.tls_handshake_timeout);
     return &s->base;

@@ -355,6 +355,34 @@ static void test_key_updates(void)
     cd_tls_free(tls);
 }
 
+/* The same for data, which nobody wants any more: a turn of the loop reads some of it, no more. */
+static void test_data_for_nobody(void)
+{
+    static const char junk[180000];
+    rig *r = rig_new(CUT_WHOLE, 1);
+    cd_tls *tls = tls_for(one);
+    tls_client *t = tls_open(r, tls, "one.test", TLS1_3_VERSION);
+    int unread = 0;
+    char *records;
+    r->script = "start 200 content-length: 5| connection: close; last hello";
+    tls_text(t, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n");
+    CHECK_STR(strstr(tls_output(t), "\r\n\r\n"), "\r\n\r\nhello");
+    CHECK(!t->ended || t->c->state == CD_CONN_LINGER);
+    for (size_t i = 0; i < sizeof junk; i += 15000)
+        CHECK_INT(SSL_write(t->ssl, junk, 15000), 15000);
+    long size = BIO_get_mem_data(SSL_get_wbio(t->ssl), &records);
+    CHECK_INT(send(t->fd, records, (size_t)size, 0), size);
+    (void)BIO_reset(SSL_get_wbio(t->ssl));
+    rig_turn(r);
+    CHECK(ioctl(t->fd, SIOCOUTQ, &unread) == 0 && unread > 0);
+    for (int i = 0; i < 20; i++)
+        rig_turn(r);
+    CHECK(ioctl(t->fd, SIOCOUTQ, &unread) == 0 && unread == 0);
+    tls_close(t);
+    rig_free(r);
+    cd_tls_free(tls);
+}
+
 /* What OpenSSL has to say to a peer that does not read waits, but not without end. */
 static void test_alerts_wait_within_bounds(void)
 {
@@ -445,6 +473,7 @@ int main(void)
     test_ticket_keys();
     test_reload();
     test_key_updates();
+    test_data_for_nobody();
     test_alerts_wait_within_bounds();
     test_no_memory();
     test_openssl_has_no_memory();
