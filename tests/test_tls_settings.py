@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -144,6 +146,12 @@ def test_unreadable(site: Issued, tmp_path: Path) -> None:
     (tmp_path / "key.pem").symlink_to("/proc/1/mem/none")
     with pytest.raises(TlsError, match="key cannot be read"):
         Context(Settings((Pair(str(site.cert), str(tmp_path / "key.pem")),)))
+
+
+def test_name_of_a_file_that_is_no_utf8(tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.pem")
+    with pytest.raises(TlsError, match=re.escape(f"{name}: the certificate cannot be read")):
+        Context(Settings((Pair(name, name),)))
 
 
 @pytest.mark.parametrize(

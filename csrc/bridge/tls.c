@@ -138,14 +138,14 @@ static void dispose(arguments *a)
 /* The lines of the core, or its exception. */
 static int settle(tls *self, int code, const char *problem)
 {
-    if (code == CD_NOMEM)
+    if (code == CD_NOMEM) {
         PyErr_NoMemory();
-    else if (code != CD_OK)
-        PyErr_SetString(PyExc_ValueError, problem);
-    if (code != CD_OK)
         return -1;
-    PyObject *text = PyUnicode_DecodeFSDefault(problem);
-    PyObject *lines = text ? PyUnicode_Splitlines(text, 0) : NULL;
+    }
+    PyObject *text = PyUnicode_DecodeFSDefault(problem); /* it names files */
+    if (text && code != CD_OK)
+        PyErr_SetObject(PyExc_ValueError, text);
+    PyObject *lines = text && code == CD_OK ? PyUnicode_Splitlines(text, 0) : NULL;
     Py_XDECREF(text);
     if (lines == NULL)
         return -1;
