@@ -146,6 +146,23 @@ def test_nothing_mutable_is_shared() -> None:
     assert second["path"] == "/p"
 
 
+def test_headers_that_may_be_secret_are_not_kept() -> None:
+    """Connections share what browsers say of themselves; a token is no such thing, wherever it is put."""
+    app = Recorder()
+    secret = b"Authorization: t0ken\r\nCookie: t0ken\r\nSec-WebSocket-Protocol: bearer.t0ken\r\n"
+    with Inside(app) as inside:
+        for _ in range(2):
+            with inside.connect() as client:
+                client.request(
+                    b"GET / HTTP/1.1\r\nHost: a\r\nAccept: text/x\r\n" + secret + b"\r\n"
+                )
+    first, second = (dict(scope["headers"]) for scope in app.scopes)
+    assert first == second
+    assert first[b"accept"] is second[b"accept"]
+    for name in (b"authorization", b"cookie", b"sec-websocket-protocol"):
+        assert first[name] is not second[name], name
+
+
 def test_extensions_that_an_application_changed_or_kept() -> None:
     kept: list[Any] = []
 

@@ -44,7 +44,6 @@ static const char *const shared_names[] = {
     "sec-fetch-site",
     "sec-fetch-user",
     "sec-websocket-extensions",
-    "sec-websocket-protocol",
     "sec-websocket-version",
     "te",
     "transfer-encoding",
@@ -76,6 +75,7 @@ static const char *const private_names[] = {
     "range",
     "referer",
     "sec-websocket-key",
+    "sec-websocket-protocol", /* where browsers can put a token */
     "traceparent",
     "via",
     "x-csrftoken",

@@ -7,7 +7,8 @@
  *
  * A descriptor is not the whole truth here. Bytes may be decrypted, or read and not yet decrypted,
  * while epoll has nothing to tell, so the connection reads again in the next turn until OpenSSL
- * says that it needs the socket. And either direction may wait for the other one: each remembers what it waits for.
+ * says that it needs the socket. And either direction may wait for the other one: each remembers
+ * what it waits for.
  *
  * A head and its body lie in several vectors and leave in one record and one system call: small
  * vectors are copied together first, up to the size of a record (RFC 8446, 5.1). Large bodies leave
