@@ -227,6 +227,7 @@ def test_upgrade_of_curl(server: Servers) -> None:
             capture_output=True,
             text=True,
             timeout=30,
+            env=FOREIGN,
         )
         assert (done.stdout, done.stderr) == (f"{answer}\n", "")
 
@@ -342,8 +343,9 @@ def h2spec() -> Path:
     """Built once, from the Go module proxy."""
     program = ROOT / "build" / "go" / "h2spec"
     if not program.exists():
-        go = shutil.which("go") or "/usr/local/go/bin/go"
-        if not Path(go).exists():
+        # A distribution's, first in PATH, may be too old.
+        go = shutil.which("go", path=f"/usr/local/go/bin:{FOREIGN.get('PATH', '')}")
+        if go is None:
             pytest.skip("there is no go to build h2spec with")
         environment = {**FOREIGN, "GOBIN": str(program.parent)}
         done = subprocess.run(
@@ -365,6 +367,7 @@ def failures(report: str) -> set[tuple[str, int]]:
     return found
 
 
+@pytest.mark.timeout(600)  # the first one builds it
 @pytest.mark.parametrize("secure", [False, True])
 def test_h2spec(server: Servers, h2spec: Path, secure: bool, certificate: list[str]) -> None:
     options = ["-P", "/sleep/0.2", "-o", "4", *(["-t", "-k"] if secure else [])]
