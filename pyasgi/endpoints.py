@@ -324,7 +324,11 @@ def _tls_settings(
         return given.with_directory(parameters["path"])
     if name == "ssl":
         return _ssl_settings(text, parameters, given)
-    answer = parameters.get("tls", "yes" if parameters.get("certfile") else "no")
+    if parameters.get("certfile") == "":  # a variable that was not set must not mean plain text
+        raise EndpointError(
+            f"bad endpoint {text!r}: certfile is empty; give the certificate's file"
+        )
+    answer = parameters.get("tls", "yes" if "certfile" in parameters else "no")
     if answer not in ANSWERS:
         raise EndpointError(f"bad endpoint {text!r}: tls is {answer!r}; give yes or no")
     certfile, keyfile = parameters.get("certfile"), parameters.get("keyfile")

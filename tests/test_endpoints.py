@@ -135,6 +135,7 @@ def test_parse(text: str, parameters: dict[str, str]) -> None:
         ("tcp:0:tls=maybe", "tls is 'maybe'; give yes or no"),
         ("tcp:0:tls=yes", "tls=yes needs a certificate; give certfile= or --certfile"),
         ("fd:0:keyfile=k", "keyfile needs certfile"),
+        ("tcp:0:certfile=:keyfile=k", "certfile is empty; give the certificate's file"),
         ("tcp:http", "port is 'http'; give 0 to 65535"),
         ("tcp:65536", "port is '65536'; give 0 to 65535"),
         ("tcp:-1", "port is '-1'; give 0 to 65535"),
