@@ -153,11 +153,12 @@ static bool is_dropped(cd_str name)
     }
 }
 
-/* The application's fields, copied, names in lower case; the first place is the status's. */
+/* The application's fields, copied, names in lower case and values without space around them, as
+ * RFC 9113, 8.2.1 wants them; the first place is the status's. */
 static void copy_fields(cd_http2_stream *st, const cd_header *headers, size_t count, char *bytes)
 {
     for (size_t i = 0; i < count; i++) {
-        cd_str name = headers[i].name, value = headers[i].value;
+        cd_str name = headers[i].name, value = cd_str_trim(headers[i].value);
         if (is_dropped(name))
             continue;
         char *to = bytes;
@@ -362,8 +363,10 @@ static int submit_hint(cd_http2_stream *st, const cd_str *links, size_t count)
     if (fields == NULL)
         return NGHTTP2_ERR_NOMEM;
     fields[0] = FIELD(":status", "103", 3);
-    for (size_t i = 0; i < count; i++)
-        fields[i + 1] = FIELD("link", links[i].p, links[i].n);
+    for (size_t i = 0; i < count; i++) {
+        cd_str link = cd_str_trim(links[i]);
+        fields[i + 1] = FIELD("link", link.p, link.n);
+    }
     return nghttp2_submit_headers(st->wire.http2->session, NGHTTP2_FLAG_NONE, st->wire.id, NULL,
                                   fields, count + 1, NULL);
 }
@@ -389,7 +392,7 @@ static int keep_trailers(cd_http2_stream *st, const cd_header *trailers, size_t 
     st->trailers = all;
     for (size_t i = 0; i < count; i++) {
         cd_str name = cd_stream_dup(&st->base, trailers[i].name);
-        cd_str value = cd_stream_dup(&st->base, trailers[i].value);
+        cd_str value = cd_stream_dup(&st->base, cd_str_trim(trailers[i].value));
         if (name.p == NULL || value.p == NULL)
             return CD_NOMEM;
         cd_str_lower((char *)name.p, name.n);

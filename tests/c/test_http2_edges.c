@@ -115,7 +115,7 @@ static void test_windows(void)
           "s5 head 200 [content-length: 5]\ns5 body hello\ns5 end\n");
 }
 
-/* ---- responses without a body ---- */
+/* ---- responses ---- */
 
 static void run_head(rig *r, const void *arg)
 {
@@ -129,13 +129,27 @@ static void run_head(rig *r, const void *arg)
     h2_free(c);
 }
 
-static void test_head(void)
+static void run_fields(rig *r, const void *arg)
+{
+    r->script = arg;
+    h2client *c = h2_open(r, 0);
+    h2_request(c, "GET", "/", "te: trailers", NULL);
+    h2_pump(c);
+    h2_free(c);
+}
+
+static void test_responses(void)
 {
     configure();
     check("HEAD, and the application goes on writing", run_head,
           "body;start 200;write a;go;write b;last c",
           "1 open 2.0 HEAD / [host: a]\n1 body \n1 end\ns1 head 200\naccess complete / 200 0\n"
           "1 gone\ns1 end\n");
+    check("no space around values", run_fields,
+          "body;hint  <a> ;start 200 A:  b | c: \t;announce;last hello;lasttrailers D:  e ",
+          "1 open 2.0 GET / [host: a] [te: trailers]\n1 body \n1 end\naccess complete / 200 5\n"
+          "1 gone\ns1 head 103 [link: <a>]\ns1 head 200 [a: b] [c: ]\ns1 body hello\n"
+          "s1 head [d: e]\ns1 end\n");
 }
 
 /* ---- refused requests ---- */
@@ -267,7 +281,7 @@ static void test_ends(void)
 int main(void)
 {
     test_windows();
-    test_head();
+    test_responses();
     test_refused();
     test_ends();
     return check_summary();
