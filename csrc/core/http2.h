@@ -56,11 +56,13 @@ typedef struct {
     size_t trailer_count;
 } cd_http2_stream;
 
-/* A stream whose response is out while its body is still coming: nobody reads it. */
+/* A stream that is nobody's any more: its response is out while its body is still coming, or is a
+ * page of ours on its way. */
 typedef struct {
     cd_list link; /* in http2->rests */
     int32_t id;
     double until; /* then it is reset; 0: never */
+    uint32_t code;
 } cd_http2_rest;
 
 /* So many of something at once, and so many a second. */
@@ -227,7 +229,9 @@ void cd_http2_note_end(cd_http2 *h, int32_t id);
 /* The response of a stream is out, and of its body `left` bytes (UINT64_MAX: who knows) are to
  * come. */
 void cd_http2_expect_rest(cd_http2 *h, int32_t id, uint64_t left);
-/* Some of it came; it has ended. */
+/* A page is on its way, which also a client without a window has to take. CD_OK or CD_NOMEM. */
+int cd_http2_expect_page(cd_http2 *h, int32_t id);
+/* Some of the body came; it has ended. */
 void cd_http2_take_rest(cd_http2 *h, int32_t id);
 void cd_http2_end_rest(cd_http2 *h, int32_t id);
 /* A stream was reset, by the peer or through its fault. */

@@ -218,34 +218,46 @@ static size_t window_left(cd_http2 *h, int32_t id)
     return size > used ? (size_t)(size - used) : 0;
 }
 
-static void reset_rest(cd_http2 *h, int32_t id)
+static void reset_rest(cd_http2 *h, int32_t id, uint32_t code)
 {
-    if (nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id, NGHTTP2_NO_ERROR) != 0)
+    if (nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id, code) != 0)
         h->failed = 1;
     cd_conn_flush_later(h->conn);
+}
+
+static cd_http2_rest *add_rest(cd_http2 *h, int32_t id, double seconds, uint32_t code)
+{
+    cd_http2_rest *rest = cd_alloc(sizeof *rest);
+    if (rest == NULL)
+        return NULL;
+    rest->id = id;
+    rest->until = cd_http2_due(h, seconds);
+    rest->code = code;
+    cd_http2_sooner(&h->sweep_at, rest->until);
+    cd_list_append(&h->rests, &rest->link);
+    return rest;
+}
+
+int cd_http2_expect_page(cd_http2 *h, int32_t id)
+{
+    double patience = h->conn->server->limits.write_timeout;
+    return add_rest(h, id, patience, NGHTTP2_ENHANCE_YOUR_CALM) != NULL ? CD_OK : CD_NOMEM;
 }
 
 void cd_http2_expect_rest(cd_http2 *h, int32_t id, uint64_t left)
 {
     bool known = left != UINT64_MAX;
     size_t window = window_left(h, id);
-    cd_http2_rest *rest = NULL;
-    if (known ? left <= window : window > 0)
-        rest = cd_alloc(sizeof *rest);
-    if (rest == NULL) {
-        reset_rest(h, id);
-        return;
-    }
-    rest->id = id;
-    rest->until = cd_http2_due(h, h->conn->server->limits.body_timeout);
-    cd_http2_sooner(&h->sweep_at, rest->until);
-    cd_list_append(&h->rests, &rest->link);
+    cd_http2_end_rest(h, id); /* the page is out */
+    if (!(known ? left <= window : window > 0) ||
+        add_rest(h, id, h->conn->server->limits.body_timeout, NGHTTP2_NO_ERROR) == NULL)
+        reset_rest(h, id, NGHTTP2_NO_ERROR);
 }
 
 void cd_http2_take_rest(cd_http2 *h, int32_t id)
 {
     if (window_left(h, id) == 0)
-        reset_rest(h, id);
+        reset_rest(h, id, NGHTTP2_NO_ERROR);
 }
 
 void cd_http2_end_rest(cd_http2 *h, int32_t id)
@@ -266,7 +278,7 @@ static void sweep_rests(cd_http2 *h, double now)
         cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
         if (rest->until != 0 && now >= rest->until) {
             rest->until = 0;
-            reset_rest(h, rest->id);
+            reset_rest(h, rest->id, rest->code);
         }
         cd_http2_sooner(&h->sweep_at, rest->until);
     }

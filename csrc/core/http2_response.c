@@ -446,9 +446,9 @@ int cd_http2_submit_page(cd_http2 *h, int32_t id, int status, bool bodyless)
     fields[count++] = FIELD("content-type", type, sizeof type - 1);
     fields[count++] = FIELD("content-length", length, n);
     cd_conn_flush_later(h->conn);
-    return nghttp2_submit_response(h->session, id, fields, count, bodyless ? NULL : &provider) == 0
-               ? CD_OK
-               : CD_NOMEM;
+    if (nghttp2_submit_response(h->session, id, fields, count, bodyless ? NULL : &provider) != 0)
+        return CD_NOMEM;
+    return bodyless ? CD_OK : cd_http2_expect_page(h, id);
 }
 
 int cd_http2_page(cd_http2_stream *st, int status)

@@ -54,6 +54,19 @@ static void run_end_only(rig *r, const void *arg)
     h2_free(c);
 }
 
+/* A page of ours waits too. */
+static void run_page(rig *r, const void *arg)
+{
+    (void)arg;
+    h2client *c = h2_open_window(r, H2_NO_WINDOW, 3);
+    h2_request(c, "BREW", "/", "", NULL);
+    h2_pump(c);
+    pass(r, c, 61);
+    text_format(&r->trace, "--\n");
+    pass(r, c, 76);
+    h2_free(c);
+}
+
 static void run_tunnel(rig *r, const void *arg)
 {
     r->script = arg;
@@ -100,6 +113,9 @@ static void test_windows(void)
     check("only the end waits for a window", run_end_only, "body;start 200;write hello;go;last ",
           OPEN "s1 head 200\ns1 body hello\naccess complete / 200 5\n1 gone\ns1 reset 11\n"
                "--\ngoaway 0\nclosed\n");
+    check("a page that nobody reads", run_page, NULL,
+          "s1 head 501 [content-type: text/plain; charset=utf-8] [content-length: 20]\n"
+          "s1 body 501\ns1 reset 11\n--\ngoaway 0\nclosed\n");
     check("a tunnel that nobody reads", run_tunnel, "accept;text x;close 1000;leave",
           OPEN_WS "s1 head 200\n1 disconnect 1006\naccess disconnected / 200 0\n1 gone\n"
                   "s1 reset 11\n--\ngoaway 0\nclosed\n");
