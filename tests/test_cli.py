@@ -443,8 +443,8 @@ def test_garbage_collections_leave_out_what_was_there(server: Servers) -> None:
         server.start("tests.apps.process:app", *flags).get("/").body
         for flags in ((), ("--no-gc-freeze",))
     )
-    assert json.loads(kept)["frozen"] > 1000
-    assert json.loads(free)["frozen"] == 0
+    # Python 3.12 freezes some objects by itself.
+    assert json.loads(kept)["frozen"] > json.loads(free)["frozen"] + 1000
 
 
 def test_asgi_threads(server: Servers) -> None:
