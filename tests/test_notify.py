@@ -179,7 +179,8 @@ def test_socket_activation_by_systemd_itself(how: str, free_port: int) -> None:
             client.sendall(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n")
             answer = b"".join(iter(lambda: client.recv(4096), b""))
         assert answer.startswith(b"HTTP/1.1 200"), errors.text()
-        assert f"Listening on TCP address 127.0.0.1:{free_port}" in errors.text()
+        line = f"Listening on TCP address 127.0.0.1:{free_port}"
+        wait_for(lambda: line in errors.text(), what="the server tells where it listens")
     finally:
         process.send_signal(signal.SIGTERM)
         status = process.wait(30)

@@ -15,8 +15,8 @@
  * as no more than http2_connection_window is unread; beyond that it waits as well.
  *
  * A stream counts against http2_max_streams until its response is complete or its application has
- * ended: one that the client reset counts as long as the application works for it. Fresh streams
- * beyond that are refused: the peer may try again.
+ * ended: one that the client reset counts as long as the application works for it, and so does one
+ * with a body that was not read. Fresh streams beyond that are refused: the peer may try again.
  *
  * Drain: one GOAWAY that names no stream, so that requests on their way are served, then after
  * drain_timeout the one that does; the connection closes when the last stream has ended.
@@ -109,7 +109,8 @@ void cd_http2_end_exchange(cd_http2_stream *st, bool client_gone)
     if (st->base.head.kind == CD_HTTP)
         cd_stream_access(&st->base, CD_COMPLETE);
     cd_stream_detach(&st->base, client_gone);
-    if (st->base.finished || (st->base.complete && !client_gone))
+    bool holds_nothing = cd_buf_length(&st->base.in) == st->base.taken;
+    if (st->base.finished || (st->base.complete && !client_gone && holds_nothing))
         uncount(st);
 }
 
