@@ -747,6 +747,26 @@ def test_large_upload_and_download(server: Servers, ca: Authority, site: Issued)
             assert client.request(head + body).body == body
 
 
+def test_file(server: Servers, ca: Authority, site: Issued, tmp_path: Path) -> None:
+    """Without kTLS a file is read and encrypted like other bytes."""
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(3_000_001))
+    handle = start(server, site, app="tests.test_tls:sending", env={"FILE": str(file)})
+    with connect(handle, ca.trusting()) as client:
+        for _ in range(2):
+            assert client.request(GET).body == file.read_bytes()
+
+
+async def sending(scope: dict[str, Any], receive: Any, send: Any) -> None:
+    if scope["type"] != "http":
+        raise NotImplementedError
+    path = os.environ["FILE"]
+    size = str(os.path.getsize(path)).encode()
+    headers = [(b"content-length", size)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.pathsend", "path": path})
+
+
 def test_pipelined_requests_in_one_record(server: Servers, ca: Authority, site: Issued) -> None:
     handle = start(server, site)
     with connect(handle, ca.trusting()) as client:

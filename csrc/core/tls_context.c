@@ -9,7 +9,7 @@
  * There is one SSL_CTX for each name that a client can ask for (SNI, RFC 6066, 3), all with the
  * same settings; two certificates for the same name with keys of different kinds share one, and the
  * client's signature algorithms decide. The first is for clients that ask for nothing or for
- * strangers. OpenSSL matches the names: exact ones first, then wildcards.
+ * strangers.
  *
  * Sessions are resumed by tickets only, there is no cache. Where client certificates are asked for
  * there are no tickets either: a resumed session would not look into the list of revoked ones
@@ -22,7 +22,6 @@
 
 #include <openssl/err.h>
 #include <openssl/ocsp.h>
-#include <openssl/x509v3.h>
 #include <string.h>
 
 typedef struct {
@@ -32,20 +31,11 @@ typedef struct {
 
 struct cd_tls_context {
     size_t references, count;
+    cd_tls_names names;
     entry entries[]; /* [0] is the default */
 };
 
 /* ---- callbacks of a handshake ---- */
-
-static entry *find(cd_tls_context *context, const char *name, unsigned flags)
-{
-    for (size_t i = 0; i < context->count; i++) {
-        X509 *certificate = SSL_CTX_get0_certificate(context->entries[i].ctx);
-        if (X509_check_host(certificate, name, 0, flags, NULL) == 1)
-            return &context->entries[i];
-    }
-    return NULL;
-}
 
 static int on_server_name(SSL *ssl, int *alert, void *arg)
 {
@@ -54,12 +44,10 @@ static int on_server_name(SSL *ssl, int *alert, void *arg)
     const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     if (name == NULL || context == NULL || context->count == 1)
         return SSL_TLSEXT_ERR_OK;
-    entry *found = find(context, name, X509_CHECK_FLAG_NO_WILDCARDS);
-    if (found == NULL)
-        found = find(context, name, 0);
-    if (found == NULL)
+    long found = cd_tls_names_find(&context->names, name);
+    if (found < 0)
         return SSL_TLSEXT_ERR_NOACK;
-    SSL_set_SSL_CTX(ssl, found->ctx);
+    SSL_set_SSL_CTX(ssl, context->entries[found].ctx);
     return SSL_TLSEXT_ERR_OK;
 }
 
@@ -175,6 +163,7 @@ static void let_go(cd_tls_context *context)
         SSL_CTX_free(context->entries[i].ctx);
         cd_tls_staple_dispose(&context->entries[i].staple);
     }
+    cd_tls_names_dispose(&context->names);
     cd_free(context);
 }
 
@@ -201,11 +190,12 @@ static bool add_pair(cd_tls_context *context, const cd_tls_config *config, const
         SSL_CTX_free(ctx);
         return cd_tls_load_pair(other->ctx, config, pair, NULL);
     }
-    if (good)
-        context->entries[context->count++].ctx = ctx;
-    else
+    if (!good) {
         SSL_CTX_free(ctx);
-    return good;
+        return false;
+    }
+    context->entries[context->count].ctx = ctx;
+    return cd_tls_names_add(&context->names, SSL_CTX_get0_certificate(ctx), context->count++);
 }
 
 /* Each response goes to the certificate that it speaks of. */
@@ -235,6 +225,8 @@ static cd_tls_context *load(const cd_tls_config *config, cd_tls_problem *problem
         good = add_staple(context, config->ocsp_files[i], problem);
     X509_STORE_free(trusted);
     ERR_clear_error();
+    if (good)
+        cd_tls_names_sort(&context->names);
     if (good)
         return context;
     let_go(context);

@@ -31,6 +31,20 @@ bool cd_tls_load_trusted(X509_STORE **store, const cd_tls_config *config, cd_tls
 /* Do both say the same of whom they are for? */
 bool cd_tls_same_names(X509 *a, X509 *b);
 
+/* The names of certificates (tls_names.c), each with the number of its entry. */
+typedef struct {
+    struct cd_tls_name *list;
+    size_t count, size;
+} cd_tls_names;
+
+/* False: no memory. */
+bool cd_tls_names_add(cd_tls_names *names, X509 *certificate, size_t entry);
+/* After the last one, before the first look. */
+void cd_tls_names_sort(cd_tls_names *names);
+/* The entry that a client's name belongs to, -1: none. */
+long cd_tls_names_find(const cd_tls_names *names, const char *name);
+void cd_tls_names_dispose(cd_tls_names *names);
+
 /* An OCSP response for one certificate. size 0: there is none. */
 typedef struct {
     const X509 *certificate;

@@ -191,6 +191,9 @@ static void case_names(rig *r, cd_tls *tls, int version)
         {"one.test", "one.test"},
         {"a.wild.test", "*.wild.test"},
         {"exact.wild.test", "exact.wild.test"},
+        {"A.WILD.test", "*.wild.test"},
+        {"a.b.wild.test", "one.test"},
+        {"wild.test", "one.test"},
         {"stranger.test", "one.test"},
         {NULL, "one.test"},
     };
