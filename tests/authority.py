@@ -76,6 +76,7 @@ class Authority:
         lines = [f"subjectAltName={alternatives}"] if alternatives else []
         if authority:
             lines.append("basicConstraints=critical,CA:TRUE")
+            lines.append("keyUsage=critical,keyCertSign,cRLSign")  # Python 3.13 insists
         extensions.write_text("\n".join(lines) + "\n")
         (folder / "index.txt").write_text("")
         (folder / "serial").write_text(f"{self._serial:x}\n".rjust(5, "0"))
