@@ -74,6 +74,7 @@ def taken(target: Target) -> str:
 def signalled(sig: int) -> Callable[[Target], str]:
     def probe(target: Target) -> str:
         with target.private() as handle:
+            handle.get("/")  # daphne tells that it listens before it minds signals
             handle.signal(sig)
             try:
                 return f"exit status {handle.process.wait(PATIENCE)}"
