@@ -9,7 +9,7 @@
  *
  * Output is a queue of bytes in order: small ones copied together, large ones pinned where the
  * application has them, parts of files. Everything queued in a turn leaves in one sendmsg; a file
- * by the transport's sendfile, or where there is none by reads into a buffer on the stack. Both may
+ * by the transport's sendfile, or where there is none by reads into a buffer of the loop. Both may
  * wait for a disk, and the loop waits with them, as nginx's does without aio. A connection that
  * waits for its peer to read looks every write_timeout whether the peer took at least
  * write_min_rate, and gives it up if not.

@@ -27,12 +27,11 @@
 
 /* Room for what is written around a piece of body besides the application's headers. */
 enum {
-    NUMBER_ROOM = 20,
     FIELDS_ROOM = sizeof "content-length: \r\nconnection: keep-alive\r\ntransfer-encoding: "
                          "chunked\r\n\r\n" +
-        NUMBER_ROOM,
+        CD_NUMBER_ROOM,
     DATE_ROOM = 37,
-    CHUNK_ROOM = NUMBER_ROOM + sizeof "\r\n\r\n0\r\n\r\n",
+    CHUNK_ROOM = CD_NUMBER_ROOM + sizeof "\r\n\r\n0\r\n\r\n",
 };
 
 /* ---- assembling ---- */
@@ -46,19 +45,9 @@ static uint8_t *put(uint8_t *to, const void *p, size_t n)
 
 #define PUT(to, literal) put(to, literal, sizeof literal - 1)
 
-static uint8_t *put_number(uint8_t *to, uint64_t number)
-{
-    uint8_t digits[NUMBER_ROOM], *p = digits + sizeof digits;
-    do {
-        *--p = (uint8_t)('0' + number % 10);
-        number /= 10;
-    } while (number > 0);
-    return put(to, p, (size_t)(digits + sizeof digits - p));
-}
-
 static uint8_t *put_hex(uint8_t *to, uint64_t number)
 {
-    uint8_t digits[NUMBER_ROOM], *p = digits + sizeof digits;
+    uint8_t digits[CD_NUMBER_ROOM], *p = digits + sizeof digits;
     do {
         *--p = (uint8_t)"0123456789abcdef"[number & 15];
         number >>= 4;
@@ -70,7 +59,7 @@ static uint8_t *put_hex(uint8_t *to, uint64_t number)
 static uint8_t *put_status_line(uint8_t *to, bool is_old, int status, const char *reason)
 {
     to = is_old ? PUT(to, "HTTP/1.0 ") : PUT(to, "HTTP/1.1 ");
-    to = put_number(to, (uint64_t)status);
+    to = cd_response_put_number(to, (uint64_t)status);
     *to++ = ' ';
     to = put(to, reason, strlen(reason));
     return PUT(to, "\r\n");
@@ -174,7 +163,7 @@ static uint8_t *put_head(uint8_t *to, cd_stream *s)
         to = PUT(to, "transfer-encoding: chunked\r\n");
     } else if (s->has_length) {
         to = PUT(to, "content-length: ");
-        to = put_number(to, s->length);
+        to = cd_response_put_number(to, s->length);
         to = PUT(to, "\r\n");
     }
     to = put_date_and_server(to, server, server->date_header && !s->has_date,
@@ -189,13 +178,7 @@ static uint8_t *put_head(uint8_t *to, cd_stream *s)
 
 /* ---- writing ---- */
 
-/* A part of a file, for a chunk of which only the length is known. */
-typedef struct {
-    int fd;
-    uint64_t offset;
-} source;
-
-static int queue_pinned(cd_conn *c, cd_chunk chunk, const source *file)
+static int queue_pinned(cd_conn *c, cd_chunk chunk, const cd_file_part *file)
 {
     return file != NULL ? cd_conn_put_file(c, file->fd, file->offset, chunk.n)
                         : cd_conn_put_chunk(c, chunk);
@@ -203,7 +186,7 @@ static int queue_pinned(cd_conn *c, cd_chunk chunk, const source *file)
 
 /* Queues head, chunk line, body and line end in one go. All room is made first, so that a pinned
  * chunk or a file is taken last of all or not. */
-static int queue(cd_stream *s, cd_chunk chunk, const source *file, bool more)
+static int queue(cd_stream *s, cd_chunk chunk, const cd_file_part *file, bool more)
 {
     cd_conn *c = s->conn;
     bool pinned = file != NULL || (chunk.token != NULL && chunk.n > 0);
@@ -253,7 +236,7 @@ static int no_memory(cd_stream *s)
     return CD_NOMEM;
 }
 
-static int write_piece(cd_stream *s, cd_chunk chunk, const source *file, bool more)
+static int write_piece(cd_stream *s, cd_chunk chunk, const cd_file_part *file, bool more)
 {
     size_t n = chunk.n;
     if (!s->started || s->complete || s->body_ended)
@@ -287,7 +270,7 @@ int cd_http1_write(cd_stream *s, cd_chunk chunk, bool more)
 
 int cd_http1_file(cd_stream *s, int fd, uint64_t offset, size_t count, bool more)
 {
-    source file = {fd, offset};
+    cd_file_part file = {fd, offset};
     return write_piece(s, (cd_chunk){NULL, count, NULL}, &file, more);
 }
 
@@ -366,10 +349,10 @@ static int queue_page(cd_conn *c, int status, bool is_old, bool bodyless)
     uint8_t *p = put_status_line(room, is_old, status, reason);
     p = put_date_and_server(p, server, server->date_header, server->server_header != NULL);
     p = PUT(p, "content-type: text/plain; charset=utf-8\r\ncontent-length: ");
-    p = PUT(put_number(p, size), "\r\n");
+    p = PUT(cd_response_put_number(p, size), "\r\n");
     p = put_page_fields(p, status);
     if (!bodyless) {
-        p = put_number(p, (uint64_t)status);
+        p = cd_response_put_number(p, (uint64_t)status);
         *p++ = ' ';
         p = put(p, reason, strlen(reason));
         *p++ = '\n';

@@ -28,7 +28,6 @@
 enum {
     OWN_FIELDS = 4, /* :status, content-length, date, server */
     FRAME_HEADER = 9,
-    NUMBER_ROOM = 20,
     PAGE_ROOM = 64,
 };
 
@@ -193,9 +192,9 @@ static int on_start(cd_stream *s, int status, const cd_header *headers, size_t c
     return CD_OK;
 }
 
-static size_t write_number(char *to, uint64_t number)
+static size_t write_number(char to[CD_NUMBER_ROOM], uint64_t number)
 {
-    return (size_t)snprintf(to, NUMBER_ROOM + 1, "%llu", (unsigned long long)number);
+    return (size_t)(cd_response_put_number((uint8_t *)to, number) - (uint8_t *)to);
 }
 
 static void write_status(char to[3], int status)
@@ -223,7 +222,7 @@ int cd_http2_submit(cd_http2_stream *st, cd_http2_wire *w)
 {
     cd_stream *s = &st->base;
     nghttp2_data_provider provider = {{.ptr = w}, read_data};
-    char status[3], length[NUMBER_ROOM + 1];
+    char status[3], length[CD_NUMBER_ROOM];
     nghttp2_nv *fields = st->fields;
     size_t count = st->field_count;
     write_status(status, s->status);
@@ -253,14 +252,8 @@ static int drop(cd_server *server, void *token)
     return CD_OK;
 }
 
-/* A part of a file, for a chunk of which only the length is known. */
-typedef struct {
-    int fd;
-    uint64_t offset;
-} file_part;
-
 /* All or nothing is taken; what has no room in the body is given back at once. */
-static int queue(cd_http2_stream *st, cd_chunk chunk, const file_part *file)
+static int queue(cd_http2_stream *st, cd_chunk chunk, const cd_file_part *file)
 {
     cd_http2_wire *w = &st->wire;
     cd_server *server = st->base.server;
@@ -316,7 +309,7 @@ static bool begin(cd_http2_stream *st, size_t n, bool more)
     return !cd_http2_failed(st->wire.http2, cd_http2_submit(st, has_data ? &st->wire : NULL));
 }
 
-static int write_piece(cd_stream *s, cd_chunk chunk, const file_part *file, bool more)
+static int write_piece(cd_stream *s, cd_chunk chunk, const cd_file_part *file, bool more)
 {
     cd_http2_stream *st = cd_http2_of(s);
     size_t n = chunk.n;
@@ -351,7 +344,7 @@ static int on_write(cd_stream *s, cd_chunk chunk, bool more)
 
 static int on_file(cd_stream *s, int fd, uint64_t offset, size_t count, bool more)
 {
-    file_part file = {fd, offset};
+    cd_file_part file = {fd, offset};
     return write_piece(s, (cd_chunk){NULL, count, NULL}, &file, more);
 }
 
@@ -436,7 +429,7 @@ static ssize_t read_page(nghttp2_session *session, int32_t id, uint8_t *buf, siz
 int cd_http2_submit_page(cd_http2 *h, int32_t id, int status, bool bodyless)
 {
     static const char type[] = "text/plain; charset=utf-8";
-    char text[PAGE_ROOM], digits[3], length[NUMBER_ROOM + 1];
+    char text[PAGE_ROOM], digits[3], length[CD_NUMBER_ROOM];
     nghttp2_nv fields[OWN_FIELDS + 3];
     size_t count = 0, n = write_number(length, (size_t)write_page(text, status));
     nghttp2_data_provider provider = {{.fd = status << 8}, read_page};

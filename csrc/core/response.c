@@ -16,6 +16,8 @@
 #include "header.h"
 #include "log.h"
 
+#include <string.h>
+
 const char *cd_response_reason(int status)
 {
     /* The IANA registry of status codes. */
@@ -226,4 +228,16 @@ void cd_response_log_timeout(cd_stream *s)
                 s->head_sent ? "while sending its response" : "before its response",
                 (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target),
                 s->head.target.p);
+}
+
+uint8_t *cd_response_put_number(uint8_t *to, uint64_t number)
+{
+    uint8_t digits[CD_NUMBER_ROOM], *p = digits + sizeof digits;
+    do {
+        *--p = (uint8_t)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    size_t n = (size_t)(digits + sizeof digits - p);
+    memcpy(to, p, n);
+    return to + n;
 }

@@ -53,4 +53,16 @@ void cd_response_log_timeout(cd_stream *s);
 /* The standard reason phrase, "" for an unknown status. */
 const char *cd_response_reason(int status);
 
+/* A part of a file, for a chunk of which only the length is known. */
+typedef struct {
+    int fd;
+    uint64_t offset;
+} cd_file_part;
+
+enum { CD_NUMBER_ROOM = 20 }; /* digits of the largest uint64_t */
+
+/* Writes a decimal number, CD_NUMBER_ROOM digits at most; returns its end. No snprintf: it alone
+ * would cost a tenth of a small request. */
+uint8_t *cd_response_put_number(uint8_t *to, uint64_t number);
+
 #endif
