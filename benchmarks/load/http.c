@@ -359,7 +359,6 @@ static void parse_flag(int flag)
     switch (flag) {
     case 'r':
         option.rate = parse_number("--rate", optarg);
-        run.spin = true;
         run.on_turn = on_turn;
         break;
     case 'C':

@@ -40,7 +40,6 @@ struct run {
     double warmup;                   /* seconds */
     uint64_t limit;                  /* end after this many; 0 for none */
     bool wait;                       /* when all are ready, say so and wait for a line on stdin */
-    bool spin;                       /* poll without sleeping: for exact times of sending */
     double patience;                 /* seconds without any event before the run fails */
     bool tls;                        /* TLS 1.3 */
     bool resume;                     /* every handshake but a connection's first resumes */
@@ -55,6 +54,7 @@ struct run {
     unsigned opened, ready;
     uint64_t count, bytes;
     double started, ended, deadline, last_event, cpu_started, cpu;
+    double idle; /* seconds of polls that found nothing */
     uint64_t latency[LATENCY_SLOTS];
     uint64_t latencies;
 };
