@@ -53,8 +53,9 @@ class Poller(selectors.BaseSelector):
 
 SocketTransport: Any
 """asyncio's _SelectorSocketTransport, with reading and writing in C."""
-SSLProtocol: Any
-"""asyncio's SSLProtocol, with reading and writing in C."""
+
+def ssl_protocol() -> Any:
+    """asyncio's SSLProtocol, with reading and writing in C. The first call imports ssl; ImportError without one."""
 
 class LoopBase:
     """The C half of pyasgi.loop.EventLoop, to stand before asyncio.SelectorEventLoop in its bases."""

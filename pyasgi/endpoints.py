@@ -23,7 +23,6 @@ import pwd
 import socket
 import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from .tls import Settings
@@ -126,18 +125,25 @@ def _add_field(
         keywords[name] = value
 
 
-@dataclass(frozen=True)
 class Kind:
     """One type of endpoint: its parameters in positional order, what looks at them and what opens it.
 
     keywords: parameters that have no position.
     """
 
-    parameters: tuple[str, ...]
-    open: Callable[[str, Mapping[str, str]], list[Listener]]
-    check: Callable[[str, Mapping[str, str]], object]
-    required: tuple[str, ...] = ()
-    keywords: tuple[str, ...] = ("tls", "certfile", "keyfile")
+    def __init__(
+        self,
+        parameters: tuple[str, ...],
+        open: Callable[[str, Mapping[str, str]], list[Listener]],
+        check: Callable[[str, Mapping[str, str]], object],
+        required: tuple[str, ...] = (),
+        keywords: tuple[str, ...] = ("tls", "certfile", "keyfile"),
+    ) -> None:
+        self.parameters = parameters
+        self.open = open
+        self.check = check
+        self.required = required
+        self.keywords = keywords
 
 
 def parse(text: str) -> tuple[str, dict[str, str]]:
@@ -222,16 +228,23 @@ def _number(
 # ---- listeners ----
 
 
-@dataclass
 class Listener:
     """An open listening socket and what has to be cleaned up after it."""
 
-    endpoint: str
-    sock: socket.socket
-    path: str | None = None  # of a unix socket that we made
-    identity: tuple[int, int] = field(default=(0, 0))  # device and inode of path
-    tls: Settings | None = None  # None: plain text
-    proxy: str = "off"  # of PROXY_MODES
+    def __init__(
+        self,
+        endpoint: str,
+        sock: socket.socket,
+        path: str | None = None,
+        identity: tuple[int, int] = (0, 0),
+    ) -> None:
+        """path, identity: of a unix socket that we made, and its device and inode."""
+        self.endpoint = endpoint
+        self.sock = sock
+        self.path = path
+        self.identity = identity
+        self.tls: Settings | None = None  # None: plain text
+        self.proxy = "off"  # of PROXY_MODES
 
     @property
     def family(self) -> int:
@@ -368,14 +381,14 @@ def _ssl_settings(text: str, parameters: Mapping[str, str], given: Settings) -> 
 # ---- TCP ----
 
 
-@dataclass(frozen=True)
 class Inet:
     """Where a tcp or tcp6 endpoint listens."""
 
-    host: str
-    port: int
-    backlog: int
-    addresses: list[Address]
+    def __init__(self, host: str, port: int, backlog: int, addresses: list[Address]) -> None:
+        self.host = host
+        self.port = port
+        self.backlog = backlog
+        self.addresses = addresses
 
 
 def _tcp(text: str, parameters: Mapping[str, str]) -> Inet:
@@ -431,7 +444,9 @@ def _open_inet(text: str, parameters: Mapping[str, str], where: Inet) -> list[Li
 def _resolve(text: str, host: str, port: int, family: int) -> list[Address]:
     """(family, socket address) of every address of host, in the resolver's order."""
     try:
-        found = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # Of text Python takes the IDNA, and the codec is 1 ms of a start's 50.
+        name = host.encode() if host.isascii() else host
+        found = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise EndpointError(
@@ -503,14 +518,14 @@ def _pretty(host: str, port: int) -> str:
 # ---- unix ----
 
 
-@dataclass(frozen=True)
 class Unix:
     """Mode, owner (-1: stays), group (-1: stays) and backlog of a unix endpoint."""
 
-    mode: int
-    user: int
-    group: int
-    backlog: int
+    def __init__(self, mode: int, user: int, group: int, backlog: int) -> None:
+        self.mode = mode
+        self.user = user
+        self.group = group
+        self.backlog = backlog
 
 
 def _unix(text: str, parameters: Mapping[str, str]) -> Unix:

@@ -671,12 +671,17 @@ def _limited_size(name: str, text: str) -> int:
     return number
 
 
-LIMIT_NAMES = re.compile(rf"\b({'|'.join(row[0] for row in _core.limits())})\b")
+LIMIT_NAMES = frozenset(row[0] for row in _core.limits())
 
 
 def _with_flags(doc: str) -> str:
     """A row's text with the limits that it mentions spelled as flags."""
-    return LIMIT_NAMES.sub(lambda found: f"--{found[1].replace('_', '-')}", doc)
+    words = doc.split(" ")
+    for i, word in enumerate(words):
+        name = word.rstrip(",.;:)")
+        if name in LIMIT_NAMES:
+            words[i] = f"--{name.replace('_', '-')}{word.removeprefix(name)}"
+    return " ".join(words)
 
 
 def version() -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-import inspect
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
+
+VARIADIC = 0x04 | 0x08  # inspect.CO_VARARGS and CO_VARKEYWORDS
 
 
 class ApplicationError(Exception):
@@ -102,6 +104,10 @@ def single_callable(app: Any) -> Callable[..., Any]:
 
 def _accepts(app: Callable[..., Any], count: int) -> bool:
     """Can app be called with count positional arguments? True when its signature is not known."""
+    if _is_plain(app):
+        return bool(app.__code__.co_argcount == count)
+    import inspect  # 5 ms, of a start's 50
+
     try:
         signature = inspect.signature(app)
     except (ValueError, TypeError):
@@ -111,6 +117,17 @@ def _accepts(app: Callable[..., Any], count: int) -> bool:
     except TypeError:
         return False
     return True
+
+
+def _is_plain(app: Any) -> bool:
+    """A function whose arguments are all positional and required, with nothing that says otherwise?"""
+    return (
+        type(app) is FunctionType
+        and not app.__dict__
+        and not app.__defaults__
+        and not app.__code__.co_kwonlyargcount
+        and not app.__code__.co_flags & VARIADIC
+    )
 
 
 def _marked(app: object) -> bool:

@@ -17,6 +17,9 @@ Nothing is made when this module is imported: a loop belongs to the process and 
 from __future__ import annotations
 
 import asyncio
+import functools
+from asyncio import coroutines
+from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -24,19 +27,16 @@ from pyasgi import _core
 
 __all__ = ["EventLoop"]
 
-
-_OURS = {
-    "sslproto": SimpleNamespace(SSLProtocol=_core.SSLProtocol),
-    "_SelectorSocketTransport": _core.SocketTransport,
-}
+CO_COROUTINE = 0x80  # inspect's, which takes longer to import than this module's others together
+ASYNCIOS = getattr(coroutines, "_iscoroutinefunction", coroutines.iscoroutinefunction)
 
 
-def _with_ours(name: str) -> Any:
-    """asyncio's method as it is, but for what it makes: our transport and our SSLProtocol."""
+def _with_ours(name: str, **ours: Any) -> Any:
+    """asyncio's method as it is, but for these names of its module."""
     method = getattr(asyncio.SelectorEventLoop, name)
     copy = FunctionType(
         method.__code__,
-        method.__globals__ | _OURS,
+        method.__globals__ | ours,
         name,
         method.__defaults__,
         method.__closure__,
@@ -45,9 +45,34 @@ def _with_ours(name: str) -> Any:
     return copy
 
 
-_make_socket_transport = _with_ours("_make_socket_transport")
-_make_ssl_transport = _with_ours("_make_ssl_transport")
-_start_tls = _with_ours("start_tls")
+@functools.cache
+def _with_tls(name: str) -> Any:
+    """asyncio's method with our SSLProtocol, which is made when the first one is needed: it takes ssl."""
+    sslproto = SimpleNamespace(SSLProtocol=_core.ssl_protocol())
+    return _with_ours(name, sslproto=sslproto, _SelectorSocketTransport=_core.SocketTransport)
+
+
+def _is_coroutine_function(call: Any) -> bool:
+    """As asyncio's, without inspect for functions and methods that nobody marked or wrapped."""
+    function = getattr(call, "__func__", call)
+    if type(function) is FunctionType and not function.__dict__:
+        return bool(function.__code__.co_flags & CO_COROUTINE)
+    return bool(ASYNCIOS(call))
+
+
+_make_socket_transport = _with_ours(
+    "_make_socket_transport", _SelectorSocketTransport=_core.SocketTransport
+)
+_add_signal_handler = _with_ours(
+    "add_signal_handler",
+    coroutines=SimpleNamespace(
+        **vars(coroutines)
+        | {
+            "iscoroutinefunction": _is_coroutine_function,
+            "_iscoroutinefunction": _is_coroutine_function,
+        }
+    ),
+)
 
 
 class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
@@ -73,9 +98,12 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         if self.get_debug():
             return base._make_ssl_transport(rawsock, *args, **kwargs)
         base._ensure_fd_no_transport(rawsock)
-        return _make_ssl_transport(self, rawsock, *args, **kwargs)
+        return _with_tls("_make_ssl_transport")(self, rawsock, *args, **kwargs)
 
     async def start_tls(self, *args: Any, **kwargs: Any) -> Any:
         if self.get_debug():
             return await super().start_tls(*args, **kwargs)
-        return await _start_tls(self, *args, **kwargs)
+        return await _with_tls("start_tls")(self, *args, **kwargs)
+
+    def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
+        _add_signal_handler(self, sig, callback, *args)

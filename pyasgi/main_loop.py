@@ -9,26 +9,37 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
 from .loop import EventLoop
 from .process import worker_threads
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
 
 
 class MainLoop(EventLoop):
     """An EventLoop with ASGI_THREADS worker threads. ValueError when that variable is no number."""
 
+    _default_executor: Executor | None  # asyncio's, which its types do not tell
+
     def __init__(self) -> None:
         super().__init__()
         try:
-            self._threads = worker_threads()
+            threads = worker_threads()
         except ValueError:
             super().close()
             raise
-        self.set_default_executor(self._threads)
+        if threads is not None:  # else asyncio makes the executor when somebody needs one
+            from concurrent.futures import ThreadPoolExecutor
+
+            self.set_default_executor(ThreadPoolExecutor(threads, "asyncio"))
 
     def close(self) -> None:
         """Closes the loop; calls that wait for a worker thread are cancelled, running ones are left alone."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        executor = self._default_executor
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
         super().close()
         with _holder.lock:
             if _holder.loop is self:

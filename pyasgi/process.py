@@ -6,7 +6,6 @@ import gc
 import os
 import resource
 import sys
-from concurrent.futures import ThreadPoolExecutor
 
 from . import _core
 
@@ -22,16 +21,16 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-def worker_threads() -> ThreadPoolExecutor:
-    """The loop's default executor, of ASGI_THREADS threads. ValueError, one line for the operator."""
+def worker_threads() -> int | None:
+    """Threads of the loop's default executor: ASGI_THREADS, None for asyncio's own number. ValueError, one line."""
     text = os.environ.get("ASGI_THREADS")
     if text is None:
-        return ThreadPoolExecutor(thread_name_prefix="asyncio")
+        return None
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise ValueError(
             f"the environment variable ASGI_THREADS is {text!r}; give a number from 1 on, or unset it"
         )
-    return ThreadPoolExecutor(max_workers=int(text), thread_name_prefix="asyncio")
+    return int(text)
 
 
 class Leaks:

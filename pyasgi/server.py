@@ -238,7 +238,7 @@ class Server:
         loop = EventLoop()
         try:
             loop.run_until_complete(self._try_core(loop))
-            worker_threads().shutdown()
+            worker_threads()
         except (ApplicationError, TypeError, ValueError, OverflowError) as error:
             problems.append(str(error))
         finally:

@@ -112,7 +112,7 @@ typedef struct cdpy_ready cdpy_ready;
     X(transport_write)         /* of asyncio's _SelectorSocketTransport, unbound */                \
     X(transport_data_received) /* its _read_ready__data_received */                                \
     X(transport_get_buffer)    /* its _read_ready__get_buffer */                                   \
-    X(sslproto_type)           /* SSLProtocol; NULL: a Python without ssl, so the next ones */     \
+    X(sslproto_type)           /* SSLProtocol; NULL: nobody needs one yet, so the next ones */     \
     X(sslproto_write_appdata)  /* asyncio's _write_appdata, unbound */                             \
     X(sslproto_object_type)    /* ssl.SSLObject */                                                 \
     X(sslproto_again)          /* the exceptions that mean: later */                               \
@@ -238,7 +238,6 @@ int cdpy_ready_init(PyObject *module, cdpy_state *state);
 int cdpy_handle_init(PyObject *module, cdpy_state *state);
 int cdpy_hop_init(PyObject *module, cdpy_state *state);
 int cdpy_transport_init(PyObject *module, cdpy_state *state);
-int cdpy_sslproto_init(PyObject *module, cdpy_state *state);
 int cdpy_sock_init(PyObject *module, cdpy_state *state);
 int cdpy_loop_init(PyObject *module, cdpy_state *state);
 int cdpy_awaitable_init(PyObject *module, cdpy_state *state);
@@ -303,6 +302,9 @@ char *cdpy_scratch(cdpy_state *state);
 
 /* transport.write(data), of a SocketTransport. */
 PyObject *cdpy_transport_write(cdpy_state *state, PyObject *self, PyObject *data);
+
+/* The class, made at the first call: that takes ssl, which few servers need. */
+PyObject *cdpy_ssl_protocol(PyObject *module, PyObject *ignored);
 
 /* Is it an SSLProtocol of ours? */
 static inline bool cdpy_sslproto_check(const cdpy_state *state, PyObject *protocol)

@@ -115,6 +115,7 @@ static PyMethodDef functions[] = {
     {"check_access_format", check_access_format, METH_O, "ValueError for a bad access_format."},
     {"check_trust", check_trust, METH_O, "ValueError for a bad forwarded_allow_ips."},
     {"check_limit", check_limit, METH_VARARGS, "ValueError for a limit that is out of range."},
+    {"ssl_protocol", cdpy_ssl_protocol, METH_NOARGS, "asyncio's SSLProtocol, with a C hot path."},
 #ifdef CD_DEBUG
     {"debug_live", debug_live, METH_NOARGS, "Live objects by kind."},
 #endif
@@ -146,6 +147,10 @@ static PyObject *imported(const char *module_name, const char *name)
 
 static int import_asyncio(cdpy_state *state)
 {
+    PyObject *later = PyImport_ImportModule("pyasgi._later");
+    if (later == NULL)
+        return -1;
+    Py_DECREF(later);
     state->task_type = imported("asyncio", "Task");
     state->future_type = imported("asyncio", "Future");
     state->cancelled_error = imported("asyncio", "CancelledError");
@@ -168,9 +173,9 @@ static int make_exception(PyObject *module, cdpy_state *state)
 
 /* One for each file that makes types; an earlier one's may be needed by a later one. */
 static int (*const parts[])(PyObject *module, cdpy_state *state) = {
-    cdpy_ready_init, cdpy_handle_init, cdpy_hop_init,      cdpy_transport_init, cdpy_sslproto_init,
-    cdpy_sock_init,  cdpy_loop_init,   cdpy_registry_init, cdpy_awaitable_init, cdpy_stream_init,
-    cdpy_scope_init, cdpy_server_init, cdpy_tls_init,
+    cdpy_ready_init,  cdpy_handle_init, cdpy_hop_init,      cdpy_transport_init,
+    cdpy_sock_init,   cdpy_loop_init,   cdpy_registry_init, cdpy_awaitable_init,
+    cdpy_stream_init, cdpy_scope_init,  cdpy_server_init,   cdpy_tls_init,
 };
 
 static int module_exec(PyObject *module)

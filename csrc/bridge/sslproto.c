@@ -455,22 +455,31 @@ static int make_class(PyObject *module, cdpy_state *state, PyObject *sslproto, P
     return state->sslproto_type == NULL ? -1 : set_buffer_size(state->sslproto_type);
 }
 
-/* A Python without ssl has asyncio's class, which says so. */
-int cdpy_sslproto_init(PyObject *module, cdpy_state *state)
+/*
+ * Both modules first: while they are loaded another thread may come here and make the class; after
+ * that none does.
+ */
+static int make_once(PyObject *module, cdpy_state *state, PyObject *sslproto)
 {
-    PyObject *type = NULL, *ssl = NULL, *sslproto = PyImport_ImportModule("asyncio.sslproto");
-    int result = -1;
-    if (sslproto != NULL)
-        type = PyObject_GetAttrString(sslproto, "SSLProtocol");
-    if (type != NULL)
-        ssl = PyObject_GetAttrString(sslproto, "ssl");
-    if (ssl != NULL)
-        result = ssl == Py_None ? 0 : make_class(module, state, sslproto, type);
-    if (result == 0)
-        result = PyModule_AddObjectRef(module, "SSLProtocol",
-                                       ssl == Py_None ? type : state->sslproto_type);
+    PyObject *type = PyObject_GetAttrString(sslproto, "SSLProtocol");
+    PyObject *ssl = PyImport_ImportModule("ssl");
+    int result = type == NULL || ssl == NULL ? -1 : 0;
+    if (result == 0 && state->sslproto_type == NULL)
+        result = make_class(module, state, sslproto, type);
     Py_XDECREF(ssl);
     Py_XDECREF(type);
-    Py_XDECREF(sslproto);
     return result;
+}
+
+PyObject *cdpy_ssl_protocol(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    cdpy_state *state = PyModule_GetState(module);
+    if (state->sslproto_type == NULL) {
+        PyObject *sslproto = PyImport_ImportModule("asyncio.sslproto");
+        int made = sslproto == NULL ? -1 : make_once(module, state, sslproto);
+        Py_XDECREF(sslproto);
+        if (made < 0)
+            return NULL;
+    }
+    return Py_NewRef(state->sslproto_type);
 }
