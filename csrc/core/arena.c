@@ -19,6 +19,7 @@ enum { BLOCK_SIZE = 512 };
 
 struct cd_arena_block {
     cd_arena_block *next;
+    size_t size;
     alignas(max_align_t) unsigned char bytes[];
 };
 
@@ -31,7 +32,7 @@ void cd_arena_dispose(cd_arena *a)
 {
     while (a->blocks != NULL) {
         cd_arena_block *next = a->blocks->next;
-        cd_free(a->blocks);
+        cd_pool_give(a->blocks, a->blocks->size);
         a->blocks = next;
     }
     cd_arena_init(a);
@@ -52,9 +53,10 @@ static int add_block(cd_arena *a, size_t n)
 {
     size_t usual = a->expected > 0 ? a->expected : BLOCK_SIZE;
     size_t size = n > usual ? n : usual;
-    cd_arena_block *block = cd_alloc(sizeof *block + size);
+    cd_arena_block *block = cd_pool_take(sizeof *block + size);
     if (block == NULL)
         return -1;
+    block->size = sizeof *block + size;
     block->next = a->blocks;
     a->blocks = block;
     a->used = a->expected = 0;

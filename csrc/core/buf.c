@@ -15,9 +15,8 @@
 
 #include <string.h>
 
-/* A small message fits, and such blocks the heap hands out and takes back without a search: with
- * 512 bytes a broadcast to 1,000 sockets moved the heap's end four times. */
-enum { FIRST_SIZE = 112 };
+/* A small message fits, and so does the head of most responses. */
+enum { FIRST_SIZE = 256, MOVED_SIZE = 4096 /* from here on realloc may grow it in place */ };
 
 void cd_buf_init(cd_buf *b)
 {
@@ -28,8 +27,25 @@ void cd_buf_dispose(cd_buf *b)
 {
     if (b->block != NULL)
         CD_LIVE(buffers, -1);
-    cd_free(b->block);
+    cd_pool_give(b->block, b->size);
     cd_buf_init(b);
+}
+
+/* The bytes in a block of `size`; the old one is no more. NULL: nothing was changed. */
+static uint8_t *larger(cd_buf *b, size_t length, size_t size)
+{
+    if (b->size >= MOVED_SIZE) {
+        memmove(b->block, cd_buf_data(b), length);
+        b->start = 0;
+        b->end = length;
+        return cd_realloc(b->block, size); /* a large block moves by its page table */
+    }
+    uint8_t *block = cd_pool_take(size);
+    if (block != NULL && length > 0)
+        memcpy(block, cd_buf_data(b), length);
+    if (block != NULL)
+        cd_pool_give(b->block, b->size);
+    return block;
 }
 
 static int grow(cd_buf *b, size_t n)
@@ -40,14 +56,11 @@ static int grow(cd_buf *b, size_t n)
         return CD_NOMEM;
     while (size < length + n)
         size *= 2;
-    if (b->start > 0)
-        memmove(b->block, cd_buf_data(b), length);
-    b->start = 0;
-    b->end = length;
-    uint8_t *block = cd_realloc(b->block, size); /* a large block moves by its page table */
+    bool first = b->block == NULL;
+    uint8_t *block = larger(b, length, size);
     if (block == NULL)
         return CD_NOMEM;
-    if (b->block == NULL)
+    if (first)
         CD_LIVE(buffers, 1);
     *b = (cd_buf){.block = block, .end = length, .size = size};
     return CD_OK;

@@ -190,6 +190,7 @@ void cd_loop_free(cd_loop *loop)
     cd_free(loop->file);
     cd_free(loop->scratch);
     cd_free(loop);
+    cd_pool_drain();
     CD_LIVE(loops, -1);
 }
 

@@ -50,7 +50,7 @@ static void dispose(cd_stream *s)
     cd_list_remove(&s->link);
     cd_buf_dispose(&s->in);
     cd_arena_dispose(&s->arena);
-    cd_free(s);
+    cd_pool_give(s, s->size);
     server->stream_count--;
     CD_LIVE(streams, -1);
 }
@@ -115,9 +115,11 @@ static void on_job(cd_job *job)
 
 cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops, size_t size)
 {
-    cd_stream *s = cd_zalloc(size);
+    cd_stream *s = cd_pool_take(size);
     if (s == NULL)
         return NULL;
+    memset(s, 0, size);
+    s->size = size;
     s->ops = ops;
     s->conn = conn;
     s->server = conn->server;

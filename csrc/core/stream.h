@@ -52,6 +52,7 @@ struct cd_stream {
     struct cd_server *server;
     void (*dispose)(cd_stream *s); /* NULL, or called before the stream is freed */
     void *data;                    /* the bridge's */
+    size_t size;                   /* of this and what it begins */
     cd_list link;                  /* in server->streams */
     cd_job job;
     cd_timer timer; /* http_timeout, WebSocket age and connect; application_close_timeout once the
