@@ -105,10 +105,10 @@ static void log_cancelled(cdpy_stream *stream)
     Py_XDECREF(line);
 }
 
-void cdpy_application_done(cdpy_stream *stream, PyObject *task)
+/* `error` is what exception() of a task that is done gave: NULL with an exception when it was
+ * cancelled. Takes the reference. */
+static void end_task(cdpy_stream *stream, PyObject *error)
 {
-    cdpy_state *state = stream->server->state;
-    PyObject *error = PyObject_CallMethodNoArgs(task, state->s_exception);
     bool failed = error != Py_None;
 
     Py_INCREF(stream);
@@ -123,6 +123,11 @@ void cdpy_application_done(cdpy_stream *stream, PyObject *task)
     Py_XDECREF(error);
     cdpy_application_ended(stream, failed);
     Py_DECREF(stream);
+}
+
+void cdpy_application_done(cdpy_stream *stream, PyObject *task)
+{
+    end_task(stream, PyObject_CallMethodNoArgs(task, stream->server->state->s_exception));
 }
 
 /* ---- the start of an application ---- */
@@ -154,16 +159,17 @@ static PyObject *call_application(cdpy_stream *stream, PyObject *const *args, Py
 }
 
 /*
- * The keyword arguments of a Task call: one dict for all of a server's, in which only name and
- * context change. Vectorcall would make one each time, because Task has no vectorcall of its own;
+ * The keyword arguments of a Task call: one dict for all of a server's of a kind, in which only the
+ * context changes. Vectorcall would make one each time, because Task has no vectorcall of its own;
  * and without a name Python 3.11 would format one. Together 7 % of a small request.
  */
-static PyObject *new_kwargs(cdpy_server *server)
+static PyObject *new_kwargs(cdpy_server *server, PyObject *name)
 {
     cdpy_state *state = server->state;
     PyObject *kwargs = PyDict_New();
 
-    if (kwargs && PyDict_SetItem(kwargs, state->s_loop, (PyObject *)server->loop) < 0)
+    if (kwargs && (PyDict_SetItem(kwargs, state->s_loop, (PyObject *)server->loop) < 0 ||
+                   PyDict_SetItem(kwargs, state->s_name, name) < 0))
         Py_CLEAR(kwargs);
 #if PY_VERSION_HEX >= 0x030C0000
     if (kwargs && PyDict_SetItem(kwargs, state->s_eager_start, Py_True) < 0)
@@ -176,13 +182,13 @@ static PyObject *new_task(cdpy_stream *stream, PyObject *coroutine, PyObject *co
 {
     cdpy_server *server = stream->server;
     cdpy_state *state = server->state;
-    PyObject *kwargs = server->task_kwargs ? server->task_kwargs : new_kwargs(server);
+    PyObject *name = stream->kind == CD_HTTP ? state->s_http : state->s_websocket;
+    PyObject **kept = &server->task_kwargs[stream->kind == CD_HTTP];
+    PyObject *kwargs = *kept ? *kept : new_kwargs(server, name);
     PyObject *args = PyTuple_Pack(1, coroutine), *task = NULL;
 
-    server->task_kwargs = NULL; /* the call may start another request's task */
-    PyObject *name = stream->kind == CD_HTTP ? state->s_http : state->s_websocket;
-    if (args && kwargs && PyDict_SetItem(kwargs, state->s_name, name) == 0 &&
-        PyDict_SetItem(kwargs, state->s_context, context) == 0)
+    *kept = NULL; /* the call may start another request's task */
+    if (args && kwargs && PyDict_SetItem(kwargs, state->s_context, context) == 0)
         task = PyObject_Call(state->task_type, args, kwargs);
     Py_XDECREF(args);
     PyObject *error = task ? NULL : cdpy_error_take();
@@ -190,7 +196,7 @@ static PyObject *new_task(cdpy_stream *stream, PyObject *coroutine, PyObject *co
         PyErr_Clear();
         Py_CLEAR(kwargs);
     }
-    Py_XSETREF(server->task_kwargs, kwargs);
+    Py_XSETREF(*kept, kwargs);
     cdpy_error_put(error);
     return task;
 }
@@ -234,6 +240,23 @@ static PyObject *start_task(cdpy_stream *stream, PyObject *coroutine, PyObject *
 }
 #endif
 
+/* True: the task was done, and has been looked at. Most are when their response is complete, and
+ * then one call tells both. */
+static bool end_if_complete(cdpy_stream *stream, PyObject *task)
+{
+    cdpy_state *state = stream->server->state;
+
+    if (!stream->complete)
+        return false;
+    PyObject *error = PyObject_CallMethodNoArgs(task, state->s_exception);
+    if (error == NULL && PyErr_ExceptionMatches(state->invalid_state_error)) {
+        PyErr_Clear();
+        return false;
+    }
+    end_task(stream, error);
+    return true;
+}
+
 /* 1: the task is done; 0: it goes on, and will call the stream; -1 with an exception. */
 static int follow_task(cdpy_stream *stream, PyObject *task, PyObject *context)
 {
@@ -251,15 +274,12 @@ static int follow_task(cdpy_stream *stream, PyObject *task, PyObject *context)
     return result ? 0 : -1;
 }
 
-static void start(cdpy_stream *stream, PyObject *coroutine, PyObject *context)
+static void follow(cdpy_stream *stream, PyObject *task, PyObject *context)
 {
-    PyObject *task = start_task(stream, coroutine, context);
-    int done = -1;
-
-    if (task) {
-        stream->task = Py_NewRef(task);
-        done = follow_task(stream, task, context);
-    }
+    stream->task = Py_NewRef(task);
+    if (end_if_complete(stream, task))
+        return;
+    int done = follow_task(stream, task, context);
     if (done == 1) {
         cdpy_application_done(stream, task);
     } else if (done < 0) {
@@ -267,7 +287,19 @@ static void start(cdpy_stream *stream, PyObject *coroutine, PyObject *context)
         Py_CLEAR(stream->task);
         cdpy_application_ended(stream, true);
     }
-    Py_XDECREF(task);
+}
+
+static void start(cdpy_stream *stream, PyObject *coroutine, PyObject *context)
+{
+    PyObject *task = start_task(stream, coroutine, context);
+
+    if (task) {
+        follow(stream, task, context);
+        Py_DECREF(task);
+    } else {
+        report(stream->server);
+        cdpy_application_ended(stream, true);
+    }
 }
 
 void cdpy_application_run(cdpy_stream *stream, const cd_head *head)

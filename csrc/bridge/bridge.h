@@ -42,6 +42,8 @@
 
 #include "cdaphne.h"
 
+#include <string.h>
+
 typedef struct cdpy_loop cdpy_loop;
 typedef struct cdpy_server cdpy_server;
 typedef struct cdpy_stream cdpy_stream;
@@ -664,7 +666,7 @@ struct cdpy_server {
     PyObject *root_path;      /* str */
     PyObject *certificate;    /* str: what the last TLS peer was shown; or NULL */
     PyObject *finished;       /* the shared awaitable */
-    PyObject *task_kwargs;    /* application.c: of the Task call; NULL: in use, or none yet */
+    PyObject *task_kwargs[2]; /* application.c: of the Task call; NULL: in use, or none yet */
     cdpy_stream *streams;     /* those whose application runs */
     size_t tasks;
     size_t pin_size;
@@ -745,7 +747,13 @@ int cdpy_put(PyObject *dict, PyObject *key, PyObject *value);
 /* Is the str `text` the interned `name`? */
 static inline bool cdpy_is(PyObject *text, PyObject *name)
 {
-    return text == name || PyUnicode_Compare(text, name) == 0;
+    if (text == name)
+        return true;
+    if (!PyUnicode_IS_COMPACT_ASCII(text)) /* of a subclass, or of no ASCII: all names are */
+        return PyUnicode_Compare(text, name) == 0;
+    Py_ssize_t n = PyUnicode_GET_LENGTH(name);
+    return PyUnicode_GET_LENGTH(text) == n &&
+           memcmp(PyUnicode_1BYTE_DATA(text), PyUnicode_1BYTE_DATA(name), (size_t)n) == 0;
 }
 
 /* Headers of an event as the core wants them. Zero it before use, dispose in any case. */

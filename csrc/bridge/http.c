@@ -69,9 +69,13 @@ static int status_of(cdpy_state *state, PyObject *event)
     return PyErr_Occurred() ? -1 : (int)status;
 }
 
-/* Does the response announce trailers? -1 with an exception, also when nobody would send them. */
-static int trailers_of(cdpy_stream *stream, PyObject *event)
+/* Does the response announce trailers? -1 with an exception, also when nobody would send them.
+ * `known`: keys of the event that have been found; when it has no others, none need be looked for.
+ */
+static int trailers_of(cdpy_stream *stream, PyObject *event, Py_ssize_t known)
 {
+    if (PyDict_GET_SIZE(event) <= known)
+        return 0;
     int trailers = cdpy_truth(event, stream->server->state->s_trailers);
 
     if (trailers == 1 && !(stream->can & CD_CAN_TRAILERS)) {
@@ -84,15 +88,18 @@ static int trailers_of(cdpy_stream *stream, PyObject *event)
 
 PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event)
 {
+    enum { TYPE_AND_STATUS = 2 };
     cdpy_state *state = stream->server->state;
     cdpy_headers headers;
     int status = status_of(state, event);
-    int trailers = status < 0 ? -1 : trailers_of(stream, event);
+    int trailers = -1;
     int code = CD_OK;
 
-    if (trailers < 0)
+    if (status < 0)
         return NULL;
-    if (cdpy_headers_init(&headers, event, state->s_headers) < 0) {
+    if (cdpy_headers_init(&headers, event, state->s_headers) == 0)
+        trailers = trailers_of(stream, event, TYPE_AND_STATUS + (headers.source != NULL));
+    if (trailers < 0) {
         cdpy_headers_dispose(&headers);
         return NULL;
     }
@@ -111,18 +118,23 @@ PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event)
     return Py_NewRef(stream->server->finished);
 }
 
+/* The truth of more_body, which is looked for only when there is another key than type and body;
+ * -1: exception. */
 static int body_of(cdpy_stream *stream, PyObject *event, cdpy_payload *payload)
 {
+    cdpy_state *state = stream->server->state;
     PyObject *given;
-    int found = cdpy_get(event, stream->server->state->s_body, &given);
+    int found = cdpy_get(event, state->s_body, &given);
 
     if (found == 0)
-        given = PyBytes_FromStringAndSize(NULL, 0);
+        given = Py_NewRef(state->empty_bytes);
     if (given == NULL)
         return -1;
-    int result = cdpy_payload_bytes(payload, given, "body", stream->server->pin_size);
+    int more = PyDict_GET_SIZE(event) <= 1 + found ? 0 : cdpy_truth(event, state->s_more_body);
+    if (more >= 0 && cdpy_payload_bytes(payload, given, "body", stream->server->pin_size) < 0)
+        more = -1;
     Py_DECREF(given);
-    return result;
+    return more;
 }
 
 void cdpy_body_sent(cdpy_stream *stream, bool more)
@@ -136,10 +148,10 @@ PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event)
 {
     cdpy_state *state = stream->server->state;
     cdpy_payload payload;
-    int more = cdpy_truth(event, state->s_more_body);
+    int more = body_of(stream, event, &payload);
     int code = CD_GONE;
 
-    if (more < 0 || body_of(stream, event, &payload) < 0)
+    if (more < 0)
         return NULL;
     if (stream->core)
         code = cd_stream_write(stream->core, payload.chunk, more);

@@ -45,8 +45,7 @@ static bool names_context_only(const cdpy_state *state, PyObject *names)
         return true;
     if (PyTuple_GET_SIZE(names) != 1)
         return false;
-    PyObject *name = PyTuple_GET_ITEM(names, 0);
-    return name == state->s_context || PyUnicode_Compare(name, state->s_context) == 0;
+    return cdpy_is(PyTuple_GET_ITEM(names, 0), state->s_context);
 }
 
 /* The context that was given; NULL: the current one. */

@@ -399,7 +399,8 @@ static int server_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(self->lifespan_state);
     Py_VISIT(self->context);
     Py_VISIT(self->finished);
-    Py_VISIT(self->task_kwargs);
+    Py_VISIT(self->task_kwargs[0]);
+    Py_VISIT(self->task_kwargs[1]);
     return 0;
 }
 
@@ -413,7 +414,8 @@ static int server_clear(PyObject *op)
     Py_CLEAR(self->on_exception);
     Py_CLEAR(self->lifespan_state);
     Py_CLEAR(self->context);
-    Py_CLEAR(self->task_kwargs);
+    Py_CLEAR(self->task_kwargs[0]);
+    Py_CLEAR(self->task_kwargs[1]);
     return 0;
 }
 

@@ -123,7 +123,10 @@ static int message_of(cdpy_stream *stream, PyObject *event, cdpy_payload *payloa
     PyObject *text = NULL, *bytes = NULL;
     int result = -1;
 
-    if (cdpy_get(event, state->s_text, &text) < 0 || cdpy_get(event, state->s_bytes, &bytes) < 0)
+    if (cdpy_get(event, state->s_text, &text) < 0)
+        goto done;
+    /* Beside type and text there need be nothing more. */
+    if ((text == NULL || PyDict_GET_SIZE(event) > 2) && cdpy_get(event, state->s_bytes, &bytes) < 0)
         goto done;
     bool has_text = text && text != Py_None, has_bytes = bytes && bytes != Py_None;
     *is_text = has_text;
