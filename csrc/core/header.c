@@ -94,6 +94,14 @@ bool cd_str_is(cd_str s, const char *literal)
     return literal[s.n] == '\0';
 }
 
+bool cd_str_same(cd_str a, cd_str b)
+{
+    size_t i = 0;
+    while (i < a.n && i < b.n && lower((unsigned char)a.p[i]) == lower((unsigned char)b.p[i]))
+        i++;
+    return i == a.n && i == b.n;
+}
+
 cd_str cd_str_trim(cd_str s)
 {
     while (s.n > 0 && is_blank(s.p[0])) {

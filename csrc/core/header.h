@@ -6,6 +6,8 @@
 
 /* Case-insensitive equality with a lower-case literal. */
 bool cd_str_is(cd_str s, const char *lower);
+/* Case-insensitive equality. */
+bool cd_str_same(cd_str a, cd_str b);
 /* ASCII letters to lower case, in place. */
 void cd_str_lower(char *p, size_t n);
 /* Is the lower-case token in a comma-separated list? (RFC 9110, 5.6.1) */

@@ -12,7 +12,8 @@
  *
  * Flow control of input. A stream's window is given back when the application takes the body. The
  * connection's is given back at once, so that a slow application does not stop the others, as long
- * as no more than http2_connection_window is unread; beyond that it waits as well.
+ * as no more than http2_connection_window is unread; beyond that it waits as well. A body whose
+ * client has gone is unread until its application has ended: resetting streams frees no memory.
  *
  * A stream counts against http2_max_streams until its response is complete or its application has
  * ended: one that the client reset counts as long as the application works for it, and so does one
@@ -99,12 +100,17 @@ static void uncount(cd_http2_stream *st)
     st->counted = false;
 }
 
+/* The connection's window gets back what the application never took. */
+static void release_unread(cd_http2_stream *st)
+{
+    size_t n = (size_t)(st->received - st->credited);
+    st->credited = st->received;
+    if (n > 0 && st->wire.http2 != NULL)
+        cd_http2_give_back(st->wire.http2, 0, n);
+}
+
 void cd_http2_end_exchange(cd_http2_stream *st, bool client_gone)
 {
-    cd_http2 *h = st->wire.http2;
-    h->unread -= (size_t)(st->received - st->credited);
-    st->credited = st->received;
-    return_window(h, 0);
     cd_http2_drop_output(&st->wire, st->base.server);
     if (st->base.head.kind == CD_HTTP)
         cd_stream_access(&st->base, CD_COMPLETE);
@@ -127,6 +133,7 @@ static void on_dispose(cd_stream *s)
     cd_http2_stream *st = cd_http2_of(s);
     cd_list_remove(&st->link);
     cd_output_dispose(&st->wire.out, s->server);
+    release_unread(st);
     uncount(st);
 }
 
@@ -245,11 +252,12 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     h->head = NULL;
     h->head_id = id;
     h->head_size = h->field_count = 0;
-    h->head_at = cd_http2_due(h, h->conn->server->limits.head_timeout);
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     h->active++;
-    if (h->live >= h->conn->server->limits.http2_max_streams)
+    /* No application begins on what the last GOAWAY, which may still wait to be sent, leaves out.
+     */
+    if (h->drain == CD_HTTP2_LAST || h->live >= h->conn->server->limits.http2_max_streams)
         return reset(h, id, NGHTTP2_REFUSED_STREAM);
     h->head = new_stream(h, id);
     if (h->head == NULL || nghttp2_session_set_stream_user_data(session, id, &h->head->wire) != 0)
@@ -281,21 +289,8 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
                              size_t value_size, uint8_t flags, void *user_data)
 {
     (void)session, (void)name, (void)name_size, (void)value, (void)value_size, (void)flags;
-    cd_http2 *h = user_data;
-    h->head_at = 0;
-    int rc = reset(h, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
+    int rc = reset(user_data, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
     return rc == 0 ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : rc;
-}
-
-/* nghttp2 resets the stream, or ends the connection; the block, if it was one, is over. */
-static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error,
-                            void *user_data)
-{
-    (void)session, (void)error;
-    cd_http2 *h = user_data;
-    if (frame->hd.type == NGHTTP2_HEADERS)
-        h->head_at = 0;
-    return 0;
 }
 
 static int refuse(cd_http2 *h, cd_http2_stream *st, int status)
@@ -374,7 +369,6 @@ static void end_body(cd_http2 *h, int32_t id)
 static int on_headers(cd_http2 *h, const nghttp2_frame *frame)
 {
     bool last = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
-    h->head_at = 0;
     if (h->head != NULL && h->head->wire.id == frame->hd.stream_id) {
         if (last)
             cd_http2_note_end(h, frame->hd.stream_id);
@@ -457,10 +451,8 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
         h->idle_at = cd_http2_due(h, h->conn->server->limits.keep_alive_timeout);
     if (tunnel_of(h, id) != NULL)
         cd_http2_tunnel_gone(tunnel_of(h, id));
-    if (id == h->head_id) { /* nobody hears of the end of its block */
+    if (id == h->head_id) /* nobody hears of the end of its block */
         h->head = NULL;
-        h->head_at = 0;
-    }
     if (st == NULL)
         return 0;
     end_stream(st, code != NGHTTP2_NO_ERROR || !st->base.complete);
@@ -688,7 +680,6 @@ static void set_callbacks(nghttp2_session_callbacks *cb)
     nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(cb, on_invalid_header);
-    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(cb, on_invalid_frame);
     nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
@@ -763,7 +754,7 @@ int cd_http2_open(cd_conn *c)
     cd_http1_dispose(c);
     c->u.http2 = h;
     c->protocol = &protocol;
-    h->idle_at = cd_http2_due(h, c->server->limits.head_timeout);
+    h->head_at = h->idle_at = cd_http2_due(h, c->server->limits.head_timeout);
     cd_conn_flush_later(c);
     rearm(h);
     return CD_OK;

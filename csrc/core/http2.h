@@ -94,7 +94,7 @@ struct cd_http2 {
     cd_http2_stream *head; /* NULL: of a refused stream, or trailers */
     cd_header *fields;     /* names and values in head's arena */
     size_t field_count, field_room, head_size;
-    /* Deadlines, absolute; 0: none. */
+    /* Deadlines, absolute; 0: none. head_at: the preface, or the header block under way. */
     double head_at, idle_at, drain_at, sweep_at;
     double armed_at; /* the first of them, which the connection's deadline is set to */
     cd_http2_bucket resets, controls;
@@ -102,6 +102,7 @@ struct cd_http2 {
     /* Where its input is cut into frames. */
     uint8_t frame_head[9], frame_head_size; /* of one that has not come whole */
     uint32_t frame_left;                    /* payload still to come */
+    bool ends_block;                        /* with it a header block is complete */
     uint8_t preface_left;
     /* The newest stream of the peer, and a bit for each of the last 64 (bit 0: the newest): was it
      * opened, has the peer ended it? */

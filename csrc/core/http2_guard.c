@@ -150,11 +150,27 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
+/* A header block is under way until its last frame is whole, whatever becomes of its stream. */
+static void begin_block(cd_http2 *h, const frame_head *hd)
+{
+    if (hd->type == NGHTTP2_HEADERS && h->head_at == 0)
+        h->head_at = cd_http2_due(h, h->conn->server->limits.head_timeout);
+    h->ends_block = (hd->type == NGHTTP2_HEADERS || hd->type == NGHTTP2_CONTINUATION) &&
+                    hd->flags & NGHTTP2_FLAG_END_HEADERS;
+}
+
+static void end_frame(cd_http2 *h)
+{
+    if (h->frame_left == 0 && h->ends_block)
+        h->head_at = 0;
+}
+
 static void begin_frame(cd_http2 *h, const uint8_t *head)
 {
     frame_head hd = {number(head, 3), head[3], head[4],
                      (int32_t)(number(head + 5, 4) & 0x7fffffff)};
     judge_frame(h, &hd);
+    begin_block(h, &hd);
     h->frame_head_size = 0;
     h->frame_left = hd.length;
 }
@@ -170,6 +186,7 @@ static size_t gather_head(cd_http2 *h, const uint8_t **p, const uint8_t *end)
     if (h->frame_head_size < FRAME_HEAD)
         return 0;
     begin_frame(h, h->frame_head);
+    end_frame(h);
     return FRAME_HEAD;
 }
 
@@ -182,6 +199,8 @@ size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
         return 0;
     if (size > 0) {
         h->preface_left = (uint8_t)(h->preface_left - size);
+        if (h->preface_left == 0)
+            h->head_at = 0;
         *p += size;
         return size;
     }
@@ -196,6 +215,7 @@ size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
     size_t payload = least(h->frame_left, n - size);
     h->frame_left -= (uint32_t)payload;
     *p += size + payload;
+    end_frame(h);
     return size + payload;
 }
 

@@ -208,9 +208,7 @@ static int check_host(cd_http2_stream *st, const findings *f)
 {
     cd_str host = f->host;
     if (st->authority.p != NULL) {
-        bool same = host.n == st->authority.n &&
-                    (host.n == 0 || memcmp(host.p, st->authority.p, host.n) == 0);
-        if (f->hosts > 0 && !same)
+        if (f->hosts > 0 && !cd_str_same(host, st->authority))
             return CD_FRAMING;
         host = st->authority;
     }

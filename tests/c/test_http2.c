@@ -125,6 +125,7 @@ static const request_case requests[] = {
      PAGE("417", "23", "417 Expectation Failed")},
     {"* of GET", HELLO, "GET", "*", "", NULL, "s1 reset 1\n"},
     {"fragment", HELLO, "GET", "/a#b", "", NULL, PAGE("400", "16", "400 Bad Request")},
+    {"the same host in capitals", HELLO, "GET", "/", "host: A", NULL, OPEN EMPTY DONE HELLO_HEARD},
     /* faults that have none: somebody may be smuggling */
     {"another host", HELLO, "GET", "/", "host: b", NULL, "s1 reset 1\n"},
     {"connection", HELLO, "GET", "/", "connection: close", NULL, "s1 reset 1\n"},
@@ -275,6 +276,16 @@ static void test_many_settings(void)
     text_free(&t);
 }
 
+/* The 101 is never answered with a preface. */
+static void run_silent(rig *r, const void *arg)
+{
+    r->script = HELLO;
+    wire *w = wire_open(r);
+    wire_text(w, arg);
+    rig_advance(r, 31);
+    text_format(&r->trace, "%s\n", w == NULL || w->closed || w->fin ? "closed" : "open");
+}
+
 static void test_upgrades(void)
 {
     configure();
@@ -283,6 +294,8 @@ static void test_upgrades(void)
     rig_configure(&config);
     for (size_t i = 0; i < sizeof upgrades / sizeof *upgrades; i++)
         check_scenario(upgrades[i].name, run_upgrade, &upgrades[i], upgrades[i].trace, NULL, 0);
+    check_scenario("no preface", run_silent, upgrades[0].request, OPEN EMPTY DONE "closed\n", NULL,
+                   0);
     for (size_t i = 0; i < sizeof no_upgrades / sizeof *no_upgrades; i++)
         check_no_upgrade(no_upgrades[i].name, no_upgrades[i].request);
     test_many_settings();

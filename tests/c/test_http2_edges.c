@@ -107,6 +107,57 @@ static void run_body_behind_others(rig *r, const void *arg)
     h2_free(c);
 }
 
+/* Bodies of streams that the client has reset, while their applications go on without reading. */
+static void run_reset_unread(rig *r, const void *arg)
+{
+    static char bytes[40000];
+    r->script = arg;
+    h2client *c = h2_open(r, 0);
+    for (int i = 0; i < 2; i++) {
+        int32_t id = h2_request(c, "POST", "/", "", "");
+        h2_pump(c);
+        h2_body(c, id, bytes, sizeof bytes, false);
+        h2_pump(c);
+        h2_reset(c, id, NGHTTP2_CANCEL);
+        h2_pump(c);
+    }
+    r->script = "body;body";
+    int32_t id = h2_request(c, "POST", "/", "", "");
+    h2_pump(c);
+    for (int i = 0; i < 2; i++)
+        h2_body(c, id, bytes, sizeof bytes, i == 1);
+    h2_pump(c);
+    text_format(&r->trace, "go\n");
+    rig_go(r);
+    h2_pump(c);
+    h2_free(c);
+}
+
+static void run_slow_block(rig *r, const void *arg)
+{
+    static const uint8_t block[] = {0x82, 0x86, 0x84, 0x01, 1, 'a'}; /* GET http / a */
+    static const uint8_t field[] = {0, 1, 'b', 1, 'c'};
+    r->script = HELLO;
+    h2client *c = h2_open(r, H2_DEAF);
+    h2_pump(c);
+    h2_frame(c, NGHTTP2_HEADERS, NGHTTP2_FLAG_END_STREAM, 1, block, sizeof block);
+    h2_frame(c, NGHTTP2_CONTINUATION, 0, 1, arg, sizeof field);
+    h2_pump(c);
+    for (int i = 0; i < 4; i++) {
+        pass(r, c, 8);
+        h2_frame(c, NGHTTP2_CONTINUATION, 0, 1, field, sizeof field);
+        h2_pump(c);
+    }
+    h2_free(c);
+}
+
+static void test_heads(void)
+{
+    static const uint8_t upper[] = {0, 1, 'B', 1, 'c'};
+    configure();
+    check("a slow head whose stream is gone", run_slow_block, upper, "goaway 1\nclosed\n");
+}
+
 static void test_windows(void)
 {
     cd_limits *l = configure();
@@ -129,6 +180,12 @@ static void test_windows(void)
           "access complete / 200 5\n3 gone\ns1 head 200 [content-length: 5]\ns1 body hello\n"
           "s1 end\ns3 head 200 [content-length: 5]\ns3 body hello\ns3 end\n"
           "s5 head 200 [content-length: 5]\ns5 body hello\ns5 end\n");
+    check("bodies of reset streams stay unread", run_reset_unread, "go;leave",
+          "1 open 2.0 POST / [host: a]\naccess complete / 0 0\n2 open 2.0 POST / [host: a]\n"
+          "access complete / 0 0\n3 open 2.0 POST / [host: a]\ngo\n"
+          "2 body (40000 bytes, 600f98ab98233825)\n2 disconnect\n"
+          "1 body (40000 bytes, 600f98ab98233825)\n1 disconnect\n2 gone\n1 gone\n"
+          "3 body (80000 bytes, 9b85a68c78294d25)\n3 end\n");
 }
 
 /* ---- responses ---- */
@@ -275,6 +332,26 @@ static void run_late(rig *r, const void *arg)
     h2_free(c);
 }
 
+/* A request comes while the last GOAWAY, which leaves it out, waits to be sent. */
+static void run_behind_last(rig *r, const void *arg)
+{
+    r->script = arg;
+    h2client *c = h2_open(r, 0);
+    if (c == NULL)
+        return;
+    h2_pump(c);
+    wire_room(h2_wire(c), 0);
+    h2_request(c, "GET", "/", "", NULL);
+    h2_pump(c);
+    cd_server_drain(r->server);
+    rig_settle(r);
+    h2_request(c, "POST", "/", "", "once");
+    h2_pump(c);
+    wire_room(h2_wire(c), SIZE_MAX);
+    h2_pump(c);
+    h2_free(c);
+}
+
 static void test_ends(void)
 {
     configure()->websocket_high_water = 2;
@@ -292,10 +369,19 @@ static void test_ends(void)
           OPEN "access complete / 200 5\n1 gone\n"
                "s1 head 200 [content-length: 5]\ns1 body hello\ns1 end\ngoaway soon\ngoaway 0\n"
                "closed\n");
+    cd_limits *l = configure();
+    l->drain_timeout = 0;
+    l->write_high_water = 16;
+    check("a request that the last GOAWAY leaves out", run_behind_last,
+          "body;start 200;write a page that is longer than the mark;last ",
+          OPEN
+          "access complete / 200 35\n1 gone\ns1 head 200\n"
+          "s1 body a page that is longer than the mark\ns1 end\ns3 reset 7\ngoaway 0\nclosed\n");
 }
 
 int main(void)
 {
+    test_heads();
     test_windows();
     test_responses();
     test_refused();
