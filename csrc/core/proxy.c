@@ -12,7 +12,8 @@
  *
  * Of the TLVs those are kept that tell something about the client's own connection to the proxy:
  * TLS, its version, cipher and certificate, ALPN, the name it asked for. A checksum is verified
- * where there is one; other types are skipped. Of a repeated one the last counts.
+ * where there is one; other types are skipped. One that could contradict an earlier one of its type
+ * makes the header bad, as none of the protocol's types has a use for a second.
  */
 #include "proxy.h"
 
@@ -228,6 +229,19 @@ static enum cd_proxy_verdict read_ssl(cd_proxy_header *h, const tlv *outer)
     return code < 0 ? bad(h, "its TLS part runs over its end") : CD_PROXY_DONE;
 }
 
+/* Is it the first of its type? Only of types that are read; each has a bit in *seen. */
+static bool is_first(const tlv *t, unsigned *seen)
+{
+    unsigned bit = t->type == TLV_ALPN        ? 1
+                   : t->type == TLV_AUTHORITY ? 2
+                   : t->type == TLV_CRC32C    ? 4
+                   : t->type == TLV_SSL       ? 8
+                                              : 0;
+    bool first = (*seen & bit) == 0;
+    *seen |= bit;
+    return first;
+}
+
 static enum cd_proxy_verdict read_tlv(const uint8_t *p, cd_proxy_header *h, const tlv *t)
 {
     if (t->type == TLV_ALPN)
@@ -254,9 +268,10 @@ static enum cd_proxy_verdict read_payload(const uint8_t *p, cd_proxy_header *h)
     const uint8_t *at = p + V2_FIXED + size;
     enum cd_proxy_verdict verdict = CD_PROXY_DONE;
     tlv t;
+    unsigned seen = 0;
     int code = 0;
     while (verdict == CD_PROXY_DONE && (code = next_tlv(&at, p + h->size, &t)) > 0)
-        verdict = read_tlv(p, h, &t);
+        verdict = is_first(&t, &seen) ? read_tlv(p, h, &t) : bad(h, "a TLV in it comes twice");
     return code < 0 ? bad(h, "a TLV runs over its end") : verdict;
 }
 

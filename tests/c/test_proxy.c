@@ -237,6 +237,10 @@ static void test_checksum(void)
         header[i] ^= 1;
     }
     check_tlvs("\3\0\3abc", 6, "its checksum is wrong");
+    check_tlvs("\4\0\0\4\0\0", 6, "192.0.2.7:4660 203.0.113.9:443 34");
+    check_tlvs("\1\0\2h2\1\0\2h2", 10, "a TLV in it comes twice");
+    check_tlvs("\2\0\1a\2\0\1b", 8, "a TLV in it comes twice");
+    check_tlvs("\x20\0\5\1\0\0\0\0\x20\0\5\0\0\0\0\0", 16, "a TLV in it comes twice");
 }
 
 /* ---- connections ---- */
