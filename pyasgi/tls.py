@@ -146,20 +146,22 @@ def pairs_in(directory: str) -> list[Pair]:
 
 def _certbot(directory: "Path") -> Iterator[Pair]:
     certificate, key = (directory / name for name in CERTBOT)
-    if certificate.exists() and key.exists():
+    if certificate.is_file() and key.is_file():
         yield Pair(str(certificate), str(key))
 
 
 def _single(path: "Path") -> Iterator[Pair]:
     if path.suffix not in (".pem", ".crt", ".cert") or path.name in CERTBOT:
         return
+    if not path.is_file():
+        raise TlsError(f"{path}: is no regular file; a directory of certificates takes no others")
     key = path.with_suffix(".key")
     text = path.read_bytes()
     if CERTIFICATE_MARK not in text:
         return
     if KEY_MARK in text:
         yield Pair(str(path), str(path))
-    elif key.exists():
+    elif key.is_file():
         yield Pair(str(path), str(key))
 
 

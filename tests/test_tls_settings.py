@@ -13,7 +13,7 @@ import pytest
 
 from pyasgi.cli import CommandLineInterface
 from pyasgi.endpoints import EndpointError, check_endpoint
-from pyasgi.tls import Context, Pair, Settings, TlsError, pairs_in, split_ciphers
+from pyasgi.tls import CERTBOT, Context, Pair, Settings, TlsError, pairs_in, split_ciphers
 from tests.authority import DAY, Authority, Issued
 from tests.conftest import ROOT, Servers, wait_for
 
@@ -247,6 +247,22 @@ def test_pairs_in_a_directory(site: Issued, other: Issued, tmp_path: Path) -> No
         Pair(str(tmp_path / "z.pem"), str(tmp_path / "z.pem")),
     ]
     assert pairs_in(str(live)) == [Pair(str(live / "fullchain.pem"), str(live / "privkey.pem"))]
+
+
+@pytest.mark.parametrize("name", ["x.pem", "x.crt"])
+def test_no_fifo_in_a_directory(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)  # who opens it for reading waits for a writer
+    with pytest.raises(TlsError, match=re.escape(f"{tmp_path / name}: is no regular file; a dir")):
+        pairs_in(str(tmp_path))
+
+
+def test_a_fifo_beside_a_certificate_is_no_key(site: Issued, tmp_path: Path) -> None:
+    for folder, names in ((tmp_path, ("a.crt", "a.key")), (tmp_path / "b", CERTBOT)):
+        folder.mkdir(exist_ok=True)
+        (folder / names[0]).write_text(site.cert.read_text())
+        os.mkfifo(folder / names[1])
+        with pytest.raises(TlsError, match="no certificate with its key is there"):
+            pairs_in(str(folder))
 
 
 DEFAULT = Settings((Pair("c", "k"),), ciphers="X")
