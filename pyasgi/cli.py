@@ -184,6 +184,8 @@ class CommandLineInterface:
                 self.parser.error(
                     f"{flag} needs --unix-socket; in an endpoint write unix:PATH:mode=660"
                 )
+        if options.http2_upgrade and not options.http2:
+            self.parser.error("--http2-upgrade needs HTTP/2; leave --no-http2 out")
         self._require_tls(options)
         self._require_plain(options)
 

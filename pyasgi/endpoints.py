@@ -731,7 +731,7 @@ def _systemd_count(text: str) -> int:
             " start it from a service unit that has a socket unit"
         )
     count = os.environ.get("LISTEN_FDS", "")
-    if not count.isdigit():
+    if not (count.isascii() and count.isdigit()):
         raise EndpointError(f"cannot listen on {text!r}: LISTEN_FDS is {count!r}, not a number")
     return int(count)
 

@@ -600,7 +600,7 @@ def add_response(parser: Parser) -> None:
         "--http2-upgrade",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="also, without TLS, to clients that ask with Upgrade: h2c (default: no; nothing with --no-http2)",
+        help="also, without TLS, to clients that ask with Upgrade: h2c (default: no; not with --no-http2)",
     )
 
 

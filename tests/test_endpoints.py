@@ -402,6 +402,14 @@ def test_systemd_for_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
         open_endpoint("systemd:domain=INET:index=0")
 
 
+@pytest.mark.parametrize("count", ["", "two", "²", "-1"])
+def test_systemd_without_a_number(monkeypatch: pytest.MonkeyPatch, count: str) -> None:
+    systemd(monkeypatch)
+    monkeypatch.setenv("LISTEN_FDS", count)
+    with pytest.raises(EndpointError, match=f"LISTEN_FDS is '{count}', not a number"):
+        open_endpoint("systemd:domain=INET:index=0")
+
+
 SYSTEMD_CHILD = """
 import os, socket, sys
 from pyasgi.endpoints import EndpointError, open_endpoint
