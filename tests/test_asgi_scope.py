@@ -126,6 +126,32 @@ def test_path_that_is_no_utf8_is_replaced() -> None:
     assert (scope["path"], scope["raw_path"]) == ("/\ufffdA", b"/%ff%41")
 
 
+def test_paths_that_several_connections_ask_for() -> None:
+    """The template gets one that is usual; every other scope has its own all the same."""
+    app = Recorder()
+    paths = [b"/a%20b"] * 4 + [
+        b"/c",
+        b"/a%20b",
+        b"/c",
+        b"/c",
+        b"/c",
+        b"/a%20b",
+        b"/d",
+        b"/c",
+        b"/" + b"e" * 200,
+    ]
+    with Inside(app) as inside:
+        for path in paths:
+            with inside.connect() as client:
+                for asked in (path, path, b"/other", path):
+                    client.request(b"GET " + asked + b" HTTP/1.1\r\nHost: a\r\n\r\n")
+    asked = [each for path in paths for each in (path, path, b"/other", path)]
+    assert [scope["raw_path"] for scope in app.scopes] == asked
+    assert [scope["path"] for scope in app.scopes] == [
+        each.decode().replace("%20", " ") for each in asked
+    ]
+
+
 def test_nothing_mutable_is_shared() -> None:
     """An application may do anything to its scope; the next request of the connection does not see it."""
     app = Recorder()

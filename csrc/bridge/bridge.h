@@ -80,6 +80,9 @@ typedef struct cdpy_ready cdpy_ready;
     X(empty_text)                                                                                  \
     X(http_template) /* scopes with every key and the usual values, copied for each request */     \
     X(websocket_template)                                                                          \
+    X(asked_path)     /* scope.c: raw_path that a connection asked for first, last of all */       \
+    X(usual_raw_path) /* what http_template has; NULL: none */                                     \
+    X(usual_path)                                                                                  \
     X(extensions_last)   /* "extensions" of an HTTP/1.1 scope, NULL before the first */            \
     X(asgi_template)     /* their "asgi" dict, copied too */                                       \
     X(registry_type)     /* TaskRegistry; NULL from Python 3.14 on, and so the next two */         \
@@ -371,6 +374,8 @@ int cdpy_loop_check_servers(const cdpy_loop *loop);
  * with an exception. */
 int cdpy_registry_enter(cdpy_state *state);
 void cdpy_registry_leave(cdpy_state *state);
+/* The task is done, and no exception is set. Nothing, unless it was the last one that was added. */
+void cdpy_registry_forget(cdpy_state *state, PyObject *task);
 
 /* What close() does in the end: every server is closed, every watch freed. */
 void cdpy_loop_free_core(cdpy_loop *loop);

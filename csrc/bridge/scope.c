@@ -6,10 +6,11 @@
  * extensions); what is shared between scopes cannot be changed: str, bytes, int and tuples of them.
  *
  * That allows two caches. A connection has one (Peer, in head->cache): the two addresses as Python
- * objects, and the path of the last request, which the next one often repeats. And all connections
- * have one of header tuples: what browsers say of themselves, of the host and of how they got here
- * is the same on thousands of them, so an idle WebSocket holds few headers of its own. Headers that
- * tell who somebody is, or what only they know, are never in it.
+ * objects, and the path of the last request, which the next one often repeats; one that several ask
+ * for is in the template. And all connections have one of header tuples: what browsers say of
+ * themselves, of the host and of how they got here is the same on thousands of them, so an idle
+ * WebSocket holds few headers of its own. Headers that tell who somebody is, or what only they
+ * know, are never in it.
  *
  * Names with "_" are dropped: CGI-style environments cannot tell X_Real_IP from X-Real-IP, so a
  * client could slip one past a proxy that sets the other. What trusted proxies say (head->origin)
@@ -429,20 +430,50 @@ static PyObject *root_path_of(cdpy_server *server, const cd_head *head, cd_str t
 
 /* ---- the scope ---- */
 
+/* A path that two connections asked for, one after the other, becomes the template's. */
+static int make_usual(cdpy_state *s, cd_str raw_path, const peer *cache)
+{
+    if (raw_path.n > SHARED_VALUE)
+        return 0;
+    if (s->asked_path == NULL || !same_bytes(s->asked_path, raw_path)) {
+        Py_XSETREF(s->asked_path, Py_NewRef(cache->raw_path)); /* module_clear; so the next two */
+        return 0;
+    }
+    Py_CLEAR(s->usual_raw_path);
+    if (PyDict_SetItem(s->http_template, s->s_path, cache->path) < 0 ||
+        PyDict_SetItem(s->http_template, s->s_raw_path, cache->raw_path) < 0)
+        return -1;
+    Py_XSETREF(s->usual_path, Py_NewRef(cache->path));
+    s->usual_raw_path = Py_NewRef(cache->raw_path);
+    return 0;
+}
+
+static int cache_path(cdpy_state *s, const cd_head *head, peer *cache)
+{
+    bool usual = s->usual_raw_path && same_bytes(s->usual_raw_path, head->raw_path);
+    PyObject *raw = usual ? Py_NewRef(s->usual_raw_path) : bytes_of(head->raw_path);
+    PyObject *path = usual
+                         ? Py_NewRef(s->usual_path)
+                         : PyUnicode_DecodeUTF8(head->path.p, (Py_ssize_t)head->path.n, "replace");
+
+    if (raw == NULL || path == NULL) {
+        Py_XDECREF(raw);
+        Py_XDECREF(path);
+        return -1;
+    }
+    Py_XSETREF(cache->raw_path, raw);
+    Py_XSETREF(cache->path, path);
+    return usual ? 0 : make_usual(s, head->raw_path, cache);
+}
+
 static int put_path(cdpy_state *state, PyObject *scope, const cd_head *head, peer *cache)
 {
-    if (cache->raw_path == NULL || !same_bytes(cache->raw_path, head->raw_path)) {
-        PyObject *raw = bytes_of(head->raw_path);
-        PyObject *path = PyUnicode_DecodeUTF8(head->path.p, (Py_ssize_t)head->path.n, "replace");
+    bool known = cache->raw_path && same_bytes(cache->raw_path, head->raw_path);
 
-        if (raw == NULL || path == NULL) {
-            Py_XDECREF(raw);
-            Py_XDECREF(path);
-            return -1;
-        }
-        Py_XSETREF(cache->raw_path, raw);
-        Py_XSETREF(cache->path, path);
-    }
+    if (!known && cache_path(state, head, cache) < 0)
+        return -1;
+    if (head->kind == CD_HTTP && cache->raw_path == state->usual_raw_path && known)
+        return 0; /* the scope is a copy of the template */
     if (PyDict_SetItem(scope, state->s_path, cache->path) < 0)
         return -1;
     return PyDict_SetItem(scope, state->s_raw_path, cache->raw_path);
