@@ -302,7 +302,7 @@ static inline PyObject *cdpy_slot(PyObject *self, Py_ssize_t offset)
  * here first; it must be taken out before anything is called that may run Python code, because
  * another thread's loop uses it too.
  */
-enum { CDPY_SCRATCH_SIZE = 256 * 1024 }; /* asyncio's max_size: what one call reads */
+enum { CDPY_SCRATCH_SIZE = 256 * 1024 }; /* asyncio's max_size of one call */
 char *cdpy_scratch(cdpy_state *state);
 
 /* transport.write(data), of a SocketTransport. */
