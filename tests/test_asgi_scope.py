@@ -189,6 +189,22 @@ def test_headers_that_may_be_secret_are_not_kept() -> None:
         assert first[name] is not second[name], name
 
 
+def test_what_connections_have_in_common_is_there_once() -> None:
+    """An idle WebSocket costs memory for what is its own: the client's host and usual headers mostly are not."""
+    app = Recorder()
+    names = b"upgrade priority sec-fetch-mode sec-fetch-site x-forwarded-host x-forwarded-port"
+    headers = b"".join(b"%s: the same\r\n" % name for name in names.split())
+    with Inside(app) as inside:
+        for _ in range(2):
+            with inside.connect() as client:
+                client.request(b"GET / HTTP/1.1\r\nHost: a\r\n" + headers + b"\r\n")
+    first, second = app.scopes
+    assert first["client"][0] is second["client"][0]
+    pairs = dict(second["headers"])
+    for name, value in first["headers"]:
+        assert value is pairs[name], name
+
+
 def test_extensions_that_an_application_changed_or_kept() -> None:
     kept: list[Any] = []
 

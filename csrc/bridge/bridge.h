@@ -76,6 +76,7 @@ typedef struct cdpy_ready cdpy_ready;
     X(call_on)                                                                                     \
     X(own_host) /* scope.c: own_address as str and int; NULL: none yet */                          \
     X(own_port)                                                                                    \
+    X(last_client) /* scope.c: its host as str; NULL: none yet */                                  \
     X(empty_bytes) /* b"" and "" */                                                                \
     X(empty_text)                                                                                  \
     X(http_template) /* scopes with every key and the usual values, copied for each request */     \

@@ -110,12 +110,13 @@ static bool equal(cd_str text, const char *other)
     return text.n == strlen(other) && memcmp(text.p, other, text.n) == 0;
 }
 
-/* n is not 0: every name is a token. */
+/* n is not 0: every name is a token. The factors were found by trying: no two of the names above
+ * have the same hash. */
 static int name_hash(const char *p, size_t n)
 {
     const unsigned char *u = (const unsigned char *)p;
 
-    return (int)((n * 31 + u[0] * 7 + u[n / 2] * 3 + u[n - 1] * 13) & 255);
+    return (int)((n * 62 + u[0] * 46 + u[n / 2] * 7 + u[n * 3 / 4] * 63 + u[n - 1] * 53) & 255);
 }
 
 static int intern_names(cdpy_state *state, const char *const *names, size_t count, bool shared)
@@ -123,8 +124,11 @@ static int intern_names(cdpy_state *state, const char *const *names, size_t coun
     for (size_t i = 0; i < count; i++) {
         int hash = name_hash(names[i], strlen(names[i]));
 
-        if (state->header_names[hash])
-            continue;
+        if (state->header_names[hash]) {
+            PyErr_Format(PyExc_SystemError, "name_hash() takes %s for %S", names[i],
+                         state->header_names[hash]);
+            return -1;
+        }
         if ((state->header_names[hash] = PyBytes_FromString(names[i])) == NULL)
             return -1;
         state->header_shared[hash] = shared;
@@ -233,6 +237,19 @@ static PyObject *port_number(const cd_addr *addr)
     return addr->port < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(addr->port);
 }
 
+/* The host of the last client again, if it is the same: behind a proxy it always is. */
+static PyObject *client_host(cdpy_state *state, const cd_addr *client)
+{
+    PyObject *last = state->last_client;
+
+    if (last && PyUnicode_IS_COMPACT_ASCII(last) &&
+        strcmp((const char *)PyUnicode_1BYTE_DATA(last), client->host) == 0)
+        return Py_NewRef(last);
+    PyObject *host = host_text(client);
+    Py_XSETREF(state->last_client, Py_XNewRef(host));
+    return host;
+}
+
 /* All connections of a listener share its address: 100 bytes for each idle one. */
 static int share_own(cdpy_state *state, peer *self, const cd_addr *own)
 {
@@ -257,7 +274,7 @@ static peer *peer_new(cdpy_state *state, const cd_head *head)
     if (self == NULL)
         return NULL;
     CDPY_LIVE(peers, 1);
-    self->client_host = host_text(head->client);
+    self->client_host = client_host(state, head->client);
     self->client_port = port_number(head->client);
     if (self->client_host && self->client_port && share_own(state, self, head->server) == 0)
         return self;
