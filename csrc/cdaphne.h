@@ -34,6 +34,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Return codes. Functions return CD_OK or one of these; only memory makes a pointer NULL. */
 enum {
@@ -137,12 +138,24 @@ typedef struct cd_stream cd_stream;
 
 enum cd_kind { CD_HTTP, CD_WEBSOCKET };
 
-/* One end of a connection. host is "" when there is none (the peer of a unix socket). */
+/* One end of a connection. host is "" when there is none (the peer of a unix socket). Of one that a
+ * head shows there is no more than its host takes: cd_addr_copy, never an assignment. */
 typedef struct {
+    int port;       /* -1: a unix socket */
     char host[108]; /* numeric address without brackets, or the path of a unix socket;
                        NUL-terminated */
-    int port;       /* -1: a unix socket */
 } cd_addr;
+
+static inline size_t cd_addr_size(const cd_addr *addr)
+{
+    return offsetof(cd_addr, host) + strlen(addr->host) + 1;
+}
+
+/* There is room for cd_addr_size(from) bytes at `to`. */
+static inline void cd_addr_copy(cd_addr *to, const cd_addr *from)
+{
+    memcpy(to, from, cd_addr_size(from));
+}
 
 /* What the response of a stream may have besides start and write. The protocol says which. */
 enum {

@@ -259,7 +259,7 @@ static int share_own(cdpy_state *state, peer *self, const cd_addr *own)
         Py_CLEAR(state->own_port);
         Py_XSETREF(state->own_host, host_text(own));
         state->own_port = state->own_host ? port_number(own) : NULL;
-        state->own_address = *own;
+        cd_addr_copy(&state->own_address, own);
     }
     self->server_host = Py_XNewRef(state->own_host);
     self->server_port = Py_XNewRef(state->own_port);

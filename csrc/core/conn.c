@@ -478,12 +478,22 @@ static void on_deadline(cd_timer *timer)
 
 /* ---- the beginning ---- */
 
-/* What can fail. */
-static cd_conn *new_conn(cd_server *server)
+static const cd_addr *put_address(unsigned char *at, const cd_addr *addr)
 {
-    cd_conn *c = cd_zalloc(sizeof *c);
+    cd_addr *copy = (cd_addr *)at;
+    cd_addr_copy(copy, addr);
+    return copy;
+}
+
+/* What can fail. */
+static cd_conn *new_conn(cd_server *server, const cd_addr *client, const cd_addr *local)
+{
+    size_t to = alignof(cd_addr), first = (cd_addr_size(client) + to - 1) / to * to;
+    cd_conn *c = cd_zalloc(sizeof *c + first + cd_addr_size(local));
     if (c == NULL)
         return NULL;
+    c->client = put_address(c->addresses, client);
+    c->server_addr = put_address(c->addresses + first, local);
     c->server = server;
     c->loop = server->loop;
     cd_timer_init(&c->timer, c->loop, on_deadline);
@@ -498,13 +508,11 @@ static cd_conn *new_conn(cd_server *server)
 cd_conn *cd_conn_open(cd_server *server, cd_transport *transport, const cd_addr *client,
                       const cd_addr *local)
 {
-    cd_conn *c = new_conn(server);
+    cd_conn *c = new_conn(server, client, local);
     if (c == NULL)
         return NULL;
     c->transport = transport;
     c->protocol = &cd_http1_protocol;
-    c->client = *client;
-    c->server_addr = *local;
     c->want_read = 1;
     cd_list_init(&c->flush_link);
     cd_list_append(&server->conns, &c->link);

@@ -13,6 +13,7 @@
 #include "transport.h"
 
 #include <llhttp.h>
+#include <stdalign.h>
 
 /* What a protocol does for its connection. All are called in either phase and must not call the
  * bridge: they post to streams. */
@@ -86,9 +87,10 @@ struct cd_conn {
     const cd_protocol_ops *protocol;
     struct cd_server *server;
     cd_loop *loop;
-    cd_list link;       /* in server->conns */
-    cd_list flush_link; /* in loop->flushes */
-    cd_job job;         /* resume or free */
+    const cd_addr *client, *server_addr; /* in `addresses` */
+    cd_list link;                        /* in server->conns */
+    cd_list flush_link;                  /* in loop->flushes */
+    cd_job job;                          /* resume or free */
     cd_timer timer;
     enum cd_conn_state state;
     unsigned want_read : 1; /* the protocol lets us read */
@@ -97,14 +99,13 @@ struct cd_conn {
     unsigned ended : 1;            /* end of file was read */
     unsigned above_high_water : 1; /* CD_AGAIN was returned: drained is owed */
     unsigned linger : 1;
-    unsigned tunnel : 1; /* over a stream of another connection: does not count as one */
-    unsigned bulky : 1;  /* the protocol expects a lot: read all of the scratch at once */
-    unsigned armed : 2;  /* what the transport was told to want */
-    cd_buf in;           /* read, not parsed */
-    cd_output out;       /* not yet written */
-    size_t relieved;     /* bytes written at once since an application last had to wait */
-    uint64_t written;    /* bytes written since the write timer last looked */
-    cd_addr client, server_addr;
+    unsigned tunnel : 1;     /* over a stream of another connection: does not count as one */
+    unsigned bulky : 1;      /* the protocol expects a lot: read all of the scratch at once */
+    unsigned armed : 2;      /* what the transport was told to want */
+    cd_buf in;               /* read, not parsed */
+    cd_output out;           /* not yet written */
+    size_t relieved;         /* bytes written at once since an application last had to wait */
+    uint64_t written;        /* bytes written since the write timer last looked */
     cd_proxy_facts *proxied; /* owned; NULL: none */
     void *cache;             /* the bridge's, released at the end */
     double write_check;      /* when the write stall is looked at; part of the one deadline */
@@ -114,6 +115,7 @@ struct cd_conn {
         struct cd_ws *ws;       /* owned by ws.c after the upgrade; the http1 state is gone then */
         struct cd_http2 *http2; /* owned by http2.c after the preface */
     } u;
+    alignas(cd_addr) unsigned char addresses[]; /* both, as long as they are */
 };
 
 /* Takes over the transport and starts HTTP/1. NULL: no memory; the transport stays the caller's. */
@@ -181,7 +183,7 @@ static inline const char *cd_addr_name(const cd_addr *addr)
 
 static inline const char *cd_conn_peer(const cd_conn *c)
 {
-    return cd_addr_name(&c->client);
+    return cd_addr_name(c->client);
 }
 
 /* One log line through the bridge, prefixed by nothing. Posted, so any phase is fine. printf

@@ -246,8 +246,8 @@ static cd_conn *open_inner(cd_http2_stream *st, tunnel *t)
     st->credited = st->received;
     nghttp2_session_set_stream_user_data(h->session, st->wire.id, &t->wire);
     s->conn = c;
-    s->head.client = &c->client;
-    s->head.server = &c->server_addr;
+    s->head.client = c->client;
+    s->head.server = c->server_addr;
     s->head.cache = &c->cache;
     s->head_sent = 0;
     return c;

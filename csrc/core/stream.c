@@ -123,8 +123,8 @@ cd_stream *cd_stream_new(cd_conn *conn, const cd_stream_ops *ops, size_t size)
     s->ops = ops;
     s->conn = conn;
     s->server = conn->server;
-    s->head.client = &conn->client;
-    s->head.server = &conn->server_addr;
+    s->head.client = conn->client;
+    s->head.server = conn->server_addr;
     s->head.proxied = conn->proxied;
     s->head.cache = &conn->cache;
     s->head.tls = (conn->transport != NULL && conn->transport->secure) ||
@@ -185,19 +185,21 @@ void cd_stream_disconnect(cd_stream *s, int code, cd_str reason)
     cd_stream_wake(s);
 }
 
+static const cd_addr *kept_address(cd_stream *s, const cd_addr *addr)
+{
+    static const cd_addr unknown = {.port = 0}; /* and nobody whom a list would trust */
+    cd_addr *copy = cd_arena_alloc(&s->arena, cd_addr_size(addr));
+    if (copy == NULL)
+        return &unknown;
+    cd_addr_copy(copy, addr);
+    return copy;
+}
+
 /* Scope and access log still want the addresses when the connection has gone. */
 static void keep_addresses(cd_stream *s)
 {
-    cd_addr *copy = cd_arena_alloc(&s->arena, 2 * sizeof *copy);
-    static const cd_addr unknown = {.port = 0}; /* and nobody whom a list would trust */
-    if (copy == NULL) {
-        s->head.client = s->head.server = &unknown;
-        return;
-    }
-    copy[0] = *s->head.client;
-    copy[1] = *s->head.server;
-    s->head.client = &copy[0];
-    s->head.server = &copy[1];
+    s->head.client = kept_address(s, s->head.client);
+    s->head.server = kept_address(s, s->head.server);
 }
 
 void cd_stream_detach(cd_stream *s, bool client_gone)

@@ -51,7 +51,7 @@ static void check_origin(const cd_origin *o, const cd_header *headers, size_t co
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static const cd_addr peer = {"127.0.0.1", 1};
+    static const cd_addr peer = {1, "127.0.0.1"};
     cd_header headers[LINES];
     cd_config config = {.trust = size > 0 ? lists[data[0] & 3] : NULL,
                         .forwarded_for = size > 0 && data[0] & 4 ? "forwarded" : "x-forwarded-for",

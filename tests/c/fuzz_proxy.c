@@ -59,7 +59,7 @@ static void put(rig *r, int fd, const uint8_t *p, size_t n)
 static void deliver(const uint8_t *data, size_t size, size_t cut, text *trace)
 {
     int pair[2];
-    const cd_addr client = {"192.0.2.1", 1}, local = {"192.0.2.2", 2};
+    const cd_addr client = {1, "192.0.2.1"}, local = {2, "192.0.2.2"};
     const cd_listen how = {.proxy = data[0] & 1 ? CD_PROXY_OPTIONAL : CD_PROXY_REQUIRED};
     cd_config config = {.access_fd = -1, .trust = data[0] & 2 ? "192.0.2.1" : "192.0.2.2"};
     cd_limits_init(&config.limits);

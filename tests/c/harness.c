@@ -262,7 +262,7 @@ static const cd_transport_ops plain_wire_ops = {
 
 wire *wire_open(rig *r)
 {
-    static const cd_addr client = {"192.0.2.7", 40000}, local = {"192.0.2.1", 80};
+    static const cd_addr client = {40000, "192.0.2.7"}, local = {80, "192.0.2.1"};
     wire *w = must(calloc(1, sizeof *w));
     w->transport.ops = r->cut == CUT_RANDOM && r->seed % 2 == 0 ? &plain_wire_ops : &wire_ops;
     w->rig = r;

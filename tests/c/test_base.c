@@ -144,7 +144,7 @@ static void log_lines(text *got, const cd_access *accesses, int count)
 
 static void test_access_log_is_daphnes(void)
 {
-    cd_addr client = {"127.0.0.1", 5000}, six = {"::1", 5001}, unix_peer = {"", -1};
+    cd_addr client = {5000, "127.0.0.1"}, six = {5001, "::1"}, unix_peer = {-1, ""};
     cd_head a = head_of(&client), b = head_of(&six), c = head_of(&unix_peer);
     const cd_access accesses[] = {
         {.action = CD_COMPLETE, .head = &a, .status = 200, .size = 1234},
@@ -170,7 +170,7 @@ static void test_full_log_never_blocks(void)
     int ends[2];
     static char sink[4096];
     CHECK(pipe2(ends, O_NONBLOCK) == 0);
-    cd_addr client = {"127.0.0.1", 5000};
+    cd_addr client = {5000, "127.0.0.1"};
     cd_head head = head_of(&client);
     cd_access access = {.action = CD_COMPLETE, .head = &head, .status = 200};
     cd_log log;
@@ -193,7 +193,7 @@ static void test_full_log_never_blocks(void)
 
 static void test_closed_log_is_dropped(void)
 {
-    cd_addr client = {"127.0.0.1", 5000};
+    cd_addr client = {5000, "127.0.0.1"};
     cd_head head = head_of(&client);
     cd_access access = {.action = CD_COMPLETE, .head = &head, .status = 200};
     cd_log log;

@@ -93,8 +93,8 @@ static void test_no_memory_for_a_list(void)
 
 enum { MOST_HEADERS = 8 };
 
-static const cd_addr loopback = {"127.0.0.1", 4000};
-static const cd_addr stranger = {"198.51.100.1", 4000};
+static const cd_addr loopback = {4000, "127.0.0.1"};
+static const cd_addr stranger = {4000, "198.51.100.1"};
 
 /* "name: value|name: value" */
 static size_t split(const char *line, cd_header *headers)
@@ -297,7 +297,7 @@ static void test_who_is_believed(void)
     cd_config config = settings(NULL);
     static const char all[] =
         "x-forwarded-for: 192.0.2.7|x-forwarded-proto: https|forwarded: for=1.1.1.1";
-    static const cd_addr local = {"", -1}, lost = {"", 0};
+    static const cd_addr local = {-1, ""}, lost = {0, ""};
     check_told(&config, all, &stranger, "peer");
     check_told(&config, all, &lost, "peer");
     check_told(&config, all, &local, "192.0.2.7:0 https -:0 -");

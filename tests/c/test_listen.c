@@ -66,17 +66,17 @@ static void test_addresses(void)
     in_port_t port = listen_on(r, AF_INET), port6 = listen_on(r, AF_INET6);
     int fd = connect_to(port);
     turns(r);
-    CHECK_STR(newest(r)->client.host, "127.0.0.1");
-    CHECK(newest(r)->client.port > 0);
-    CHECK_STR(newest(r)->server_addr.host, "127.0.0.1"); /* not the 0.0.0.0 it is bound to */
-    CHECK_INT(newest(r)->server_addr.port, ntohs(port));
+    CHECK_STR(newest(r)->client->host, "127.0.0.1");
+    CHECK(newest(r)->client->port > 0);
+    CHECK_STR(newest(r)->server_addr->host, "127.0.0.1"); /* not the 0.0.0.0 it is bound to */
+    CHECK_INT(newest(r)->server_addr->port, ntohs(port));
     struct sockaddr_in6 a = {
         .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT, .sin6_port = port6};
     int fd6 = socket(AF_INET6, SOCK_STREAM, 0);
     CHECK_INT(connect(fd6, (struct sockaddr *)&a, sizeof a), 0);
     turns(r);
-    CHECK_STR(newest(r)->client.host, "::1");
-    CHECK_STR(newest(r)->server_addr.host, "::1");
+    CHECK_STR(newest(r)->client->host, "::1");
+    CHECK_STR(newest(r)->server_addr->host, "::1");
     close(fd);
     close(fd6);
     turns(r);
@@ -96,10 +96,10 @@ static void test_unix_socket(void)
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     CHECK_INT(connect(fd, (struct sockaddr *)&a, sizeof a), 0);
     turns(r);
-    CHECK_STR(newest(r)->client.host, "");
-    CHECK_INT(newest(r)->client.port, -1);
-    CHECK_STR(newest(r)->server_addr.host, a.sun_path);
-    CHECK_INT(newest(r)->server_addr.port, -1);
+    CHECK_STR(newest(r)->client->host, "");
+    CHECK_INT(newest(r)->client->port, -1);
+    CHECK_STR(newest(r)->server_addr->host, a.sun_path);
+    CHECK_INT(newest(r)->server_addr->port, -1);
     close(fd);
     unlink(a.sun_path);
     rig_free(r);

@@ -7,7 +7,7 @@
 #include "harness.h"
 #include "log.h"
 
-static const cd_addr peer = {"192.0.2.1", 5};
+static const cd_addr peer = {5, "192.0.2.1"};
 
 /* A request whose target and headers have all the bytes. */
 static cd_access request(cd_head *head, cd_header *headers, char *bytes)

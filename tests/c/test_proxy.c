@@ -267,7 +267,7 @@ static void turns(rig *r)
 static int open_pair(rig *r, enum cd_proxy_mode mode, const char *from)
 {
     int pair[2];
-    cd_addr client = {.port = 5}, local = {"198.51.100.2", 80};
+    cd_addr client = {.port = 5}, local = {80, "198.51.100.2"};
     cd_listen how = {.proxy = mode};
     snprintf(client.host, sizeof client.host, "%s", from);
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, pair), 0);
@@ -310,9 +310,9 @@ static void test_header_and_request(void)
     push(r, fd, both.p, both.n);
     CHECK_INT(state_of(fd), 'H');
     CHECK_INT(cd_server_connections(r->server), 1);
-    CHECK_STR(newest(r)->client.host, "192.0.2.7");
-    CHECK_INT(newest(r)->client.port, 4711);
-    CHECK_STR(newest(r)->server_addr.host, "203.0.113.9");
+    CHECK_STR(newest(r)->client->host, "192.0.2.7");
+    CHECK_INT(newest(r)->client->port, 4711);
+    CHECK_STR(newest(r)->server_addr->host, "203.0.113.9");
     CHECK(newest(r)->proxied == NULL);
     text_free(&both);
     close(fd);
@@ -330,7 +330,7 @@ static void test_byte_by_byte(enum cd_proxy_mode mode)
     }
     push(r, fd, request, sizeof request - 1);
     CHECK_INT(state_of(fd), 'H');
-    CHECK_INT(newest(r)->client.port, 0x1234);
+    CHECK_INT(newest(r)->client->port, 0x1234);
     close(fd);
     rig_free(r);
 }
@@ -369,7 +369,7 @@ static void test_optional_without(void)
         int fd = open_pair(r, CD_PROXY_OPTIONAL, peers[i]);
         push(r, fd, request, sizeof request - 1);
         CHECK_INT(state_of(fd), 'H');
-        CHECK_STR(newest(r)->client.host, peers[i]);
+        CHECK_STR(newest(r)->client->host, peers[i]);
         close(fd);
         rig_free(r);
     }

@@ -121,7 +121,7 @@ static SSL *new_client(const char *name, int version)
 
 tls_client *tls_connect(rig *r, cd_tls *tls, const char *name, int version)
 {
-    static const cd_addr client = {"192.0.2.7", 40000}, local = {"192.0.2.1", 443};
+    static const cd_addr client = {40000, "192.0.2.7"}, local = {443, "192.0.2.1"};
     int ends[2];
     must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0);
     cd_transport *transport = tls != NULL ? cd_tls_accept(r->server, ends[0], tls) : NULL;
