@@ -281,6 +281,51 @@ def test_receives_taken_out_of_turn_go_back_when_cancelled() -> None:
     chat(behaviour, text_frame("a"), text_frame("b"))
 
 
+class OwnTask(asyncio.Task[Any]):
+    """Not exactly asyncio's."""
+
+
+TASKS: list[Any] = [asyncio.Task, OwnTask, asyncio.tasks._PyTask]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_task_that_waits_gets_event_cancellation_and_disconnect(kind: Any) -> None:
+    """Woken by the core, whatever kind of task it is."""
+    ends: list[object] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        async def wait() -> Message:
+            return await receive()
+
+        def task() -> Any:
+            return kind(wait(), loop=asyncio.get_running_loop())
+
+        await receive()
+        await send({"type": "websocket.accept"})
+        dropped = task()
+        await asyncio.sleep(0)
+        dropped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dropped
+        for _ in range(2):
+            waiting = task()
+            await asyncio.sleep(0)
+            await send({"type": "websocket.send", "text": "go"})
+            ends.append((await waiting)["text"])
+        ends.append((await task())["type"])
+
+    with Inside(app) as inside, inside.connect() as client:
+        client.send(UPGRADE)
+        client.read_until(b"\r\n\r\n")
+        for text in ("one", "two"):
+            client.read_until(b"go")
+            client.send(text_frame(text))
+        client.close()
+        wait_for(lambda: len(ends) == 3 or inside.errors)
+        assert inside.errors == []
+    assert ends == ["one", "two", "websocket.disconnect"]
+
+
 def test_timeouts_around_a_pending_receive() -> None:
     async def behaviour(scope: Message, receive: Receive, send: Send) -> None:
         await receive()

@@ -70,6 +70,7 @@ typedef struct cdpy_ready cdpy_ready;
     X(peer_type)                                                                                   \
     X(client_disconnected) /* ClientDisconnected(OSError) */                                       \
     X(task_type)           /* asyncio.Task */                                                      \
+    X(finished_future)     /* awaitable.c: what a Task is told of; NULL: not needed yet */         \
     X(cancelled_error)     /* asyncio.CancelledError */                                            \
     X(invalid_state_error) /* asyncio.InvalidStateError */                                         \
     X(await_on)            /* pyasgi._awaiting.await_on and call_on; NULL until they are needed */ \
