@@ -14,6 +14,12 @@ typedef struct {
     size_t start, end, size; /* the bytes are block[start..end) */
 } cd_buf;
 
+/* The smaller of two sizes. */
+static inline size_t cd_least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
 static inline size_t cd_buf_length(const cd_buf *b)
 {
     return b->end - b->start;

@@ -145,11 +145,6 @@ static uint32_t number(const uint8_t *p, size_t n)
     return value;
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* A header block is under way until its last frame is whole, whatever becomes of its stream. */
 static void begin_block(cd_http2 *h, const frame_head *hd)
 {
@@ -179,7 +174,7 @@ static void begin_frame(cd_http2 *h, const uint8_t *head)
  * another CONTINUATION, and counts (1.52 of Debian). */
 static size_t gather_head(cd_http2 *h, const uint8_t **p, const uint8_t *end)
 {
-    size_t k = least(FRAME_HEAD - h->frame_head_size, (size_t)(end - *p));
+    size_t k = cd_least(FRAME_HEAD - h->frame_head_size, (size_t)(end - *p));
     memcpy(h->frame_head + h->frame_head_size, *p, k);
     *p += k;
     h->frame_head_size = (uint8_t)(h->frame_head_size + k);
@@ -193,7 +188,7 @@ static size_t gather_head(cd_http2 *h, const uint8_t **p, const uint8_t *end)
 size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
                            const uint8_t **slice)
 {
-    size_t n = (size_t)(end - *p), size = least(h->preface_left, n);
+    size_t n = (size_t)(end - *p), size = cd_least(h->preface_left, n);
     *slice = *p;
     if (n == 0)
         return 0;
@@ -212,7 +207,7 @@ size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
         begin_frame(h, *p);
         size = FRAME_HEAD;
     }
-    size_t payload = least(h->frame_left, n - size);
+    size_t payload = cd_least(h->frame_left, n - size);
     h->frame_left -= (uint32_t)payload;
     *p += size + payload;
     end_frame(h);

@@ -146,17 +146,12 @@ int cd_output_gather(const cd_output *o, struct iovec *iov, int most)
     return count;
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 /* Takes n bytes, or as many as belong to it, off the first piece. False: some of it still waits. */
 static bool consume_piece(cd_output *o, cd_server *server, size_t *n)
 {
     cd_piece *piece = &o->pieces[o->head];
-    size_t copied = least(*n, piece->before);
-    size_t whole = least(*n - copied, piece->n);
+    size_t copied = cd_least(*n, piece->before);
+    size_t whole = cd_least(*n - copied, piece->n);
     cd_buf_consume(&o->copy, copied);
     piece->before -= copied;
     if (is_file(piece))
@@ -195,7 +190,7 @@ static ssize_t copy_front(const cd_output *o, uint8_t *to, size_t n)
     if (file != NULL)
         return cd_piece_read(file, to, n);
     cd_output_gather(o, iov, 2);
-    n = least(iov[0].iov_len, n);
+    n = cd_least(iov[0].iov_len, n);
     memcpy(to, iov[0].iov_base, n);
     return (ssize_t)n;
 }
