@@ -141,10 +141,15 @@ enum cd_kind { CD_HTTP, CD_WEBSOCKET };
 /* One end of a connection. host is "" when there is none (the peer of a unix socket). Of one that a
  * head shows there is no more than its host takes: cd_addr_copy, never an assignment. */
 typedef struct {
-    int port;       /* -1: a unix socket */
+    int port;       /* or one of the two below */
     char host[108]; /* numeric address without brackets, or the path of a unix socket;
                        NUL-terminated */
 } cd_addr;
+
+enum {
+    CD_PORT_UNIX = -1,      /* a unix socket */
+    CD_PORT_ELSEWHERE = -2, /* one that a PROXY header tells of: perhaps of another machine */
+};
 
 static inline size_t cd_addr_size(const cd_addr *addr)
 {

@@ -90,6 +90,22 @@ def test_unix(required: Handle) -> None:
 
 
 @pytest.mark.parametrize(
+    ("trust", "client"), [("127.0.0.1,unix:", None), ("*", ["198.51.100.1", 0])]
+)
+def test_unix_client_of_the_proxy_is_none_of_ours(
+    server: Servers, trust: str, client: list[object] | None
+) -> None:
+    """Of unix: in the list are our own sockets, not what a header tells of, perhaps on another machine."""
+    handle = server.start(
+        APP, "--proxy-protocol=required", "--proxy-headers", f"--forwarded-allow-ips={trust}"
+    )
+    request = GET[:-2] + b"X-Forwarded-For: 198.51.100.1\r\nDaphne-Root-Path: /r\r\n\r\n"
+    scope = scope_behind(handle, v2(bytes(216), family=0x31), request)
+    assert scope["client"] == client
+    assert scope["root_path"] == ("" if client is None else "/r")
+
+
+@pytest.mark.parametrize(
     "header", [b"PROXY UNKNOWN\r\n", v2(b"", 0x20, 0), v2(INET, 0x20), v2(b"", 0x21, 0)]
 )
 def test_connection_of_the_proxys_own(required: Handle, header: bytes) -> None:

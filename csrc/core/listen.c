@@ -55,7 +55,7 @@ typedef union {
 
 static void describe(cd_addr *to, const address *from, socklen_t length)
 {
-    *to = (cd_addr){.port = -1};
+    *to = (cd_addr){.port = CD_PORT_UNIX};
     if (from->any.sa_family == AF_INET) {
         inet_ntop(AF_INET, &from->in.sin_addr, to->host, sizeof to->host);
         to->port = ntohs(from->in.sin_port);

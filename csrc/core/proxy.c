@@ -152,11 +152,12 @@ static void read_inet(cd_addr *addr, int family, const uint8_t *address, const u
     addr->port = (int)number16(port);
 }
 
-/* Of a unix client there is no name, as of one that calls us itself. */
+/* Of a unix client there is no name, as of one that calls us itself; but it did not, so the list's
+ * "unix:" does not mean it. */
 static void read_unix(cd_proxy_header *h, const uint8_t *p)
 {
     size_t n = strnlen((const char *)p + UNIX_PATH, UNIX_PATH - 1);
-    h->client.port = h->server.port = -1;
+    h->client.port = h->server.port = CD_PORT_ELSEWHERE;
     memcpy(h->server.host, p + UNIX_PATH, n);
 }
 

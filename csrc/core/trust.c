@@ -155,7 +155,7 @@ bool cd_trust_ip(const cd_trust *trust, const cd_ip *ip)
 bool cd_trust_addr(const cd_trust *trust, const cd_addr *addr)
 {
     cd_ip ip;
-    if (trust->all || addr->port < 0)
+    if (trust->all || addr->port == CD_PORT_UNIX)
         return trust->all || trust->local;
     return cd_ip_read((cd_str){addr->host, strlen(addr->host)}, &ip) && cd_trust_ip(trust, &ip);
 }

@@ -6,15 +6,20 @@
 
 /* ---- the list ---- */
 
-static bool trusts(const char *list, const char *host)
+static bool trusts_addr(const char *list, const cd_addr *addr)
 {
     cd_trust trust;
-    cd_addr addr = {.port = host[0] == '/' ? -1 : 1};
-    snprintf(addr.host, sizeof addr.host, "%s", host);
     CHECK_INT(cd_trust_init(&trust, list, NULL, 0), CD_OK);
-    bool answer = cd_trust_addr(&trust, &addr);
+    bool answer = cd_trust_addr(&trust, addr);
     cd_trust_dispose(&trust);
     return answer;
+}
+
+static bool trusts(const char *list, const char *host)
+{
+    cd_addr addr = {.port = host[0] == '/' ? CD_PORT_UNIX : 1};
+    snprintf(addr.host, sizeof addr.host, "%s", host);
+    return trusts_addr(list, &addr);
 }
 
 static void test_networks(void)
@@ -41,6 +46,8 @@ static void test_networks(void)
     CHECK(!trusts("unix:", "127.0.0.1"));
     CHECK(!trusts("0.0.0.0/0,::/0", "/a/socket"));
     CHECK(!trusts("0.0.0.0/0,::/0", ""));
+    CHECK(!trusts_addr("unix:,0.0.0.0/0,::/0", &(cd_addr){.port = CD_PORT_ELSEWHERE}));
+    CHECK(trusts_addr("*", &(cd_addr){.port = CD_PORT_ELSEWHERE}));
 }
 
 static void test_default_list(void)

@@ -135,9 +135,9 @@ static void test_unix_addresses(void)
 {
     char header[16 + 216 + 1] = SIGNATURE "\x21\x31\0\xd8/tmp/client";
     memset(header + 16 + 108, 'x', 108); /* no NUL: as long as can be */
-    char want[200] = ":-1 ";
+    char want[200] = ":-2 ";
     memset(want + 4, 'x', 107);
-    memcpy(want + 111, ":-1 232", 8);
+    memcpy(want + 111, ":-2 232", 8);
     CHECK_BYTES(header, want);
 }
 
