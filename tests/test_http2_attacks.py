@@ -12,7 +12,7 @@ from itertools import count, islice
 import hpack
 import pytest
 
-from tests.conftest import Handle, Servers
+from tests.conftest import Handle, Servers, wait_for
 
 pytestmark = pytest.mark.server
 
@@ -178,7 +178,10 @@ FLOODS = (
 
 @pytest.mark.parametrize("flood", FLOODS)
 def test_flood(server: Servers, flood: Callable[[], Iterator[bytes]]) -> None:
-    """It ends with ENHANCE_YOUR_CALM; the others are served all the while."""
+    """It ends with ENHANCE_YOUR_CALM; the others are served all the while.
+
+    CVE-2023-44487, CVE-2025-8671, CVE-2019-9512, 9514, 9515, 9518, CVE-2016-6580, CVE-2024-27316, CVE-2024-28182.
+    """
     handle = server.start()
     assert handle.get("/").body == b"hello"
     before = handle.rss()
@@ -311,3 +314,38 @@ def test_bodies_of_reset_streams(server: Servers) -> None:
     assert given < 2 * 262144
     assert handle.rss() - before < ROOM
     assert handle.get("/").body == b"hello"
+
+
+# ---- heads that are to become another's ----
+
+SMUGGLED: dict[str, tuple[str, tuple[str, str]]] = {
+    "CR LF in a value": ("/", ("a", "b\r\nx: y")),
+    "NUL in a value": ("/", ("a", "b\0c")),
+    "LF in a name": ("/", ("a\nb", "c")),
+    "an upper-case name": ("/", ("Abc", "d")),
+    "no name": ("/", ("", "a")),
+    "space in the path": ("/ HTTP/1.1", ("a", "b")),
+    "connection": ("/", ("connection", "close")),
+    "te": ("/", ("te", "gzip")),
+    "transfer-encoding": ("/", ("transfer-encoding", "chunked")),
+    "another :authority": ("/", (":authority", "b")),
+    "another host": ("/", ("host", "b")),
+    "content-length without a body": ("/", ("content-length", "5")),
+}
+
+
+@pytest.mark.parametrize("case", SMUGGLED)
+def test_smuggled(server: Servers, case: str) -> None:
+    """CVE-2025-57804, CVE-2019-9516 and their kin: reset as PROTOCOL_ERROR, and no application ran."""
+    path, field = SMUGGLED[case]
+    handle = server.start()
+    with Attacker(handle) as attacker:
+        attacker.send(request(1, path, field) + request(3) + frame(GOAWAY, payload=bytes(8)))
+        heard = attacker.heard()
+    resets = [(stream, payload) for kind, _, stream, payload in heard if kind == RST_STREAM]
+    assert resets == [(1, struct.pack(">I", PROTOCOL_ERROR))]
+    assert [payload for kind, _, stream, payload in heard if kind == DATA and stream == 3][0] == (
+        b"hello"
+    )
+    wait_for(lambda: handle.stdout().count("\n"), what="the access log")
+    assert handle.stdout().count("\n") == 1

@@ -234,7 +234,7 @@ def test_fault_of_the_peer(server: Servers, case: str) -> None:
 
 
 def test_bomb(server: Servers) -> None:
-    """1 MB that would become 1 GB: 1009 at the limit of messages, and no memory."""
+    """CVE-2018-1000518, CVE-2026-1526: 1 MB that would become 1 GB: 1009 at the limit of messages, and no memory."""
     handle = server.start(APP)
     engine = zlib.compressobj(9, zlib.DEFLATED, -15)
     piece = engine.compress(bytes(16 * MIB)) + engine.flush(zlib.Z_FULL_FLUSH)
