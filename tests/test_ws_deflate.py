@@ -79,7 +79,7 @@ def peak(handle: Handle) -> int:
 
 
 def test_negotiation(server: Servers) -> None:
-    """The lean preset; what cannot be kept to is declined, and the connection goes on without."""
+    """The lean preset; what cannot be kept to is declined, and the connection goes on without (CVE-2026-2229)."""
     handle = server.start(APP)
     assert answer_to(handle) is None
     assert answer_to(handle, OFFER) == LEAN + "server_max_window_bits=12"
