@@ -18,6 +18,8 @@ SYSTEM := scripts/setup-system.sh
 CTESTS := $(MAKE) --no-print-directory -f scripts/ctests.mk PYTHON=$(CURDIR)/$(VENV)/python
 PROFILE := $(CURDIR)/build/instrumented
 REINSTALL := $(RUN_VENV)/pip install --quiet --no-deps --force-reinstall
+# The OpenSSL of wheels and benchmarks; CD_OPENSSL=DIR is another one, CD_OPENSSL=system the system's.
+OWN_OPENSSL = openssl="$${CD_OPENSSL:-$$($(PYTHON) scripts/openssl.py)}" && CD_OPENSSL="$$openssl"
 C_FILES = $(wildcard csrc/*.h csrc/*/*.[ch] tests/c/*.[ch] benchmarks/*/*.[ch])
 PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.pyi' -o -name '*.html')
 
@@ -84,9 +86,9 @@ fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 		{ echo "an input in build/fuzz/found breaks $(T): keep it in tests/fuzz/regression/$(T)"; exit 1; }
 
 # The suite starts its servers from another folder: the debug build in place is not found there.
-bench: $(RUN_VENV)/ready ## compare with the peers (BENCH="--quick")
+bench: $(RUN_VENV)/openssl ## compare with the peers (BENCH="--quick")
 	@$(SYSTEM) bench
-	@$(RUN_VENV)/python -m benchmarks $(BENCH)
+	@$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks $(BENCH)
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 
@@ -94,13 +96,14 @@ build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 pgo: $(RUN_VENV)/ready ## profile-guided release build into .venv-run; `make dist` then uses the profile
 	@$(SYSTEM) bench
 	@rm -rf build/instrumented build/profiled
-	CD_PROFILE=generate $(REINSTALL) .
-	$(RUN_VENV)/python -m benchmarks.train
-	CD_PROFILE=$(PROFILE) $(REINSTALL) .
+	$(OWN_OPENSSL) CD_PROFILE=generate $(REINSTALL) .
+	$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks.train
+	$(OWN_OPENSSL) CD_PROFILE=$(PROFILE) $(REINSTALL) .
+	@touch $(RUN_VENV)/openssl
 
 dist: $(VENV)/ready ## sdists and, from them, wheels in dist/: cdaphne, cdaphne-as-daphne
 	@rm -rf dist
-	CD_PROFILE=$(wildcard $(PROFILE)) $(VENV)/python -m build
+	$(OWN_OPENSSL) CD_PROFILE=$(wildcard $(PROFILE)) $(VENV)/python -m build
 	$(VENV)/python -m build --outdir dist scripts/as_daphne
 
 clean: ## remove builds and virtual environments
@@ -127,4 +130,9 @@ $(VENV)/ready: pyproject.toml examples/devops/requirements.txt | system
 $(RUN_VENV)/ready: pyproject.toml setup.py scripts/fetch_llhttp.py examples/devops/requirements.txt $(PACKAGE) | system
 	$(make-venv)
 	$(RUN_VENV)/pip install --quiet . -r examples/devops/requirements.txt
+	@touch $@
+
+# What `make build` made, with the OpenSSL of wheels.
+$(RUN_VENV)/openssl: $(RUN_VENV)/ready scripts/openssl.py
+	$(OWN_OPENSSL) $(REINSTALL) .
 	@touch $@

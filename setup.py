@@ -8,13 +8,16 @@ Everything else about the package is in pyproject.toml.  Switches, read from the
     CD_WERROR=1     warnings are errors (CI=true means the same)
     CD_PROFILE=generate  count which branches are taken: first half of `make pgo`
     CD_PROFILE=DIR  optimise for what was counted below DIR: its second half, and for wheels
+    CD_OPENSSL=DIR  link the static OpenSSL below DIR (scripts/openssl.py); "system", the default: the system's
     LLHTTP_DIR=DIR  an unpacked llhttp release, see scripts/fetch_llhttp.py
 
-Each flavour has its own folder below build/, so objects of two flavours never meet in one link.
+Each flavour has its own folder below build/, and each OpenSSL one in it, so objects of two flavours
+never meet in one link.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -27,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
@@ -83,10 +87,14 @@ LIBRARIES = (
     Library("zlib", "zlib", "zlib1g-dev", "1.2.11", "zlib.h", "ZLIB_VERNUM >= 0x12b0", ("-lz",)),
 )
 
+OPENSSL_ARCHIVES = ("lib/libssl.a", "lib/libcrypto.a")
+
 WARNINGS = (
     "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2".split()
 )
 LANGUAGE = ["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fstack-protector-strong"]
+# What 3.5 deprecates has no replacement in 3.0.
+LANGUAGE += ["-DOPENSSL_API_COMPAT=30000"]
 FORTIFY = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
 RELEASE = ["-O2", "-g"]
 # What the training never reached is compiled as without a profile, not for size.
@@ -200,7 +208,29 @@ class Probe:
                 return False
 
 
+def own_openssl() -> Path | None:
+    """The folder that CD_OPENSSL names; None: the system's OpenSSL is meant."""
+    named = os.environ.get("CD_OPENSSL", "system")
+    if named in ("", "system"):
+        return None
+    folder = Path(named).resolve()
+    for part in (*OPENSSL_ARCHIVES, "include/openssl/ssl.h", "LICENSE.txt"):
+        if not (folder / part).is_file():
+            raise SystemExit(
+                f"cdaphne: CD_OPENSSL: {folder} has no {part}: run python scripts/openssl.py"
+            )
+    return folder
+
+
+def openssl_flags(folder: Path) -> list[str]:
+    """Python's _ssl has the system's OpenSSL in the same process: no symbol of ours may leave the extension."""
+    archives = [str(folder / name) for name in OPENSSL_ARCHIVES]
+    return [f"-I{folder / 'include'}", *archives, "-Wl,--exclude-libs,ALL", "-ldl", "-pthread"]
+
+
 def library_flags(library: Library) -> list[str]:
+    if library.name == "OpenSSL" and (folder := own_openssl()):
+        return openssl_flags(folder)
     if library.pkg_config and shutil.which("pkg-config"):
         wanted = f"{library.pkg_config} >= {library.minimum}"
         command = ["pkg-config", "--cflags", "--libs", wanted]
@@ -224,6 +254,9 @@ class BuildCore(build_ext):
         super().finalize_options()
         # An editable install would compile into a throw-away folder; objects are worth keeping.
         tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}{sys.abiflags}"
+        if folder := own_openssl():
+            headers = (folder / "include/openssl/opensslv.h").read_bytes()
+            tag += f"-openssl-{hashlib.sha256(headers).hexdigest()[:8]}"
         self.build_temp = os.path.join("build", flavour(), f"temp.{tag}")
 
     def build_extension(self, ext: Extension) -> None:
@@ -322,6 +355,17 @@ class Build(build):
         super().run()
 
 
+class Wheel(bdist_wheel):
+    """bdist_wheel that adds OpenSSL's licence where OpenSSL is in the extension."""
+
+    def write_wheelfile(self, wheelfile_base: str, *args: str, **kwargs: str) -> None:
+        super().write_wheelfile(wheelfile_base, *args, **kwargs)
+        if folder := own_openssl():
+            licences = Path(wheelfile_base, "licenses")
+            licences.mkdir(exist_ok=True)
+            shutil.copy(folder / "LICENSE.txt", licences / "LICENSE.openssl")
+
+
 class Sdist(sdist):
     """sdist that carries llhttp with its licence, so that building from it needs no network."""
 
@@ -351,5 +395,10 @@ if __name__ == "__main__":
     setup(
         version=version(),
         ext_modules=[core()],
-        cmdclass={"build": Build, "build_ext": BuildCore, "sdist": Sdist},
+        cmdclass={
+            "bdist_wheel": Wheel,
+            "build": Build,
+            "build_ext": BuildCore,
+            "sdist": Sdist,
+        },
     )

@@ -21,7 +21,7 @@ HERE = Path(__file__).resolve().parent
 SOURCES = HERE / "load"
 PROGRAMS = HERE.parent / "build" / "bench" / "bin"
 CFLAGS = ("-std=c11", "-O2", "-g", "-Wall", "-Wextra", "-Wshadow", "-Wvla", "-Wformat=2")
-LIBRARIES = ("-lssl", "-lcrypto", "-lz", "-lm")
+LIBRARIES = ("-lz", "-lm", "-ldl", "-pthread")
 # Above this share of its core the client is what limits the figure.
 CLIENT_LIMIT = 0.95
 STRACE_ATTACH_SECONDS = 10.0
@@ -55,17 +55,42 @@ class Load:
         return self.client_cpu / self.seconds if self.seconds else 0.0
 
 
+def own_openssl() -> Path | None:
+    """The OpenSSL that `make bench` has built into the server: the client is less of a limit with it, too."""
+    named = os.environ.get("CD_OPENSSL", "system")
+    return None if named in ("", "system") else Path(named)
+
+
+def openssl_flags() -> list[str]:
+    if (own := own_openssl()) is None:
+        return ["-lssl", "-lcrypto"]
+    return [f"-I{own / 'include'}", str(own / "lib/libssl.a"), str(own / "lib/libcrypto.a")]
+
+
+def openssl_version() -> str:
+    """Of the clients."""
+    if (own := own_openssl()) is None:
+        told = subprocess.run(["openssl", "version"], capture_output=True, text=True).stdout
+        return told.split()[1]
+    header = (own / "include/openssl/opensslv.h").read_text()
+    found = re.search(r'OPENSSL_VERSION_STR "([^"]+)"', header)
+    return found[1] if found else "unknown"
+
+
 def program(name: str) -> Path:
     """The client of that name, compiled when its sources are newer."""
-    built = PROGRAMS / name
+    own = own_openssl()
+    folder = PROGRAMS / own.name if own else PROGRAMS
+    built = folder / name
     sources = [SOURCES / f"{name}.c", SOURCES / "net.c"]
     newest = max(path.stat().st_mtime for path in (*sources, SOURCES / "net.h"))
     if not built.exists() or built.stat().st_mtime < newest:
-        PROGRAMS.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         compiler = os.environ.get("CC", "cc")
         # Under another name first: another run may be using the old one.
         fresh = built.with_suffix(f".{os.getpid()}")
-        command = [compiler, *CFLAGS, *map(str, sources), *LIBRARIES, "-o", str(fresh)]
+        libraries = [*openssl_flags(), *LIBRARIES]
+        command = [compiler, *CFLAGS, *map(str, sources), *libraries, "-o", str(fresh)]
         subprocess.run(command, check=True)
         fresh.replace(built)
     return built

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import peers
+from . import clients, peers
 from .processes import Cores
 from .rows import Bench
 
@@ -67,6 +67,7 @@ def facts(cores: Cores, version: str) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {sys.version.split()[0]}",
         "cdaphne": f"{version}, commit {commit()}",
         **{name: installed.get(name, "missing") for name in servers},
+        "client TLS": f"OpenSSL {clients.openssl_version()}",
         "nginx": first_line("nginx", "-v").rpartition("/")[2],
         "libraries": ", ".join(f"{name} {installed.get(name, '?')}" for name in libraries),
         "wrk": first_line("wrk", "-v").partition(" Copyright")[0].removeprefix("wrk "),

@@ -23,7 +23,8 @@ FAILED_BEFORE = "left out, as it failed before:"
 ROUNDS = 3
 IMPORT = (
     "import json, pyasgi, pyasgi._core as core;"
-    "print(json.dumps([pyasgi.__version__, hasattr(core, 'debug_live'), core.__file__]))"
+    "version = f\"{pyasgi.__version__} with OpenSSL {core.versions()['OpenSSL']}\";"
+    "print(json.dumps([version, hasattr(core, 'debug_live'), core.__file__]))"
 )
 
 

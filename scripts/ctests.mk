@@ -29,7 +29,7 @@ endif
 
 # CI has -Werror for our own files.
 WERROR := $(if $(filter true,$(CI))$(CD_WERROR),-Werror)
-BASE := -std=c11 -D_GNU_SOURCE -DCD_DEBUG -DCD_VERSION='"test"' -O1 -g -fno-omit-frame-pointer \
+BASE := -std=c11 -D_GNU_SOURCE -DCD_DEBUG -DCD_VERSION='"test"' -DOPENSSL_API_COMPAT=30000 -O1 -g -fno-omit-frame-pointer \
 	$(SANITIZERS) $(INSTRUMENT)
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 $(WERROR)
 INCLUDES := -Icsrc -Icsrc/core -Itests/c $(addprefix -isystem ,$(LLHTTP_INCLUDES))

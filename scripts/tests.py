@@ -26,6 +26,7 @@ BUILD = ROOT / "build"
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 REQUIREMENTS = "examples/devops/requirements.txt"
 ASAN_TREE = BUILD / "asan" / "tree"
+OPENSSL_TREE = BUILD / "openssl" / "tree"
 # One C test program: seconds before it counts as hanging.
 PROGRAM_SECONDS = 600
 # A whole part; pytest has a time limit for each test of its own.
@@ -34,6 +35,11 @@ PART_SECONDS = 1800
 SPREAD = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
 NO_BROWSER = [*SPREAD, "-m", "not browser", "--ignore=tests/lint", "tests"]
 SERVER = [*SPREAD, "-m", "server and not browser", "--ignore=tests/lint", "tests"]
+# Whatever reaches OpenSSL, ours or Python's.
+TLS_FILES = [
+    f"tests/test_{name}.py"
+    for name in "openssl tls tls_settings http2 loop_tls proxy_protocol asgi_extensions".split()
+]
 ASAN_OPTIONS = "abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1"
 UBSAN_OPTIONS = "print_stacktrace=1:halt_on_error=1"
 
@@ -211,14 +217,30 @@ def part_asyncio() -> Tally:
 
 def part_asan() -> Tally:
     """The same with the extension under ASan, from a copy of the tree that holds that extension."""
-    tree = asan_tree()
-    if tree is None:
+    if not built_tree(ASAN_TREE, CD_SANITIZE="1"):
         return Tally(failed=1, broken="the extension does not build under ASan")
     library = subprocess.run(
         ["gcc", "-print-file-name=libasan.so"], check=True, capture_output=True, text=True
     ).stdout.strip()
-    environment = sanitized(LD_PRELOAD=library, PYTHONMALLOC="malloc", PYTHONPATH=str(tree))
+    environment = sanitized(LD_PRELOAD=library, PYTHONMALLOC="malloc")
     environment["ASAN_OPTIONS"] += ":detect_leaks=0"
+    return from_tree("asan", ASAN_TREE, ["-o", "timeout=180", *SERVER], **environment)
+
+
+def part_openssl() -> Tally:
+    """What has to do with TLS once more, with the OpenSSL of wheels in the extension."""
+    made = subprocess.run(
+        [sys.executable, "scripts/openssl.py"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    own = made.stdout.strip()
+    if made.returncode != 0 or not built_tree(OPENSSL_TREE, CD_DEBUG="1", CD_OPENSSL=own):
+        return Tally(failed=1, broken="no extension with an OpenSSL of its own")
+    return from_tree("openssl", OPENSSL_TREE, [*SPREAD, *TLS_FILES], CD_OPENSSL=own)
+
+
+def from_tree(name: str, tree: Path, arguments: list[str], **extra: str) -> Tally:
+    """pytest in a copy of the tree, after a look whether its extension is the one that is used."""
+    environment = {**os.environ, **extra, "PYTHONPATH": str(tree)}
     proof = "import pyasgi._core as core; print(core.__file__)"
     where = subprocess.run(
         [sys.executable, "-c", proof],
@@ -229,23 +251,23 @@ def part_asan() -> Tally:
         text=True,
     )
     if not where.stdout.startswith(str(tree)):
-        return Tally(failed=1, broken=f"the ASan run would use {where.stdout.strip()}")
-    return pytest("asan", ["-o", "timeout=180", *SERVER], tree, **environment)
+        return Tally(failed=1, broken=f"the {name} run would use {where.stdout.strip()}")
+    return pytest(name, arguments, tree, **environment)
 
 
-def asan_tree() -> Path | None:
-    """Copy what the tests need, with the extension built in place there; None when it does not build."""
-    shutil.rmtree(ASAN_TREE, ignore_errors=True)
-    ASAN_TREE.mkdir(parents=True)
+def built_tree(tree: Path, **switches: str) -> bool:
+    """Copy what the tests need, with the extension built in place there; False when it does not build."""
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir(parents=True)
     ignore = shutil.ignore_patterns("__pycache__", "*.so", "node_modules")
     for name in ("pyasgi", "tests", "examples", "csrc", "scripts", "benchmarks"):
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, ASAN_TREE / name, ignore=ignore)
+            shutil.copytree(ROOT / name, tree / name, ignore=ignore)
     for path in ROOT.iterdir():
         if path.is_file():
-            shutil.copy2(path, ASAN_TREE)
-    build = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(ASAN_TREE)]
-    return ASAN_TREE if run(build, CD_SANITIZE="1") == 0 else None
+            shutil.copy2(path, tree)
+    build = [sys.executable, "setup.py", "-q", "build_ext", "--build-lib", str(tree)]
+    return run(build, **switches) == 0
 
 
 def part_browser() -> Tally:
@@ -348,6 +370,7 @@ PARTS: dict[str, Callable[[], Tally]] = {
     "example": part_example,
     "asyncio": part_asyncio,
     "asan": part_asan,
+    "openssl": part_openssl,
     "browser": part_browser,
     "pythons": part_pythons,
 }
