@@ -5,7 +5,7 @@
 One process, one core, round after round; in a round every loop does every work once.  A figure is
 the median of the rounds, a ratio the median of the rounds' ratios, of wall time and of the process's
 CPU time: on a shared machine the latter is the steadier one.  uvloop is from PyPI (``pip install
-uvloop``); work on Redis needs redis-server and the package redis.
+uvloop``); work on Redis needs redis-server and the package redis, that of httpx the package httpx.
 """
 
 from __future__ import annotations
@@ -199,6 +199,15 @@ async def protocols(
     await asyncio.sleep(0.001)
 
 
+def make_certificate(folder: str) -> tuple[str, str]:
+    certificate, key = f"{folder}/cert.pem", f"{folder}/key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command += ["-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
+
+
 class Tls:
     """Contexts with a certificate of their own, made by openssl on first use."""
 
@@ -211,11 +220,7 @@ class Tls:
             cls.server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             cls.client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             with tempfile.TemporaryDirectory() as folder:
-                certificate, key = f"{folder}/cert.pem", f"{folder}/key.pem"
-                command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
-                command += ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
-                command += ["-keyout", key, "-out", certificate]
-                subprocess.run(command, check=True, capture_output=True)
+                certificate, key = make_certificate(folder)
                 cls.server.load_cert_chain(certificate, key)
                 cls.client.load_verify_locations(certificate)
         return cls.server, cls.client
@@ -312,14 +317,16 @@ async def streams(
 class Redis:
     """redis.asyncio against a server of its own."""
 
-    port = 0
+    port = tls_port = 0
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def client(cls) -> AsyncIterator[Any]:
+    async def client(cls, tls: bool = False) -> AsyncIterator[Any]:
         import redis.asyncio
 
-        async with redis.asyncio.Redis(port=cls.port) as client:
+        how = {"ssl": True, "ssl_cert_reqs": "none", "ssl_check_hostname": False} if tls else {}
+        port = cls.tls_port if tls else cls.port
+        async with redis.asyncio.Redis(port=port, **how) as client:
             yield client
 
     @classmethod
@@ -340,23 +347,68 @@ class Redis:
 
             await asyncio.gather(*[some() for _ in range(CONNECTIONS)])
 
+    @classmethod
+    async def tls_ping(cls, count: int) -> None:
+        """PING round trips over TLS, one after the other."""
+        async with cls.client(tls=True) as client:
+            for _ in range(count):
+                await client.ping()
+
+
+class Hello(asyncio.Protocol):
+    """Answers each piece that comes as if it were one request."""
+
+    ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\n\r\nHello, World!"
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(self.ANSWER)
+
+
+async def http_client(count: int) -> None:
+    """Requests of httpx, one after the other on one connection; the server is on the loop too."""
+    import httpx
+
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Hello, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for _ in range(count):
+            assert (await client.get(url)).text == "Hello, World!"
+    server.close()
+    await asyncio.sleep(0.001)
+
+
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
 
 @contextlib.contextmanager
 def redis_server() -> Iterator[bool]:
-    """A Redis on a free port for Redis.port; false when there is none on this machine."""
+    """A Redis on free ports, plain and TLS, for Redis; false when there is none on this machine."""
     program = shutil.which("redis-server")
     if program is None:
         yield False
         return
-    with socket.socket() as sock, tempfile.TemporaryDirectory() as folder:
-        sock.bind(("127.0.0.1", 0))
-        Redis.port = sock.getsockname()[1]
-        sock.close()
+    with tempfile.TemporaryDirectory() as folder:
+        Redis.port, Redis.tls_port = free_ports(2)
+        certificate, key = make_certificate(folder)
         command = [program, "--port", str(Redis.port), "--save", "", "--dir", folder]
+        command += ["--tls-port", str(Redis.tls_port), "--tls-auth-clients", "no"]
+        command += ["--tls-cert-file", certificate, "--tls-key-file", key]
+        command += ["--tls-ca-cert-file", certificate]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            wait_for_port(Redis.port)
-            yield True
-            process.terminate()
+            try:
+                wait_for_port(Redis.port)
+                yield True
+            finally:
+                process.terminate()
 
 
 def wait_for_port(port: int) -> None:
@@ -388,6 +440,8 @@ WORK: dict[str, Work] = {
     "tls-connect": tls_connect,
     "redis-ping": Redis.ping,
     "redis-pings": Redis.pings,
+    "redis-tls-ping": Redis.tls_ping,
+    "httpx": http_client,
 }
 
 
