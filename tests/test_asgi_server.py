@@ -7,7 +7,6 @@ import contextvars
 import gc
 import logging
 import socket
-import sys
 import threading
 import time
 import warnings
@@ -447,25 +446,6 @@ def test_current_task_and_all_tasks_from_the_first_line() -> None:
     with Inside(app) as inside:
         assert inside.get() == b"ok"
         assert inside.errors == []
-
-
-def test_task_that_ended_at_once_is_kept_in_no_set() -> None:
-    kept: set[asyncio.Task[Any] | None] = set()
-
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        assert asyncio.current_task() in asyncio.all_tasks()
-        kept.add(asyncio.current_task())
-        await respond(send)
-
-    async def others() -> set[Any]:
-        name = "_all_tasks" if sys.version_info < (3, 12) else "_scheduled_tasks"
-        return set(getattr(asyncio.tasks, name, ())) & kept
-
-    with Inside(app) as inside:
-        for _ in range(3):
-            inside.get()
-        wait_for(lambda: len(kept) == 3 and all(task and task.done() for task in kept))
-        assert inside.run(others()) == set()
 
 
 def test_strings_of_events_are_compared_by_value() -> None:

@@ -253,8 +253,6 @@ static bool end_if_complete(cdpy_stream *stream, PyObject *task)
         PyErr_Clear();
         return false;
     }
-    if (error)
-        cdpy_registry_forget(state, task);
     end_task(stream, error);
     return true;
 }
@@ -283,7 +281,6 @@ static void follow(cdpy_stream *stream, PyObject *task, PyObject *context)
         return;
     int done = follow_task(stream, task, context);
     if (done == 1) {
-        cdpy_registry_forget(stream->server->state, task);
         cdpy_application_done(stream, task);
     } else if (done < 0) {
         report(stream->server);

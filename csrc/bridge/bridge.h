@@ -376,8 +376,6 @@ int cdpy_loop_check_servers(const cdpy_loop *loop);
  * with an exception. */
 int cdpy_registry_enter(cdpy_state *state);
 void cdpy_registry_leave(cdpy_state *state);
-/* The task is done, and no exception is set. Nothing, unless it was the last one that was added. */
-void cdpy_registry_forget(cdpy_state *state, PyObject *task);
 
 /* What close() does in the end: every server is closed, every watch freed. */
 void cdpy_loop_free_core(cdpy_loop *loop);

@@ -11,9 +11,6 @@
  * attribute of that one object, which does to the set's `data` what the method does, and gives the
  * references a callback that does what its _remove does. Whoever iterates, counts or copies sees no
  * difference. A set that is not what is expected here is left alone.
- *
- * A request's task that ended within its first step is taken off by cdpy_registry_forget: the
- * callback of a reference costs more than what it does.
  */
 #include "bridge.h"
 
@@ -28,7 +25,6 @@ typedef struct {
     PyObject *removals;  /* its list of those that died while somebody iterated */
     PyObject *iterating; /* its set of those who iterate */
     PyObject *remove;    /* our callback, bound */
-    PyObject *last;      /* the reference that was added last; or NULL */
 } registry;
 
 static int commit_removals(registry *r)
@@ -46,11 +42,7 @@ static PyObject *registry_add(PyObject *op, PyObject *task)
     PyObject *reference = commit_removals(r) < 0 ? NULL : PyWeakref_NewRef(task, r->remove);
     int result = reference ? PySet_Add(r->data, reference) : -1;
 
-#if PY_VERSION_HEX < 0x030C0000
-    Py_XSETREF(r->last, reference);
-#else
     Py_XDECREF(reference);
-#endif
     if (result < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -77,7 +69,6 @@ static int registry_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(r->removals);
     Py_VISIT(r->iterating);
     Py_VISIT(r->remove);
-    Py_VISIT(r->last);
     return 0;
 }
 
@@ -86,7 +77,6 @@ static int registry_clear(PyObject *op)
     registry *r = (registry *)op;
 
     Py_CLEAR(r->remove);
-    Py_CLEAR(r->last);
     return 0; /* the others are asyncio's, and its references may still call us */
 }
 
@@ -202,27 +192,11 @@ void cdpy_registry_leave(cdpy_state *state)
         return;
     PyObject *op = state->registry, *pending = cdpy_error_take();
     state->registry = NULL;
-    Py_CLEAR(((registry *)op)->last);
     if (PyObject_DelAttrString(((registry *)op)->set, "add") < 0)
         PyErr_Clear(); /* somebody took it away */
     Py_DECREF(op);
     cdpy_error_put(pending);
 }
-
-#if PY_VERSION_HEX < 0x030C0000
-void cdpy_registry_forget(cdpy_state *state, PyObject *task)
-{
-    registry *r = (registry *)state->registry;
-    PyObject *last = r ? r->last : NULL;
-
-    if (last == NULL || PyWeakref_GET_OBJECT(last) != task)
-        return;
-    r->last = NULL;
-    if (PySet_GET_SIZE(r->iterating) == 0 && PySet_Discard(r->data, last) < 0)
-        PyErr_Clear(); /* then the callback will */
-    Py_DECREF(last);
-}
-#endif
 
 int cdpy_registry_init(PyObject *module, cdpy_state *state)
 {
@@ -251,10 +225,4 @@ int cdpy_registry_init(PyObject *Py_UNUSED(module), cdpy_state *Py_UNUSED(state)
     return 0;
 }
 
-#endif
-
-#if PY_VERSION_HEX >= 0x030C0000
-void cdpy_registry_forget(cdpy_state *Py_UNUSED(state), PyObject *Py_UNUSED(task))
-{
-}
 #endif

@@ -8,7 +8,7 @@
  *
  * What a request needs (a stream, an arena block, an output buffer) comes from a pool. glibc's
  * thread cache holds seven blocks of a size and gives calloc() none of them, so with more requests
- * than that in one turn of the loop its slow paths took 950 of 27,500 instructions for each. The
+ * than that in one turn of the loop its slow paths took 700 of 27,500 instructions for each. The
  * pool is the thread's own, as a loop is; what another thread gives back stays in that thread's,
  * and none keeps more than KEPT_MOST. With CD_DEBUG there is no pool: ASan shall see a use after
  * free, and the tests count blocks.
