@@ -25,7 +25,7 @@ PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.p
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-rules fmt debug \
-	asan fuzz bench build pgo clean dist system system-test
+	asan ktls fuzz bench build pgo clean dist system system-test
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,6 +76,10 @@ debug: $(VENV)/ready ## build the extension in place with CD_DEBUG
 
 asan: system-test debug ## run the tests that start the server with the extension under ASan
 	@$(VENV)/python scripts/tests.py asan
+
+ktls: system-test debug ## the tests of kTLS under a kernel that has it, in a virtual machine
+	@$(SYSTEM) ktls
+	@scripts/ktls-vm.sh $(VENV)/python -m pytest -v -p no:cacheprovider -o timeout=300 tests/test_ktls.py
 
 fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 	@$(SYSTEM) fuzz

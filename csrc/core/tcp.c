@@ -46,6 +46,26 @@ ssize_t cd_socket_result(ssize_t n)
     return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? CD_AGAIN : CD_GONE;
 }
 
+ssize_t cd_socket_writev(int fd, const struct iovec *iov, int count, int flags)
+{
+    flags |= MSG_NOSIGNAL;
+    if (count == 1)
+        return cd_socket_result(send(fd, iov->iov_base, iov->iov_len, flags));
+    struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
+    return cd_socket_result(sendmsg(fd, &message, flags));
+}
+
+/* The kernel's sendfile cannot read every kind of file, and a disk may fail: reading it will tell.
+ */
+ssize_t cd_socket_sendfile(int fd, int file, uint64_t offset, size_t n)
+{
+    off_t from = (off_t)offset;
+    ssize_t sent = sendfile(fd, file, &from, n);
+    if (sent < 0 && (errno == EINVAL || errno == ENOSYS || errno == EIO || errno == EOVERFLOW))
+        return CD_SYSTEM;
+    return cd_socket_result(sent);
+}
+
 static ssize_t tcp_read(cd_transport *t, void *p, size_t n)
 {
     return cd_socket_result(recv(self(t)->fd, p, n, 0));
@@ -53,22 +73,12 @@ static ssize_t tcp_read(cd_transport *t, void *p, size_t n)
 
 static ssize_t tcp_writev(cd_transport *t, const struct iovec *iov, int count)
 {
-    int flags = t->more_follows ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL;
-    if (count == 1)
-        return cd_socket_result(send(self(t)->fd, iov->iov_base, iov->iov_len, flags));
-    struct msghdr message = {.msg_iov = (struct iovec *)iov, .msg_iovlen = (size_t)count};
-    return cd_socket_result(sendmsg(self(t)->fd, &message, flags));
+    return cd_socket_writev(self(t)->fd, iov, count, t->more_follows ? MSG_MORE : 0);
 }
 
-/* The kernel's sendfile cannot read every kind of file, and a disk may fail: reading it will tell.
- */
 static ssize_t tcp_sendfile(cd_transport *t, int fd, uint64_t offset, size_t n)
 {
-    off_t from = (off_t)offset;
-    ssize_t sent = sendfile(self(t)->fd, fd, &from, n);
-    if (sent < 0 && (errno == EINVAL || errno == ENOSYS || errno == EIO || errno == EOVERFLOW))
-        return CD_SYSTEM;
-    return cd_socket_result(sent);
+    return cd_socket_sendfile(self(t)->fd, fd, offset, n);
 }
 
 static void on_io(struct ev_loop *ev, ev_io *io, int events)

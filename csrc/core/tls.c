@@ -15,6 +15,10 @@
  * RECORDS at a time in one system call. Bytes count as written when their record has left whole;
  * those of records that wait in the sink as it empties, the last of them at its end.
  *
+ * Where the kernel encrypts (kTLS), bytes and files go to the socket past OpenSSL, as over TCP. Its
+ * SSL_write would, at a full socket, keep a pointer and send later what is there then, and would
+ * follow a peer's wish for new keys (RFC 8446, 4.6.3) without the kernel. That wish goes unheard.
+ *
  * An orderly end says close_notify, an abort does not, so a response that was cut looks cut. A peer
  * that ends without close_notify is taken for one that has ended: a request says itself how long it
  * is, and so does a frame.
@@ -292,18 +296,10 @@ static ssize_t send_rest(tls *s)
     return counted > 0 ? (ssize_t)counted : CD_AGAIN;
 }
 
-/* Records that the kernel encrypts leave one by one. */
-static ssize_t write_by_kernel(tls *s, cursor at)
+/* Its socket takes plain bytes: the kernel makes records of them. */
+static bool by_kernel(const tls *s)
 {
-    uint8_t copy[RECORD];
-    const uint8_t *payload;
-    size_t n = next_record(&at, copy, &payload);
-    ERR_clear_error();
-    int rc = SSL_write(s->ssl, payload, (int)n);
-    if (rc <= 0)
-        return write_failed(s, rc);
-    s->write_wants = CD_WRITE;
-    return rc;
+    return BIO_get_ktls_send(SSL_get_wbio(s->ssl));
 }
 
 static ssize_t tls_writev(cd_transport *t, const struct iovec *iov, int count)
@@ -315,8 +311,8 @@ static ssize_t tls_writev(cd_transport *t, const struct iovec *iov, int count)
         return s->phase == HANDSHAKE ? CD_AGAIN : CD_GONE;
     if (cd_buf_length(&s->sink.rest) > 0)
         return send_rest(s);
-    if (BIO_get_ktls_send(SSL_get_wbio(s->ssl)))
-        return write_by_kernel(s, at);
+    if (by_kernel(s))
+        return cd_socket_writev(s->fd, iov, count, 0);
     if (s->loop->sealed == NULL)
         s->loop->sealed = cd_alloc(CD_TLS_ROOM);
     if (s->loop->sealed == NULL)
@@ -333,15 +329,7 @@ static ssize_t tls_sendfile(cd_transport *t, int fd, uint64_t offset, size_t n)
     tls *s = self(t);
     if (s->phase != OPEN)
         return s->phase == HANDSHAKE ? CD_AGAIN : CD_GONE;
-    if (!BIO_get_ktls_send(SSL_get_wbio(s->ssl)))
-        return CD_SYSTEM;
-    ERR_clear_error();
-    ossl_ssize_t sent = SSL_sendfile(s->ssl, fd, (off_t)offset, n, 0);
-    if (sent >= 0)
-        return sent;
-    unsigned wants = waits_for(s, (int)sent);
-    s->write_wants = wants != 0 ? wants & 3u : CD_WRITE;
-    return wants != 0 ? CD_AGAIN : CD_GONE;
+    return by_kernel(s) ? cd_socket_sendfile(s->fd, fd, offset, n) : CD_SYSTEM;
 }
 
 /* ---- the handshake ---- */

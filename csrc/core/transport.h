@@ -61,6 +61,10 @@ cd_transport *cd_tls_accept(cd_server *server, int fd, cd_tls *tls);
 
 /* What recv() or send() returned, as read and writev have it; errno is theirs. */
 ssize_t cd_socket_result(ssize_t n);
+/* writev and sendfile as above, of a socket that takes the bytes as they are; flags as of send().
+ */
+ssize_t cd_socket_writev(int fd, const struct iovec *iov, int count, int flags);
+ssize_t cd_socket_sendfile(int fd, int file, uint64_t offset, size_t n);
 /* Closes a socket, with a RST when `reset`. */
 void cd_socket_close(int fd, bool reset);
 
