@@ -22,8 +22,9 @@ else:
 
 
 def test_a_plain_start_takes_nothing_along(server: Servers, tmp_path: Path) -> None:
-    # Where no pyproject.toml is read.
-    handle = server.start("tests.apps.imports:app", cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
+    # Where no pyproject.toml is read; asyncio's debug mode takes inspect.
+    env = {"PYTHONPATH": str(ROOT), "PYTHONASYNCIODEBUG": ""}
+    handle = server.start("tests.apps.imports:app", cwd=tmp_path, env=env)
     loaded = set(handle.get("/").body.decode().split())
     assert "asyncio.selector_events" in loaded
     assert sorted(loaded & LATER) == []
