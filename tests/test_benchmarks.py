@@ -76,7 +76,8 @@ class TestClients:
     def test_idle_connections_are_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rows, "SETTLE_SECONDS", 0.05)
         sample = measure("idle-ws")["idle-ws"]
-        assert 0 <= sample.value < 200 and sample.note == "100 connections"
+        # A server that holds nothing for them may also shrink by a few KB: pages that it shared.
+        assert -20 < sample.value < 200 and sample.note == "100 connections"
 
     def test_start_up(self) -> None:
         assert 10 < measure("start-up")["start-up"].value < 20_000
