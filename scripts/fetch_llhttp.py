@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,15 +110,24 @@ def pkg_config(option: str, name: str) -> list[str]:
 
 def fetch(root: Path) -> Path:
     """Return build/llhttp, fetched and unpacked on the first call."""
-    target = root / "build" / "llhttp"
+
+    def make(scratch: Path) -> Path:
+        unpacked = scratch / "llhttp"
+        unpack(download(scratch), unpacked)
+        return unpacked
+
+    return once(root / "build" / "llhttp", make)
+
+
+def once(target: Path, make: Callable[[Path], Path]) -> Path:
+    """Return the folder `target`; when it is not there `make` makes it, in a folder for scratch that it is given."""
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="llhttp-") as scratch:
-        unpacked = Path(scratch) / "llhttp"
-        unpack(download(Path(scratch)), unpacked)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f"{target.name}-") as scratch:
+        made = make(Path(scratch))
         try:
-            unpacked.rename(target)
+            made.rename(target)
         except OSError:  # another build of the same tree was first
             if not target.is_dir():
                 raise

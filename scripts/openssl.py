@@ -23,9 +23,10 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from pathlib import Path
+
+from fetch_llhttp import once
 
 ROOT = Path(__file__).resolve().parent.parent
 CRATE = "openssl-src-300.5.5+3.5.5"
@@ -53,17 +54,7 @@ def folder(root: Path) -> Path:
 def locate(root: Path) -> Path:
     """Return the folder with include/, lib/ and LICENSE.txt, built on the first call."""
     target = folder(root)
-    if target.is_dir():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix="openssl-") as scratch:
-        made = build(unpack(crate(Path(scratch)), Path(scratch)), Path(scratch), target)
-        try:
-            made.rename(target)
-        except OSError:  # another build of the same tree was first
-            if not target.is_dir():
-                raise
-    return target
+    return once(target, lambda scratch: build(unpack(crate(scratch), scratch), scratch, target))
 
 
 def crate(scratch: Path) -> Path:
