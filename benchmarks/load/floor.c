@@ -7,7 +7,7 @@
  *
  * The caller pins this process to the server's core; its child reads everything, on another core
  * where there is one, polling without sleeping as net.c does. Prints one line of JSON: pieces per
- * second of wall time and of this process's CPU time, which it is near as nothing else runs here.
+ * second of wall time and of this process's CPU time.
  * A piece that finds the socket's buffer full is waited for and counts once.
  */
 #define _GNU_SOURCE
@@ -22,7 +22,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -75,14 +74,6 @@ static void read_forever(int connections)
             while (recv(events[i].data.fd, buffer, READ_SIZE, MSG_DONTWAIT) == READ_SIZE)
                 ;
     }
-}
-
-static double cpu_seconds(void)
-{
-    struct rusage u;
-    getrusage(RUSAGE_SELF, &u);
-    return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) +
-           (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1e-6;
 }
 
 static uint64_t send_to_all(const int *sockets, int connections, const char *piece, size_t size)

@@ -61,7 +61,8 @@ struct run {
 
 extern struct run run;
 
-double now(void); /* monotonic, seconds */
+double now(void);         /* monotonic, seconds */
+double cpu_seconds(void); /* user and system time of this process */
 
 /* Print {"error": ...} and end with status 1: a wrong answer makes the whole figure void. */
 _Noreturn void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));

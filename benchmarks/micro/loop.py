@@ -330,9 +330,9 @@ class Redis:
             yield client
 
     @classmethod
-    async def ping(cls, count: int) -> None:
+    async def ping(cls, count: int, tls: bool = False) -> None:
         """PING round trips, one after the other."""
-        async with cls.client() as client:
+        async with cls.client(tls) as client:
             for _ in range(count):
                 await client.ping()
 
@@ -350,9 +350,7 @@ class Redis:
     @classmethod
     async def tls_ping(cls, count: int) -> None:
         """PING round trips over TLS, one after the other."""
-        async with cls.client(tls=True) as client:
-            for _ in range(count):
-                await client.ping()
+        await cls.ping(count, tls=True)
 
 
 class Hello(asyncio.Protocol):
