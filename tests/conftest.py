@@ -24,6 +24,8 @@ from typing import IO, Any
 
 import pytest
 
+from tests.authority import Authority, Issued
+
 ROOT = Path(__file__).resolve().parent.parent
 LISTENING = re.compile(r"Listening on TCP address (\S+):(\d+)")
 TROUBLE = re.compile(
@@ -457,12 +459,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
 
 
+@pytest.fixture(scope="module")
+def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """An authority for the tests of one file."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def site(ca: Authority) -> Issued:
+    """The server's certificate."""
+    return ca.issue("site")
+
+
 @pytest.fixture
 def server() -> Iterator[Servers]:
     """Factory of servers; see the module's docstring."""
     servers = Servers()
     yield servers
     servers.finish()
+
+
+def python(code: str, *path: Path | str, program: str = sys.executable) -> str:
+    """Runs code in a fresh process with these folders first on sys.path, and returns what it printed."""
+    done = subprocess.run(
+        [program, "-W", "error", "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
 
 def has_ipv6() -> bool:

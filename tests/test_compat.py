@@ -17,23 +17,9 @@ import pytest
 import pyasgi
 from pyasgi.compat import ALIASES, DAPHNE_VERSION
 from pyasgi.server import LIMITS
-from tests.conftest import ROOT
+from tests.conftest import ROOT, python
 
 INSTALL = "import pyasgi.compat; pyasgi.compat.install()\n"
-
-
-def python(code: str, *path: Path | str, program: str = sys.executable) -> str:
-    """Runs code in a fresh process with these folders first on sys.path, and returns what it printed."""
-    done = subprocess.run(
-        [program, "-W", "error", "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*path, ROOT)))},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.mark.parametrize(("alias", "target"), sorted(ALIASES.items()))

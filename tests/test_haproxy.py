@@ -115,16 +115,6 @@ class Front:
             self.process.wait()
 
 
-@pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def site(ca: Authority) -> Issued:
-    return ca.issue("site")
-
-
 @pytest.fixture(params=["tcp", "unix"])
 def front(
     request: pytest.FixtureRequest, server: Servers, tmp_path: Path, site: Issued, ca: Authority

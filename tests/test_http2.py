@@ -123,12 +123,7 @@ class Client:
         return int(dict(event.headers or [])[b":status"])  # type: ignore[attr-defined]
 
 
-@pytest.fixture(scope="session")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def certificate(ca: Authority) -> list[str]:
     """The flags that switch TLS on."""
     issued: Issued = ca.issue("site")

@@ -52,16 +52,6 @@ def kernel() -> None:
 
 
 @pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="module")
-def site(ca: Authority) -> Issued:
-    return ca.issue("site")
-
-
-@pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("files") / "file"
     path.write_bytes(os.urandom(SIZE))

@@ -92,34 +92,32 @@ def test_a_folder_without_openssl_is_one_line(tmp_path: Path) -> None:
     assert done.stderr == line
 
 
-def test_an_altered_archive_is_not_built(tmp_path: Path) -> None:
-    crate = tmp_path / "openssl.crate"
-    crate.write_bytes(b"something else")
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
+def refused(folder: Path, crate: Path) -> str:
+    """What the script, copied into the folder, says of a crate that it does not take."""
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
     done = subprocess.run(
         [sys.executable, "scripts/openssl.py"],
-        cwd=tmp_path,
+        cwd=folder,
         env={**os.environ, "OPENSSL_CRATE": str(crate)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
+    return done.stderr
+
+
+def test_an_altered_archive_is_not_built(tmp_path: Path) -> None:
+    crate = tmp_path / "openssl.crate"
+    crate.write_bytes(b"something else")
+    said = refused(tmp_path, crate)
     digest = hashlib.sha256(b"something else").hexdigest()
-    assert done.stderr.startswith(f"cdaphne: {crate}: its sha256 is {digest} and should be ")
-    assert done.stderr.count("\n") == 1
+    assert said.startswith(f"cdaphne: {crate}: its sha256 is {digest} and should be ")
+    assert said.count("\n") == 1
     assert list((tmp_path / "build").iterdir()) == []
 
 
 def test_an_archive_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "scripts", tmp_path / "scripts")
     missing = tmp_path / "missing.crate"
-    done = subprocess.run(
-        [sys.executable, "scripts/openssl.py"],
-        cwd=tmp_path,
-        env={**os.environ, "OPENSSL_CRATE": str(missing)},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"cdaphne: {missing}: ") and "OPENSSL_CRATE" in done.stderr
-    assert done.stderr.count("\n") == 1
+    said = refused(tmp_path, missing)
+    assert said.startswith(f"cdaphne: {missing}: ") and "OPENSSL_CRATE" in said
+    assert said.count("\n") == 1

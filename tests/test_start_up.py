@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Servers
+from tests.conftest import ROOT, Servers, python
 
 # Each is some milliseconds, alone or with what it takes along, and none is needed for plain HTTP.
 LATER = set(
@@ -28,19 +27,6 @@ def test_a_plain_start_takes_nothing_along(server: Servers, tmp_path: Path) -> N
     loaded = set(handle.get("/").body.decode().split())
     assert "asyncio.selector_events" in loaded
     assert sorted(loaded & LATER) == []
-
-
-def python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 START = "import sys, pyasgi._core, asyncio, asyncio.base_events as events; "

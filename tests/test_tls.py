@@ -34,23 +34,12 @@ TLS12, TLS13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 FLOOD_ROOM = (16 + ("libasan" in os.environ.get("LD_PRELOAD", "")) * 400) * 1024 * 1024
 
 
-@pytest.fixture(scope="session")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
-@pytest.fixture(scope="session")
-def site(ca: Authority) -> Issued:
-    """The server's certificate."""
-    return ca.issue("site")
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client_ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("clients"), "Client Authority")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def alice(client_ca: Authority) -> Issued:
     return client_ca.issue("alice", "", subject="/C=DE/O=Bücher, Inc/CN=alice")
 
@@ -260,7 +249,7 @@ def test_inherited_descriptor(server: Servers, ca: Authority, site: Issued) -> N
 # ---- SNI ----
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sites(ca: Authority) -> dict[str, Issued]:
     return {
         "one": ca.issue("one", "DNS:one.test,DNS:uno.test"),
@@ -933,7 +922,7 @@ def replace(files: Issued, by: Issued) -> None:
         target.with_suffix(".new").rename(target)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def renewed(ca: Authority) -> Issued:
     return ca.issue("renewed")
 

@@ -21,16 +21,6 @@ APP = "tests.apps.basic:app"
 
 
 @pytest.fixture(scope="module")
-def ca(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("settings"))
-
-
-@pytest.fixture(scope="module")
-def site(ca: Authority) -> Issued:
-    return ca.issue("site")
-
-
-@pytest.fixture(scope="module")
 def other(ca: Authority) -> Issued:
     return ca.issue("other", kind="rsa")
 
