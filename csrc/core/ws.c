@@ -67,7 +67,10 @@ struct cd_ws {
     cd_ws_deflate deflate;
 };
 
-enum { BULK = 65536 }; /* bytes of a frame still to come that are worth larger reads */
+enum {
+    BULK = 65536, /* bytes of a frame still to come that are worth larger reads */
+    TRUST = 16,   /* memory for what a frame announces, in times of what has come of the message */
+};
 
 static const cd_str no_reason = {NULL, 0};
 
@@ -273,11 +276,19 @@ static bool take_whole(cd_conn *c, const uint8_t *p, size_t n)
     return true;
 }
 
+/* Room for n bytes of payload behind `head`, and for more of the frame, so that a long one is not
+ * copied whenever its buffer doubles. */
+static uint8_t *make_room(struct cd_ws *ws, size_t head, size_t n)
+{
+    size_t come = cd_buf_length(&ws->message) + n, more = (size_t)ws->left - n;
+    return cd_buf_reserve(&ws->message, head + n + cd_least(more, TRUST * come));
+}
+
 static bool take_part(cd_conn *c, const uint8_t *p, size_t n)
 {
     struct cd_ws *ws = c->u.ws;
     size_t head = cd_buf_length(&ws->message) == 0 ? sizeof(record) : 0;
-    uint8_t *room = cd_buf_reserve(&ws->message, head + n);
+    uint8_t *room = make_room(ws, head, n);
     if (room == NULL)
         return no_memory(c);
     memset(room, 0, head);
