@@ -90,24 +90,17 @@ fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 		{ echo "an input in build/fuzz/found breaks $(T): keep it in tests/fuzz/regression/$(T)"; exit 1; }
 
 # The suite starts its servers from another folder: the debug build in place is not found there.
-bench: $(RUN_VENV)/openssl ## compare with the peers (BENCH="--quick")
+bench: $(RUN_VENV)/profiled ## compare with the peers (BENCH="--quick")
 	@$(SYSTEM) bench
 	@$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks $(BENCH)
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 
-# The installed servers write their counters beside the objects of build/instrumented when they end.
-pgo: $(RUN_VENV)/ready ## profile-guided release build into .venv-run; `make dist` then uses the profile
-	@$(SYSTEM) bench
-	@rm -rf build/instrumented build/profiled
-	$(OWN_OPENSSL) CD_PROFILE=generate $(REINSTALL) .
-	$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks.train
-	$(OWN_OPENSSL) CD_PROFILE=$(PROFILE) $(REINSTALL) .
-	@touch $(RUN_VENV)/openssl
+pgo: $(RUN_VENV)/profiled ## what a wheel has into .venv-run: profile-guided, with its own OpenSSL
 
-dist: $(VENV)/ready ## sdists and, from them, wheels in dist/: cdaphne, cdaphne-as-daphne
+dist: $(VENV)/ready $(RUN_VENV)/profiled ## sdists and, from them, wheels in dist/: cdaphne, cdaphne-as-daphne
 	@rm -rf dist
-	$(OWN_OPENSSL) CD_PROFILE=$(wildcard $(PROFILE)) $(VENV)/python -m build
+	$(OWN_OPENSSL) CD_PROFILE=$(PROFILE) $(VENV)/python -m build
 	$(VENV)/python -m build --outdir dist scripts/as_daphne
 
 clean: ## remove builds and virtual environments
@@ -136,7 +129,11 @@ $(RUN_VENV)/ready: pyproject.toml setup.py scripts/fetch_llhttp.py examples/devo
 	$(RUN_VENV)/pip install --quiet . -r examples/devops/requirements.txt
 	@touch $@
 
-# What `make build` made, with the OpenSSL of wheels.
-$(RUN_VENV)/openssl: $(RUN_VENV)/ready scripts/openssl.py
-	$(OWN_OPENSSL) $(REINSTALL) .
+# The installed servers write their counters beside the objects of build/instrumented when they end.
+$(RUN_VENV)/profiled: $(RUN_VENV)/ready scripts/openssl.py benchmarks/train.py
+	@$(SYSTEM) bench
+	@rm -rf build/instrumented build/profiled
+	$(OWN_OPENSSL) CD_PROFILE=generate $(REINSTALL) .
+	$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks.train
+	$(OWN_OPENSSL) CD_PROFILE=$(PROFILE) $(REINSTALL) .
 	@touch $@

@@ -27,12 +27,14 @@
 #include <math.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
+#include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -335,6 +337,15 @@ void sock_send(struct sock *sock, const char *data, size_t size)
     sock_flush(sock);
 }
 
+size_t sock_send_file(struct sock *sock, int file, size_t size)
+{
+    off_t from = 0;
+    ssize_t sent = sendfile(sock->fd, file, &from, size);
+    if (sent < 0 && errno != EAGAIN && errno != EINTR)
+        fail("sendfile: %s", strerror(errno));
+    return sent < 0 ? 0 : (size_t)sent;
+}
+
 ptrdiff_t sock_read(struct sock *sock, char *buffer, size_t size)
 {
     ssize_t got;
@@ -470,6 +481,7 @@ static void report(void)
 void run_all(void)
 {
     struct epoll_event events[512];
+    signal(SIGPIPE, SIG_IGN); /* sendfile has no MSG_NOSIGNAL */
     if (run.tls)
         tls_start();
     if ((run.epoll = epoll_create1(EPOLL_CLOEXEC)) < 0)

@@ -80,6 +80,9 @@ void sock_open(struct sock *sock, unsigned index);
 void sock_close(struct sock *sock);
 void sock_send(struct sock *sock, const char *data, size_t size); /* data stays until sent */
 bool sock_flush(struct sock *sock);                               /* true when nothing is left */
+/* As much of a file's first `size` bytes as the socket takes, without copying them: how many that
+ * was, perhaps 0. Without TLS, and behind all that sock_send was given. */
+size_t sock_send_file(struct sock *sock, int file, size_t size);
 /* Bytes read; 0 at the end of the stream; -1 when there is nothing to read now. */
 ptrdiff_t sock_read(struct sock *sock, char *buffer, size_t size);
 /* After a read that `got` so much of a buffer of `size`: may there be more, or the end? */
