@@ -35,6 +35,9 @@ enum {
     IOV_COUNT = 64,
     /* Bytes of one read: what a slow application can be given beyond the high-water mark. */
     READ_SIZE = 65536,
+    /* What is gathered for a peer that keeps up, in times of write_high_water: the kernel takes
+     * 512 KB in two thirds of the time of eight times 64. */
+    GATHER = 8,
     /* Bytes that a stream may send before the others get their turn; of files too. */
     RELIEF = 1 << 20,
     /* Bytes of a file that are read at once where there is no sendfile: four TLS records. */
@@ -299,15 +302,18 @@ int cd_conn_pressure(cd_conn *c)
 void cd_conn_push(cd_conn *c, size_t waiting)
 {
     c->relieved += waiting;
-    if (c->relieved > RELIEF)
+    if (c->relieved > RELIEF) {
         c->relieved = 0;
-    else if (!c->blocked && c->state == CD_CONN_OPEN)
+        c->keen = 1;
+    } else if (!c->blocked && c->state == CD_CONN_OPEN) {
         cd_conn_flush(c);
+    }
 }
 
 int cd_conn_relieve(cd_conn *c)
 {
-    if (c->out.size < c->server->limits.write_high_water)
+    size_t most = c->server->limits.write_high_water;
+    if (c->out.size < most || (c->keen && c->out.size / GATHER < most))
         return CD_OK;
     cd_conn_push(c, c->out.size);
     return c->state == CD_CONN_OPEN ? cd_conn_pressure(c) : CD_OK;
@@ -425,6 +431,8 @@ void cd_conn_flush(cd_conn *c)
         }
         if (n == CD_AGAIN) {
             c->blocked = 1;
+            c->keen = 0;
+            c->relieved = 0;
             break;
         }
         if (counted)

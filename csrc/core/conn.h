@@ -101,6 +101,7 @@ struct cd_conn {
     unsigned linger : 1;
     unsigned tunnel : 1;     /* over a stream of another connection: does not count as one */
     unsigned bulky : 1;      /* the protocol expects a lot: read all of the scratch at once */
+    unsigned keen : 1;       /* the transport has taken all at once for a while */
     unsigned armed : 2;      /* what the transport was told to want */
     cd_buf in;               /* read, not parsed */
     cd_output out;           /* not yet written */
@@ -156,8 +157,9 @@ int cd_conn_put_file(cd_conn *c, int fd, uint64_t offset, size_t count);
 /* CD_AGAIN above write_high_water (remembered, for drained), else CD_OK. */
 int cd_conn_pressure(cd_conn *c);
 /* The same behind an application's write, which is worth trying to write at once: a stream that the
- * peer keeps up with never waits for a turn. The last thing a write does, because a dead transport
- * shows here and ends the connection; then CD_OK. */
+ * peer keeps up with never waits for a turn. If the peer has for a while, up to eight times as much
+ * is gathered first. The last thing a write does, because a dead transport shows here and ends the
+ * connection; then CD_OK. */
 int cd_conn_relieve(cd_conn *c);
 /* Writes at once, unless the applications of this connection have had their share of the turn:
  * `waiting` bytes are what they have written and nobody took. A dead transport shows here and ends

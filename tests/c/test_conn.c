@@ -143,6 +143,13 @@ static void test_back_pressure(void)
     rig_free(r);
 }
 
+/* What an application's write of 64 KiB, the high-water mark, comes to. */
+static int put_piece(cd_conn *c)
+{
+    CHECK_INT(cd_conn_put(c, pinned_bytes, sizeof pinned_bytes), CD_OK);
+    return cd_conn_relieve(c);
+}
+
 /* A write above the high-water mark is tried at once, but not for ever: others want their turn. */
 static void test_relief(void)
 {
@@ -150,20 +157,52 @@ static void test_relief(void)
     wire *w = open_probe(r, SIZE_MAX);
     cd_conn *c = w->transport.conn;
     int waits = 0;
-    for (int i = 0; i < 40; i++) {
-        CHECK_INT(cd_conn_put(c, pinned_bytes, sizeof pinned_bytes), CD_OK);
-        if (cd_conn_relieve(c) == CD_AGAIN) {
+    for (int i = 0; i < 48; i++) {
+        if (put_piece(c) == CD_AGAIN) {
             waits++;
             rig_settle(r);
             CHECK_INT(seen.drained, waits);
         }
     }
-    CHECK_INT(waits, 2); /* 40 * 64 KiB */
-    CHECK_INT(w->output.n, 40 * sizeof pinned_bytes);
+    CHECK_INT(waits, 2); /* 48 * 64 KiB */
+    rig_settle(r);
+    CHECK_INT(w->output.n, 48 * sizeof pinned_bytes);
     w->room = 0;
-    CHECK_INT(cd_conn_put(c, pinned_bytes, sizeof pinned_bytes), CD_OK);
-    CHECK_INT(cd_conn_relieve(c), CD_AGAIN);
+    while (put_piece(c) == CD_OK)
+        ;
     wire_reset(w);
+    rig_free(r);
+}
+
+/* Once a peer has taken a lot at once it is given more at once, until it does not take it. */
+static void test_gathering(void)
+{
+    enum { PIECE = sizeof pinned_bytes, USUAL = 17, GATHERED = 8 };
+    rig *r = rig_new(CUT_WHOLE, 1);
+    wire *w = open_probe(r, SIZE_MAX);
+    cd_conn *c = w->transport.conn;
+    for (int i = 1; i < USUAL; i++) {
+        CHECK_INT(put_piece(c), CD_OK);
+        CHECK_INT(w->output.n, i * PIECE);
+    }
+    CHECK_INT(put_piece(c), CD_AGAIN);
+    rig_settle(r);
+    CHECK_INT(w->output.n, USUAL * PIECE);
+    for (int i = 1; i < GATHERED; i++) {
+        CHECK_INT(put_piece(c), CD_OK);
+        CHECK_INT(w->output.n, USUAL * PIECE);
+    }
+    CHECK_INT(put_piece(c), CD_OK);
+    CHECK_INT(w->output.n, (USUAL + GATHERED) * PIECE);
+    w->room = 0;
+    for (int i = 1; i < GATHERED; i++)
+        CHECK_INT(put_piece(c), CD_OK);
+    CHECK_INT(put_piece(c), CD_AGAIN);
+    wire_room(w, SIZE_MAX);
+    CHECK_INT(seen.drained, 2);
+    CHECK_INT(w->output.n, (USUAL + 2 * GATHERED) * PIECE);
+    CHECK_INT(put_piece(c), CD_OK);
+    CHECK_INT(w->output.n, (USUAL + 2 * GATHERED + 1) * PIECE);
     rig_free(r);
 }
 
@@ -321,6 +360,7 @@ int main(void)
     test_output_keeps_its_order();
     test_back_pressure();
     test_relief();
+    test_gathering();
     test_input_that_is_left_is_offered_again();
     test_read_ahead_is_bounded();
     test_close_writes_first_and_lingers();
