@@ -1,4 +1,4 @@
-"""What `make pgo` drives the instrumented extension with: the suite's own applications and clients, a little of each.
+"""What `make pgo` drives the instrumented extension with: a little of each work of the suite, and of the loop's.
 
     python -m benchmarks.train
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 
 from .clients import LoadError
+from .micro import loop
 from .processes import choose_cores
 from .rows import ROWS, Bench
 from .servers import SERVERS
@@ -22,7 +23,19 @@ TRAINED = (
 ).split()
 
 
+LOOP_OPERATIONS = 2000
+SERVICES = {*"redis-ping redis-pings redis-tls-ping httpx".split()}  # what they do is in the others
+
+
+def train_loop() -> None:
+    """In this process: its counters are written when it ends."""
+    for name, work in loop.WORK.items():
+        if name not in SERVICES:
+            loop.measure(loop.EventLoop, work, LOOP_OPERATIONS)
+
+
 def main() -> int:
+    train_loop()
     bench = Bench(choose_cores(), seconds=0.4, warmup=0.1, many=200, upload=64 * 1024 * 1024)
     failed = 0
     for row in ROWS:

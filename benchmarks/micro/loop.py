@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import importlib.util
 import json
 import shutil
 import socket
@@ -529,6 +530,9 @@ def main() -> None:
         for name in options.work or WORK:
             if name.startswith("redis") and not has_redis:
                 print(f"{name}: redis-server is not installed", file=sys.stderr)
+                continue
+            if name == "httpx" and importlib.util.find_spec("httpx") is None:
+                print("httpx is not installed: pip install httpx", file=sys.stderr)
                 continue
             found.append(row(name, compare(WORK[name], options.rounds, options.seconds)))
             print(show(found[-1]), flush=True)
