@@ -277,6 +277,18 @@ def test_the_classes_are_ours_unless_in_debug_mode() -> None:
             assert all(name.startswith(module) for name in runner.run(main(loop)))
 
 
+def test_a_connection_has_no_buffer_that_nothing_is_read_into() -> None:
+    async def main(loop: Any) -> list[int]:
+        async with pair(loop) as (client, server):
+            client.transport.write(b"question")
+            await server.until(8)
+            protocol = client.transport._ssl_protocol
+            return [len(protocol._ssl_buffer), len(protocol.get_buffer(-1))]
+
+    with asyncio.Runner(loop_factory=EventLoop) as runner:
+        assert runner.run(main(runner.get_loop())) == [1, 32768]
+
+
 def test_an_ssl_object_of_another_class() -> None:
     class Counting(ssl.SSLObject):
         reads = writes = 0

@@ -154,6 +154,7 @@ typedef struct cdpy_ready cdpy_ready;
     X(_empty_waiter)            \
     X(_read_ready_cb)
 #define CDPY_SSLPROTO_SLOTS(X) \
+    X(_ssl_buffer)             \
     X(_state)                  \
     X(_sslobj)                 \
     X(_incoming)               \

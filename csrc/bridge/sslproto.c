@@ -21,10 +21,7 @@
 /* RFC 8446, 5.1: the longest plaintext of a record, which is what one SSL_read() can return. */
 enum { RECORD_SIZE = 1 << 14 };
 
-/*
- * asyncio's max_size, the size of the buffer that each connection has for get_buffer(): 256 KiB
- * there, of which a SocketTransport needs none. It grows for a transport that asks for more.
- */
+/* What get_buffer() gives a transport that is no SocketTransport; asyncio's is 256 KiB. */
 enum { BUFFER_SIZE = 1 << 15 };
 
 /* What a call works on. */
@@ -434,11 +431,25 @@ static int find_asyncios(cdpy_state *state, PyObject *sslproto, PyObject *type)
     return find_phases(state, sslproto);
 }
 
-static int set_buffer_size(PyObject *type)
+/*
+ * The constructor makes a buffer of max_size bytes for get_buffer(), which a SocketTransport never
+ * calls: it gets the shortest one, and get_buffer() makes another when it is wanted.
+ */
+static PyObject *max_size(PyObject *self, void *Py_UNUSED(closure))
 {
-    PyObject *size = PyLong_FromLong(BUFFER_SIZE);
-    int result = size == NULL ? -1 : PyObject_SetAttrString(type, "max_size", size);
-    Py_XDECREF(size);
+    cdpy_state *state = cdpy_slots_state(self);
+    if (state == NULL)
+        return NULL;
+    bool constructed = cdpy_slot(self, state->sslproto_slots._ssl_buffer) != NULL;
+    return PyLong_FromLong(constructed ? BUFFER_SIZE : 1);
+}
+
+static int add_max_size(PyObject *type)
+{
+    static PyGetSetDef getset = {.name = "max_size", .get = max_size};
+    PyObject *descriptor = PyDescr_NewGetSet((PyTypeObject *)type, &getset);
+    int result = descriptor == NULL ? -1 : PyObject_SetAttrString(type, getset.name, descriptor);
+    Py_XDECREF(descriptor);
     return result;
 }
 
@@ -452,7 +463,7 @@ static int make_class(PyObject *module, cdpy_state *state, PyObject *sslproto, P
     state->sslproto_type =
         cdpy_slots_class(module, type, "SSLProtocol", names, (Py_ssize_t *)&state->sslproto_slots,
                          sizeof names / sizeof *names, methods);
-    return state->sslproto_type == NULL ? -1 : set_buffer_size(state->sslproto_type);
+    return state->sslproto_type == NULL ? -1 : add_max_size(state->sslproto_type);
 }
 
 /*
