@@ -1,6 +1,9 @@
 """pyasgi.loop.EventLoop beside uvloop and asyncio's own loop, each kind of work on each in turn.
 
-    python -m benchmarks.micro.loop [--rounds 7] [--seconds 0.3] [--json FILE] [WORK ...]
+    python benchmarks/micro/loop.py [--rounds 7] [--seconds 0.3] [--json FILE] [WORK ...]
+
+It takes the installed build: with -m from the project's folder it would find the debug build that is
+in place there, which it refuses.
 
 One process, one core, round after round; in a round every loop does every work once.  A figure is
 the median of the rounds, a ratio the median of the rounds' ratios, of wall time and of the process's
@@ -27,6 +30,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from pyasgi import _core
 from pyasgi.loop import EventLoop
 
 Loop = asyncio.AbstractEventLoop
@@ -522,6 +526,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.3, help="of one measurement on asyncio")
     parser.add_argument("--json", help="write the figures to this file")
     options = parser.parse_args()
+    if hasattr(_core, "debug_live"):
+        parser.error(f"{_core.__file__} is a CD_DEBUG build: see above, after `make pgo`")
     unknown = set(options.work) - set(WORK)
     if unknown:
         parser.error(f"no such work: {', '.join(sorted(unknown))}")

@@ -66,10 +66,28 @@ static int rise(const cdpy_state *state, PyObject *heap, Py_ssize_t first, Py_ss
     return 0;
 }
 
+/* Where the item at i gets to on the way that sink() takes, as far as handles of ours go: no
+ * Python code runs, so the item need not stand in the list at each step. */
+static Py_ssize_t sink_past_ours(const cdpy_state *state, PyObject *heap, Py_ssize_t i)
+{
+    PyObject **items = ((PyListObject *)heap)->ob_item, *item = items[i];
+    Py_ssize_t size = PyList_GET_SIZE(heap), child;
+    double left, right;
+    while ((child = 2 * i + 1) + 1 < size && cdpy_timer_when(state, items[child], &left) &&
+           cdpy_timer_when(state, items[child + 1], &right)) {
+        child += !(left < right);
+        items[i] = items[child];
+        i = child;
+    }
+    items[i] = item;
+    return i;
+}
+
 /* Moves the item at i to a leaf, always along the lesser child, and from there back up. */
 static int sink(const cdpy_state *state, PyObject *heap, Py_ssize_t i)
 {
     Py_ssize_t first = i, size = PyList_GET_SIZE(heap);
+    i = sink_past_ours(state, heap, i);
     while (2 * i + 1 < size) {
         Py_ssize_t child = 2 * i + 1;
         if (child + 1 < size) {
@@ -91,14 +109,29 @@ static int push(const cdpy_state *state, PyObject *heap, PyObject *handle)
     return rise(state, heap, 0, PyList_GET_SIZE(heap) - 1);
 }
 
+/* Takes the last one out, which list.pop() and a slice do with more ado; its memory shrinks when
+ * more than half of it is free, as theirs does. NULL with an exception. */
+static PyObject *take_last(PyObject *heap)
+{
+    Py_ssize_t last = PyList_GET_SIZE(heap) - 1;
+    PyObject *item = PyList_GET_ITEM(heap, last);
+    if (last > ((PyListObject *)heap)->allocated / 2) {
+        Py_SET_SIZE((PyVarObject *)heap, last);
+        return item;
+    }
+    Py_INCREF(item);
+    if (PyList_SetSlice(heap, last, PY_SSIZE_T_MAX, NULL) < 0)
+        Py_CLEAR(item);
+    return item;
+}
+
 /* The first one, a new reference; NULL with an exception. */
 static PyObject *pop(const cdpy_state *state, PyObject *heap)
 {
     Py_ssize_t last = PyList_GET_SIZE(heap) - 1;
     swap(heap, 0, last);
-    PyObject *first = Py_NewRef(PyList_GET_ITEM(heap, last));
-    if (PyList_SetSlice(heap, last, PY_SSIZE_T_MAX, NULL) < 0 ||
-        (last > 0 && sink(state, heap, 0) < 0))
+    PyObject *first = take_last(heap);
+    if (first != NULL && last > 0 && sink(state, heap, 0) < 0)
         Py_CLEAR(first);
     return first;
 }
