@@ -209,6 +209,7 @@ typedef struct {
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
     char *scratch; /* cdpy_scratch() */
+    bool bulky;    /* the last read of a SocketTransport was full */
 } cdpy_state;
 
 /* Most objects a freelist keeps. Under ASan none: it is to see what is used after it was freed. */

@@ -100,19 +100,43 @@ static PyObject *deliver_to_tls(const transport *t, PyObject *protocol, PyObject
     return result == NULL ? fail(t, "Fatal error: protocol.buffer_updated() call failed.") : result;
 }
 
+/* Reads into the scratch, which costs a copy but no more memory than what came. */
+static long read_some(const transport *t, PyObject **data)
+{
+    char *scratch = cdpy_scratch(t->state);
+    if (scratch == NULL)
+        return CD_NOMEM;
+    long count = cd_fd_receive(get_fd(t), scratch, READ_SIZE);
+    if (count > 0 && (*data = PyBytes_FromStringAndSize(scratch, count)) == NULL)
+        return CD_NOMEM;
+    return count;
+}
+
+/* Where the last read was full, into the object itself. */
+static long read_much(const transport *t, PyObject **data)
+{
+    if ((*data = PyBytes_FromStringAndSize(NULL, READ_SIZE)) == NULL)
+        return CD_NOMEM;
+    long count = cd_fd_receive(get_fd(t), PyBytes_AS_STRING(*data), READ_SIZE);
+    int error = errno;
+    if (count <= 0)
+        Py_CLEAR(*data);
+    else if (count < READ_SIZE && _PyBytes_Resize(data, count) < 0)
+        return CD_NOMEM;
+    errno = error;
+    return count;
+}
+
 /* Reads and hands over; protocol: of ours for TLS, or NULL. */
 static PyObject *read_data(const transport *t, PyObject *protocol)
 {
-    PyObject *handled = NULL;
-    char *scratch = cdpy_scratch(t->state);
-    if (scratch == NULL)
-        return NULL;
-    long count = cd_fd_receive(get_fd(t), scratch, READ_SIZE);
+    PyObject *handled = NULL, *data = NULL;
+    long count = (t->state->bulky ? read_much : read_some)(t, &data);
+    t->state->bulky = count == READ_SIZE;
+    if (count == CD_NOMEM)
+        return fail(t, "Fatal read error on socket transport");
     if (is_settled(t, count, &handled))
         return handled;
-    PyObject *data = PyBytes_FromStringAndSize(scratch, count);
-    if (data == NULL)
-        return fail(t, "Fatal read error on socket transport");
     handled = protocol == NULL ? deliver(t, data) : deliver_to_tls(t, protocol, data);
     Py_DECREF(data);
     return handled;
