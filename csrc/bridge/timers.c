@@ -109,29 +109,14 @@ static int push(const cdpy_state *state, PyObject *heap, PyObject *handle)
     return rise(state, heap, 0, PyList_GET_SIZE(heap) - 1);
 }
 
-/* Takes the last one out, which list.pop() and a slice do with more ado; its memory shrinks when
- * more than half of it is free, as theirs does. NULL with an exception. */
-static PyObject *take_last(PyObject *heap)
-{
-    Py_ssize_t last = PyList_GET_SIZE(heap) - 1;
-    PyObject *item = PyList_GET_ITEM(heap, last);
-    if (last > ((PyListObject *)heap)->allocated / 2) {
-        Py_SET_SIZE((PyVarObject *)heap, last);
-        return item;
-    }
-    Py_INCREF(item);
-    if (PyList_SetSlice(heap, last, PY_SSIZE_T_MAX, NULL) < 0)
-        Py_CLEAR(item);
-    return item;
-}
-
 /* The first one, a new reference; NULL with an exception. */
 static PyObject *pop(const cdpy_state *state, PyObject *heap)
 {
     Py_ssize_t last = PyList_GET_SIZE(heap) - 1;
     swap(heap, 0, last);
-    PyObject *first = take_last(heap);
-    if (first != NULL && last > 0 && sink(state, heap, 0) < 0)
+    PyObject *first = Py_NewRef(PyList_GET_ITEM(heap, last));
+    if (PyList_SetSlice(heap, last, PY_SSIZE_T_MAX, NULL) < 0 ||
+        (last > 0 && sink(state, heap, 0) < 0))
         Py_CLEAR(first);
     return first;
 }

@@ -13,8 +13,6 @@
  */
 #include "bridge.h"
 
-#include <errno.h>
-
 /* Of one read: a quarter of asyncio's. Objects above malloc's threshold for giving memory back come
  * in new pages every time, which cost more than the bytes: twice as fast as with 256 KB. */
 enum { READ_SIZE = 64 * 1024 };
@@ -118,13 +116,8 @@ static long read_much(const transport *t, PyObject **data)
     if ((*data = PyBytes_FromStringAndSize(NULL, READ_SIZE)) == NULL)
         return CD_NOMEM;
     long count = cd_fd_receive(get_fd(t), PyBytes_AS_STRING(*data), READ_SIZE);
-    int error = errno;
-    if (count <= 0)
-        Py_CLEAR(*data);
-    else if (count < READ_SIZE && _PyBytes_Resize(data, count) < 0)
-        return CD_NOMEM;
-    errno = error;
-    return count;
+    bool some = count > 0 && count < READ_SIZE;
+    return some && _PyBytes_Resize(data, count) < 0 ? CD_NOMEM : count;
 }
 
 /* Reads and hands over; protocol: of ours for TLS, or NULL. */
@@ -135,10 +128,9 @@ static PyObject *read_data(const transport *t, PyObject *protocol)
     t->state->bulky = count == READ_SIZE;
     if (count == CD_NOMEM)
         return fail(t, "Fatal read error on socket transport");
-    if (is_settled(t, count, &handled))
-        return handled;
-    handled = protocol == NULL ? deliver(t, data) : deliver_to_tls(t, protocol, data);
-    Py_DECREF(data);
+    if (!is_settled(t, count, &handled))
+        handled = protocol == NULL ? deliver(t, data) : deliver_to_tls(t, protocol, data);
+    Py_XDECREF(data);
     return handled;
 }
 
