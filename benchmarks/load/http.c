@@ -71,23 +71,23 @@ static struct conn **idle;
 static size_t idle_count;
 static double due;
 
-/* How many bytes of the body the socket has taken: a copy on our side would make us the limit. */
-static size_t send_chunk(struct conn *conn, size_t size)
+/* By sendfile where the socket takes it: a copy on our side would make us the limit. False: it took
+ * nothing. */
+static bool send_chunk(struct conn *conn)
 {
-    if (!conn->sock.tls)
-        return sock_send_file(&conn->sock, upload_file, size);
-    sock_send(&conn->sock, upload_chunk, size);
-    return size;
+    size_t size = conn->upload_left < UPLOAD_CHUNK ? conn->upload_left : UPLOAD_CHUNK;
+    if (conn->sock.tls)
+        sock_send(&conn->sock, upload_chunk, size);
+    else
+        size = sock_send_file(&conn->sock, upload_file, size);
+    conn->upload_left -= size;
+    return size > 0;
 }
 
 static void on_upload_room(struct conn *conn)
 {
-    size_t sent = 1;
-    while (sent && sock_flush(&conn->sock) && conn->upload_left) {
-        sent =
-            send_chunk(conn, conn->upload_left < UPLOAD_CHUNK ? conn->upload_left : UPLOAD_CHUNK);
-        conn->upload_left -= sent;
-    }
+    while (sock_flush(&conn->sock) && conn->upload_left && send_chunk(conn))
+        ;
 }
 
 static void send_request(struct conn *conn, double when)
