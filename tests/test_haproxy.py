@@ -95,12 +95,19 @@ class Front:
         wait_for(self._listens, 20, "haproxy listens")
 
     def _listens(self) -> bool:
+        """HAProxy opens one listener after another: a port that answers says nothing of the unix socket."""
         assert self.process.poll() is None, self.log.read_text()
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.tls)) == 0
+        with socket.socket() as port, socket.socket(socket.AF_UNIX) as unix:
+            return port.connect_ex(("127.0.0.1", self.tls)) == 0 and unix.connect_ex(str(self.unix)) == 0
 
     def connect(self, port: int) -> RawClient:
         return RawClient(socket.create_connection(("127.0.0.1", port), 10))
+
+    def connect_unix(self) -> RawClient:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(10)
+        sock.connect(str(self.unix))
+        return RawClient(sock)
 
     def secure(self, context: ssl.SSLContext) -> RawClient:
         plain = socket.create_connection(("127.0.0.1", self.tls), 10)
@@ -211,10 +218,7 @@ def test_websocket(front: Front, ca: Authority) -> None:
 
 def test_client_of_a_unix_socket(front: Front) -> None:
     """HAProxy tells of no address then: the connection's own, which here is HAProxy's."""
-    sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(10)
-    sock.connect(str(front.unix))
-    with RawClient(sock) as client:
+    with front.connect_unix() as client:
         scope = ask(client)
     assert scope["client"] is None or scope["client"][0] == "127.0.0.1"
 
