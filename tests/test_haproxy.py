@@ -98,7 +98,10 @@ class Front:
         """HAProxy opens one listener after another: a port that answers says nothing of the unix socket."""
         assert self.process.poll() is None, self.log.read_text()
         with socket.socket() as port, socket.socket(socket.AF_UNIX) as unix:
-            return port.connect_ex(("127.0.0.1", self.tls)) == 0 and unix.connect_ex(str(self.unix)) == 0
+            return (
+                port.connect_ex(("127.0.0.1", self.tls)) == 0
+                and unix.connect_ex(str(self.unix)) == 0
+            )
 
     def connect(self, port: int) -> RawClient:
         return RawClient(socket.create_connection(("127.0.0.1", port), 10))

@@ -12,7 +12,10 @@
  * interval. When the last wait brought one descriptor or none there is nobody to be held up, and
  * the first step is left out: one system call of five in a dialogue with a single peer.
  *
- * The loop knows no Python, no servers and no protocols. Descriptors of others are in watch.c.
+ * A loop without a server, which is one that a program uses as asyncio's and for nothing else, does
+ * without libev: the only descriptors are those of others (watch.c), which it waits for directly.
+ *
+ * The loop knows no Python, no servers (only whether there are any) and no protocols.
  */
 #include "loop.h"
 
@@ -20,7 +23,6 @@
 #include "mem.h"
 
 #include <errno.h>
-#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -86,12 +88,6 @@ static void run_jobs(cd_list *jobs)
 
 /* ---- loop ---- */
 
-static void on_async(struct ev_loop *ev, ev_async *watcher, int events)
-{
-    (void)ev, (void)events;
-    cd_container(watcher, cd_loop, async)->woken = true;
-}
-
 static void on_timeout(struct ev_loop *ev, ev_timer *watcher, int events)
 {
     (void)ev, (void)events;
@@ -118,16 +114,6 @@ static void acquire_cb(struct ev_loop *ev) EV_NOEXCEPT
         loop->wake(loop->arg);
 }
 
-/* libev aborts the process when there is no descriptor for its eventfd, so it is tried first. */
-static int try_eventfd(void)
-{
-    int fd = eventfd(0, EFD_CLOEXEC);
-    if (fd < 0)
-        return CD_SYSTEM;
-    close(fd);
-    return CD_OK;
-}
-
 static int start_ev(cd_loop *loop)
 {
     /* No environment, so that LIBEV_FLAGS cannot change a server; no timerfd: a descriptor per loop
@@ -135,25 +121,17 @@ static int start_ev(cd_loop *loop)
     loop->ev = ev_loop_new(EVBACKEND_EPOLL | EVFLAG_NOENV | EVFLAG_NOTIMERFD);
     if (loop->ev == NULL)
         return CD_SYSTEM;
-    if (cd_watches_open(loop) < 0)
-        goto fail;
-    if (try_eventfd() < 0) {
-        cd_watches_close(loop);
-        goto fail;
+    if (cd_watches_open(loop) < 0) {
+        ev_loop_destroy(loop->ev);
+        return CD_SYSTEM;
     }
     ev_set_userdata(loop->ev, loop);
-    ev_async_init(&loop->async, on_async);
-    ev_async_start(loop->ev, &loop->async);
     ev_init(&loop->timeout, on_timeout);
     ev_check_init(&loop->clock, on_clock);
     ev_set_priority(&loop->clock, EV_MAXPRI);
     ev_check_start(loop->ev, &loop->clock);
     loop->now = cd_clock();
     return CD_OK;
-
-fail:
-    ev_loop_destroy(loop->ev);
-    return CD_SYSTEM;
 }
 
 cd_loop *cd_loop_new(void)
@@ -181,7 +159,6 @@ void cd_loop_free(cd_loop *loop)
 {
     if (loop == NULL)
         return;
-    ev_async_stop(loop->ev, &loop->async);
     ev_check_stop(loop->ev, &loop->clock);
     ev_timer_stop(loop->ev, &loop->timeout);
     cd_watches_close(loop);
@@ -194,9 +171,23 @@ void cd_loop_free(cd_loop *loop)
     CD_LIVE(loops, -1);
 }
 
+void cd_loop_enter(cd_loop *loop)
+{
+    if (loop->servers++ == 0) { /* libev's clock stood while the loop did without it */
+        ev_now_update(loop->ev);
+        loop->now = cd_clock();
+    }
+}
+
+void cd_loop_leave(cd_loop *loop)
+{
+    loop->servers--;
+}
+
 void cd_loop_wake(cd_loop *loop)
 {
-    ev_async_send(loop->ev, &loop->async);
+    if (!atomic_exchange(&loop->called, true) && atomic_load(&loop->asleep))
+        cd_watches_ring(&loop->watches);
 }
 
 static void flush_all(cd_loop *loop)
@@ -219,14 +210,8 @@ static bool idle(const cd_loop *loop)
            cd_list_empty(&loop->later);
 }
 
-/* Is something waiting in libev itself: a wake-up, or an event that a transport fed? It would be
- * handed out before the sleep, which would not hear of it. */
-static bool has_news(const cd_loop *loop)
-{
-    return ev_async_pending(&loop->async) || ev_pending_count(loop->ev) > 0;
-}
-
-static void sleep_at_most(cd_loop *loop, double timeout)
+/* Waits in libev, which has the servers' descriptors. */
+static void wait_in_ev(cd_loop *loop, double timeout)
 {
     if (timeout > 0) {
         ev_timer_set(&loop->timeout, timeout, 0);
@@ -238,22 +223,60 @@ static void sleep_at_most(cd_loop *loop, double timeout)
     ev_timer_stop(loop->ev, &loop->timeout);
 }
 
+static void wait_for_watches(cd_loop *loop, double timeout)
+{
+    struct epoll_event first[CD_WATCHES_FIRST];
+    if (loop->sleep != NULL)
+        loop->sleep(loop->arg);
+    int count = cd_watches_sleep(&loop->watches, first, timeout);
+    if (loop->wake != NULL)
+        loop->wake(loop->arg);
+    cd_watches_note(&loop->watches, first, count);
+    if (count == CD_WATCHES_FIRST)
+        cd_watches_look(&loop->watches);
+    loop->woken = count == 0;
+}
+
+static void sleep_at_most(cd_loop *loop, double timeout)
+{
+    atomic_store(&loop->asleep, true);
+    if (!atomic_load(&loop->called))
+        (loop->servers > 0 ? wait_in_ev : wait_for_watches)(loop, timeout);
+    atomic_store(&loop->asleep, false);
+    loop->woken |= atomic_exchange(&loop->called, false);
+}
+
+/* An event that a transport fed would be handed out before the sleep, which would not hear of it.
+ */
+static bool must_look(const cd_loop *loop)
+{
+    return loop->crowded || !idle(loop) || ev_pending_count(loop->ev) > 0;
+}
+
+static void look(cd_loop *loop)
+{
+    if (loop->servers > 0)
+        ev_run(loop->ev, EVRUN_NOWAIT);
+    else
+        cd_watches_look(&loop->watches);
+}
+
 void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*wake)(void *),
                   void *arg)
 {
     loop->polling = true;
-    loop->woken = false;
+    loop->woken = atomic_exchange(&loop->called, false);
     loop->sleep = sleep;
     loop->wake = wake;
     loop->arg = arg;
     flush_all(loop);
     cd_list_move(&loop->jobs, &loop->later);
-    loop->seen = 0;
-    if (timeout == 0 || loop->crowded || !idle(loop) || has_news(loop))
-        ev_run(loop->ev, EVRUN_NOWAIT);
+    loop->seen = loop->watches.seen = 0;
+    if (timeout == 0 || must_look(loop))
+        look(loop);
     if (timeout != 0 && idle(loop))
         sleep_at_most(loop, timeout);
-    loop->crowded = loop->seen > 1;
+    loop->crowded = loop->seen + loop->watches.seen > 1;
     loop->polling = false;
 }
 

@@ -7,6 +7,7 @@
 #include "watch.h"
 
 #include <ev.h>
+#include <stdatomic.h>
 
 /*
  * Work for the dispatch phase. Parsers and timers never call out: they post. A job is embedded in
@@ -22,7 +23,7 @@ enum { CD_SCRATCH_SIZE = 262144 };
 
 struct cd_loop {
     struct ev_loop *ev;
-    ev_async async;
+    unsigned servers; /* on the loop; without one libev has nothing to watch but the watches' set */
     ev_timer timeout; /* ends a poll */
     ev_check clock;   /* before everything else that a poll brings: sets now */
     double now;    /* monotonic; libev's own ev_now() is wall-clock time, which an operator may set
@@ -34,13 +35,15 @@ struct cd_loop {
     cd_watches watches; /* descriptors of others */
     void (*sleep)(void *), (*wake)(void *);
     void *arg;
-    unsigned seen;    /* descriptors that were ready in this poll */
-    bool crowded;     /* in the last one there were several: there may be more already */
-    bool polling;     /* in the poll phase: nobody may be called */
-    bool woken;       /* cd_loop_wake was called, or the time is up */
-    uint8_t *sealed;  /* tls.c: the records of one write; NULL until there is one */
-    uint8_t *file;    /* conn.c: a piece of a file on its way; NULL until there is one */
-    uint8_t *scratch; /* CD_SCRATCH_SIZE bytes that every read goes through first */
+    atomic_bool called; /* cd_loop_wake was, since the last poll began to wait */
+    atomic_bool asleep; /* the thread is in the kernel, or about to be: a call must write */
+    unsigned seen;      /* descriptors that were ready in this poll */
+    bool crowded;       /* in the last one there were several: there may be more already */
+    bool polling;       /* in the poll phase: nobody may be called */
+    bool woken;         /* `called` was set, or the time is up */
+    uint8_t *sealed;    /* tls.c: the records of one write; NULL until there is one */
+    uint8_t *file;      /* conn.c: a piece of a file on its way; NULL until there is one */
+    uint8_t *scratch;   /* CD_SCRATCH_SIZE bytes that every read goes through first */
 };
 
 void cd_job_init(cd_job *job, void (*run)(cd_job *));
@@ -51,6 +54,10 @@ void cd_job_defer(cd_loop *loop, cd_job *job);
 void cd_job_end(cd_loop *loop, cd_job *job);
 /* Forgets a posted job: before its memory goes. */
 void cd_job_cancel(cd_job *job);
+
+/* A server has come to stand on the loop, and one has gone. */
+void cd_loop_enter(cd_loop *loop);
+void cd_loop_leave(cd_loop *loop);
 
 /* Seconds on the loop's clock, as of the last poll: for deadlines. */
 double cd_loop_now(const cd_loop *loop);

@@ -216,6 +216,7 @@ cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *o
         dispose(server);
         return NULL;
     }
+    cd_loop_enter(loop);
     CD_LIVE(servers, 1);
     return server;
 }
@@ -279,6 +280,7 @@ void cd_server_free(cd_server *server)
     cd_job_cancel(&server->release_job);
     cd_job_cancel(&server->line_job);
     cd_job_cancel(&server->log_end);
+    cd_loop_leave(server->loop);
     dispose(server);
     CD_LIVE(servers, -1);
 }

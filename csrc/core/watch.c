@@ -2,13 +2,13 @@
  * watch.c - watches, for descriptors that are not the core's: those of asyncio's add_reader and
  * add_writer.
  *
- * They are in an epoll set of their own, which libev watches as one descriptor. It costs one
- * epoll_wait in a poll in which one of them is ready, and keeps the promises that programs on
- * asyncio rely on: what epoll refuses is refused at once, a descriptor that is closed without a
- * word just falls silent, another thread may add one while the loop sleeps, and all that is ready
- * is told together. libev talks to the kernel in its next poll only and can promise none of it;
- * where it is built with assertions, as Debian does, it aborts the process for a descriptor that
- * was closed meanwhile.
+ * They are in an epoll set of their own, which libev watches as one descriptor, or which the loop
+ * waits for itself when no server is on it. Under a server it costs one epoll_wait in a poll in
+ * which one of them is ready, and it keeps the promises that programs on asyncio rely on: what
+ * epoll refuses is refused at once, a descriptor that is closed without a word just falls silent,
+ * another thread may add one while the loop sleeps, and all that is ready is told together. libev
+ * talks to the kernel in its next poll only and can promise none of it; where it is built with
+ * assertions, as Debian does, it aborts the process for a descriptor that was closed meanwhile.
  *
  * Nobody is called from here: what fired is listed until cd_loop_fired takes it or the watch is
  * freed. Events carry the descriptor and not the watch, because the kernel goes on telling of a
@@ -21,6 +21,8 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -40,27 +42,54 @@ static int fired_of(uint32_t events)
            (events & ~(uint32_t)EPOLLOUT ? CD_READ : 0);
 }
 
+/* Nothing is watched at the bell's number. */
 static void note(cd_watches *all, const struct epoll_event *event)
 {
     int fd = event->data.fd;
     cd_watch *w = fd < all->size ? all->table[fd] : NULL;
     if (w == NULL)
         return;
+    all->seen++;
     w->fired = fired_of(event->events) & w->events;
     if (w->fired != 0 && cd_list_empty(&w->link))
         cd_list_append(&all->fired, &w->link);
 }
 
+void cd_watches_note(cd_watches *all, const struct epoll_event *first, int count)
+{
+    for (int i = 0; i < count; i++)
+        note(all, &first[i]);
+}
+
+void cd_watches_look(cd_watches *all)
+{
+    cd_watches_note(all, all->events, epoll_wait(all->set, all->events, all->room, 0));
+}
+
 static void on_set(struct ev_loop *ev, ev_io *io, int events)
 {
     (void)ev, (void)events;
-    cd_watches *all = cd_container(io, cd_watches, io);
-    if (all->room == 0)
-        return;
-    int count = epoll_wait(all->set, all->events, all->room, 0);
-    cd_container(all, cd_loop, watches)->seen += count > 0 ? (unsigned)count : 0;
-    for (int i = 0; i < count; i++)
-        note(all, &all->events[i]);
+    cd_watches_look(cd_container(io, cd_watches, io));
+}
+
+/* Rounded up, so that nobody wakes before the time. */
+static int milliseconds(double timeout)
+{
+    return timeout < 0 ? -1 : (int)fmin(ceil(timeout * 1000), INT_MAX);
+}
+
+int cd_watches_sleep(const cd_watches *all, struct epoll_event *first, double timeout)
+{
+    return epoll_wait(all->set, first, CD_WATCHES_FIRST, milliseconds(timeout));
+}
+
+void cd_watches_ring(const cd_watches *all)
+{
+    static const uint64_t one = 1;
+    int error = errno;
+    ssize_t written = write(all->bell, &one, sizeof one);
+    (void)written; /* fails only when nobody has ever waited for 2^64 rings */
+    errno = error;
 }
 
 cd_watch *cd_loop_fired(cd_loop *loop, int *events)
@@ -80,16 +109,24 @@ int cd_loop_fileno(const cd_loop *loop)
 
 /* ---- watches ---- */
 
+/* For `count` watches and the bell. */
+static int make_event_room(cd_watches *all, int count)
+{
+    if (count < all->room)
+        return CD_OK;
+    int room = count * 2 + 16;
+    struct epoll_event *events = cd_realloc(all->events, (size_t)room * sizeof *events);
+    if (events == NULL)
+        return CD_NOMEM;
+    all->events = events;
+    all->room = room;
+    return CD_OK;
+}
+
 static int make_room(cd_watches *all, int fd)
 {
-    if (all->count >= all->room) {
-        int room = all->count * 2 + 16;
-        struct epoll_event *events = cd_realloc(all->events, (size_t)room * sizeof *events);
-        if (events == NULL)
-            return CD_NOMEM;
-        all->events = events;
-        all->room = room;
-    }
+    if (make_event_room(all, all->count + 1) < 0)
+        return CD_NOMEM;
     if (fd >= all->size) {
         int size = fd < INT_MAX / 2 ? fd * 2 + 16 : INT_MAX;
         cd_watch **table = cd_realloc(all->table, (size_t)size * sizeof *table);
@@ -194,23 +231,42 @@ long cd_fd_send(int fd, const void *p, size_t n)
 
 /* ---- the set ---- */
 
+static int open_bell(cd_watches *all)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    all->bell = event.data.fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (all->bell < 0)
+        return CD_SYSTEM;
+    if (epoll_ctl(all->set, EPOLL_CTL_ADD, all->bell, &event) == 0)
+        return CD_OK;
+    close(all->bell);
+    return CD_SYSTEM;
+}
+
 int cd_watches_open(cd_loop *loop)
 {
     cd_watches *all = &loop->watches;
     cd_list_init(&all->fired);
     all->owner = getpid();
+    if (make_event_room(all, 0) < 0)
+        return CD_NOMEM;
     all->set = epoll_create1(EPOLL_CLOEXEC);
-    if (all->set < 0)
-        return CD_SYSTEM;
-    ev_io_init(&all->io, on_set, all->set, EV_READ);
-    ev_io_start(loop->ev, &all->io);
-    return CD_OK;
+    if (all->set >= 0 && open_bell(all) == CD_OK) {
+        ev_io_init(&all->io, on_set, all->set, EV_READ);
+        ev_io_start(loop->ev, &all->io);
+        return CD_OK;
+    }
+    if (all->set >= 0)
+        close(all->set);
+    cd_free(all->events);
+    return CD_SYSTEM;
 }
 
 void cd_watches_close(cd_loop *loop)
 {
     cd_watches *all = &loop->watches;
     ev_io_stop(loop->ev, &all->io);
+    close(all->bell);
     close(all->set);
     cd_free(all->events);
     cd_free(all->table);

@@ -159,6 +159,33 @@ static void test_timers(void)
     rig_free(r);
 }
 
+/* A loop without servers leaves libev alone, and libev's clock stands. */
+static void test_deadlines_of_the_first_server(void)
+{
+    rig *r = rig_new(CUT_WHOLE, 1);
+    cd_loop *loop = cd_loop_new();
+    cd_timer t;
+    turn(loop);
+    rig_advance(r, 100);
+    turn(loop);
+    cd_loop_enter(loop);
+    cd_timer_init(&t, loop, on_fire);
+    cd_timer_set(&t, 5);
+    turn(loop);
+    rig_advance(r, 4.9);
+    turn(loop);
+    expect("");
+    rig_advance(r, 0.2);
+    turn(loop);
+    CHECK(trace.n > 0);
+    text_free(&trace);
+    trace = (text){0};
+    cd_timer_dispose(&t);
+    cd_loop_leave(loop);
+    cd_loop_free(loop);
+    rig_free(r);
+}
+
 /* ---- watches ---- */
 
 static void test_watches(void)
@@ -203,6 +230,7 @@ int main(void)
     test_work_keeps_the_loop_awake();
     test_hooks_only_around_a_real_sleep();
     test_timers();
+    test_deadlines_of_the_first_server();
     test_watches();
     test_no_memory();
     return check_summary();
