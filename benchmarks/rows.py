@@ -260,12 +260,12 @@ def ws_echo(
     return measure
 
 
-def ws_broadcast(key: str, connections: int | None, app: str = RAW) -> Measure:
+def ws_broadcast(key: str, connections: int | None, app: str = RAW, *, talkers: int = 1) -> Measure:
     path = "/ws/broadcast" if app == RAW else "/ws"
 
     def measure(bench: Bench, server: Server) -> Measured:
         with servers.running(server, bench.cores, app) as up:
-            flags = ["--size", 64, "--text"]
+            flags = ["--size", 64, "--text", "--talkers", talkers]
             load = websocket(bench, up, "broadcast", path, connections or bench.many, *flags)
         return {key: rate(load, load.count)}
 
@@ -526,6 +526,12 @@ ROWS = (
             ws_broadcast("ws-broadcast-1000", None),
             one("ws-broadcast-1000", "WebSocket broadcast, 1,000 clients", "messages/s"),
             quick=True,
+        ),
+        Row(
+            "ws-talk-1000",
+            ws_broadcast("ws-talk-1000", None, talkers=8),
+            one("ws-talk-1000", "WebSocket broadcast, 1,000 clients, 8 talk", "messages/s"),
+            rounds=2,
         ),
         Row(
             "connect-ws",

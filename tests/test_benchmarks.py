@@ -64,6 +64,10 @@ class TestClients:
     def test_longer_messages(self) -> None:
         assert measure("ws-echo-4k")["ws-echo-4k"].value > 1
 
+    @pytest.mark.parametrize("row", ["ws-broadcast-1000", "ws-talk-1000"])
+    def test_broadcasts(self, row: str) -> None:
+        assert measure(row, bench=replace(BENCH, many=20))[row].value > 20
+
     def test_chunked_body(self) -> None:
         assert measure("large")["large"].value > 1
 
@@ -87,6 +91,8 @@ class TestClients:
         [
             ("ws-echo-32", "byte", "wrong byte in a message"),
             ("ws-echo-32", "close", "closed the WebSocket with code 1000"),
+            ("ws-broadcast-32", "twice", "out of order|nobody sent"),
+            ("ws-talk-1000", "twice", "out of order|nobody sent"),
             ("latency", "status", "answer: HTTP/1.1 500"),
             ("latency", "body", "wrong byte in the body"),
             ("events", "", "wrong event|the stream of events ended"),
@@ -94,7 +100,7 @@ class TestClients:
     )
     def test_faults_void_the_figure(self, row: str, fault: str, message: str) -> None:
         with pytest.raises(LoadError, match=message):
-            measure(row, fault)
+            measure(row, fault, replace(BENCH, many=20))
 
     def test_tls_handshakes(self) -> None:
         assert measure("tls-full")["tls-full"].value > 1

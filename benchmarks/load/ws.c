@@ -5,7 +5,8 @@
  *
  *   ws [options] echo|broadcast|updates|handshake HOST PORT PATH
  *     echo         each connection sends a message and waits for its echo
- *     broadcast    the first connection sends, all must receive it; counts what they receive
+ *     broadcast    the first connection sends, all must receive it; counts what they receive.
+ *                  --talkers N (1): the first N do, each without waiting for the others
  *     updates      one more connection POSTs to --post PATH over HTTP; all must receive the body as
  *                  a message, and the POST its answer; counts what they receive
  *     handshake    connect, upgrade, close frame both ways, end of the stream; again
@@ -67,7 +68,11 @@ struct conn {
     z_stream *inflater;
     bool last, open; /* FIN of the frame; a message is under way */
     uint64_t left, seen;
-    uint32_t number; /* of the message awaited */
+    uint32_t number;    /* of the message awaited, or of the next one of a talker */
+    char stamp[STAMP];  /* of the message under way */
+    uint32_t *heard;    /* messages of each talker */
+    struct conn *whose; /* talker of the message under way */
+    unsigned waiting;   /* of a talker: receivers that its message has not yet reached */
     unsigned char control[CONTROL_MAX + 1];
     size_t control_size;
     char pong[CONTROL_MAX + 6];
@@ -79,8 +84,9 @@ static struct {
     enum { ECHO, BROADCAST, UPDATES, HANDSHAKE } mode;
     const char *host, *path, *post;
     size_t size;
+    unsigned talkers;
     bool text, deflate;
-} option = {.size = 32};
+} option = {.size = 32, .talkers = 1};
 
 static struct conn *conns;
 static char *request, *read_buffer, *payload; /* payload: what a message holds after its stamp */
@@ -88,9 +94,9 @@ static size_t request_size, frame_head_size;
 static char *packed; /* the payload after its stamp, compressed */
 static size_t packed_size, wire_size;
 static uint64_t issued;
-static unsigned waiting;    /* receivers that a broadcast has not yet reached */
-static struct conn *sender; /* of broadcasts and updates */
-static char *post;          /* its request, whose body is the message */
+static struct conn *talkers;  /* who sends broadcasts; the one who posts updates */
+static unsigned talker_count; /* 0: each message comes back to who sent it */
+static char *post;            /* the request with an update, whose body is the message */
 static size_t post_size, post_head_size;
 
 static char close_frame[] = {(char)0x88, (char)0x82, 0x37, (char)0xfa, 0x21, 0x3d, 0, 0};
@@ -117,11 +123,16 @@ static void put_masked(char *to, const char *from, size_t size, size_t at)
         to[i] = (char)(from[i] ^ mask[(at + i) & 3]);
 }
 
+static void put_hex(char *to, uint32_t number)
+{
+    for (int i = 0; i < 8; i++)
+        to[i] = "0123456789abcdef"[number >> (28 - 4 * i) & 15];
+}
+
 static void make_stamp(char *stamp, unsigned index, uint32_t number)
 {
-    char text[STAMP + 1];
-    snprintf(text, sizeof(text), "%08x%08x", index, number);
-    memcpy(stamp, text, STAMP);
+    put_hex(stamp, index);
+    put_hex(stamp + 8, number);
 }
 
 /* Where the stamp stands in a frame. */
@@ -156,18 +167,17 @@ static void send_message(struct conn *conn)
     sock_send(&conn->sock, conn->message, frame_head_size + wire_size);
 }
 
-static void send_broadcast(void)
+static void send_broadcast(struct conn *talker)
 {
-    char stamp[STAMP];
-    waiting = run.connections;
+    talker->waiting = run.connections;
     if (option.mode == BROADCAST) {
-        send_message(sender);
+        send_message(talker);
+        talker->number++;
         return;
     }
-    make_stamp(stamp, sender->index, sender->number++);
-    memcpy(post + post_head_size, stamp, STAMP);
-    sender->sent = now();
-    sock_send(&sender->sock, post, post_size);
+    make_stamp(post + post_head_size, talker->index, talker->number++);
+    talker->sent = now();
+    sock_send(&talker->sock, post, post_size);
 }
 
 static void next_echo(struct conn *conn)
@@ -187,33 +197,32 @@ static void become_ready(struct conn *conn)
     run_ready();
 }
 
-static void on_broadcast(void)
+static void on_arrival(struct conn *talker)
 {
-    if (--waiting == 0) {
-        run_latency(now() - sender->sent);
-        send_broadcast();
+    if (--talker->waiting == 0) {
+        run_latency(now() - talker->sent);
+        send_broadcast(talker);
     }
 }
 
 /* The members' messages are counted; the answer to a POST is only waited for. */
-static void on_delivered(void)
+static void on_delivered(struct conn *conn)
 {
-    if (!waiting)
-        fail("a message that nobody sent");
+    conn->heard[conn->whose - talkers]++;
     if (run.phase == RUNNING)
         run.count++, run.bytes += option.size;
-    on_broadcast();
+    on_arrival(conn->whose);
 }
 
 static void on_message(struct conn *conn)
 {
     if (conn->seen != option.size)
         fail("message of %llu bytes, expected %zu", (unsigned long long)conn->seen, option.size);
-    conn->number++;
-    if (sender) {
-        on_delivered();
+    if (talker_count) {
+        on_delivered(conn);
         return;
     }
+    conn->number++;
     run_latency(now() - conn->sent);
     if (run.phase == RUNNING)
         run.count++, run.bytes += option.size;
@@ -221,19 +230,42 @@ static void on_message(struct conn *conn)
     next_echo(conn);
 }
 
+/* Whose message it is; the rest of the stamp is compared. */
+static struct conn *find_talker(const char *stamp)
+{
+    char index[8];
+    for (unsigned i = 0; i < talker_count; i++) {
+        put_hex(index, talkers[i].index);
+        if (memcmp(stamp, index, 8) == 0)
+            return &talkers[i];
+    }
+    fail("message of nobody: %.*s", STAMP, stamp);
+}
+
+static void check_stamp(struct conn *conn)
+{
+    char stamp[STAMP];
+    conn->whose = talker_count ? find_talker(conn->stamp) : conn;
+    make_stamp(stamp, conn->whose->index,
+               talker_count ? conn->heard[conn->whose - talkers] : conn->number);
+    if (memcmp(conn->stamp, stamp, STAMP) != 0)
+        fail("message for another, or out of order: %.*s", STAMP, conn->stamp);
+    if (talker_count && !conn->whose->waiting)
+        fail("a message that nobody sent");
+}
+
 static void check_payload(struct conn *conn, const char *p, size_t n)
 {
     if (conn->seen + n > option.size)
         fail("message longer than %zu bytes", option.size);
     if (conn->seen < STAMP) {
-        char stamp[STAMP];
         size_t take = STAMP - conn->seen < n ? STAMP - conn->seen : n;
-        make_stamp(stamp, (sender ? sender : conn)->index, conn->number);
-        if (memcmp(p, stamp + conn->seen, take) != 0)
-            fail("message for another, or out of order: %.*s", STAMP, p);
+        memcpy(conn->stamp + conn->seen, p, take);
         conn->seen += take;
         p += take;
         n -= take;
+        if (conn->seen == STAMP)
+            check_stamp(conn);
     }
     if (memcmp(p, payload + conn->seen, n) != 0)
         fail("wrong byte in a message after %llu", (unsigned long long)conn->seen);
@@ -394,9 +426,9 @@ static void on_posted(struct conn *conn)
 {
     if (strncmp(conn->head, "HTTP/1.1 204", 12) != 0)
         fail("answer to the POST: %.30s", conn->head);
-    if (!waiting)
+    if (!conn->waiting)
         fail("an answer to no POST");
-    on_broadcast();
+    on_arrival(conn);
 }
 
 static void on_upgraded(struct conn *conn)
@@ -414,7 +446,7 @@ static void on_upgraded(struct conn *conn)
     conn->state = OPEN;
     if (option.mode == ECHO) {
         send_message(conn);
-    } else if (sender) {
+    } else if (talker_count) {
         become_ready(conn);
     } else {
         conn->state = CLOSING;
@@ -490,26 +522,33 @@ static void on_open(unsigned index)
 {
     struct conn *conn = &conns[index];
     conn->index = index;
-    conn->posts = conn == sender && option.mode == UPDATES;
+    conn->posts = conn == talkers && option.mode == UPDATES;
+    if (talker_count && !conn->heard)
+        conn->heard = allocate(talker_count * sizeof(*conn->heard));
     conn->sent = now();
     issued += run.phase == RUNNING;
     sock_open(&conn->sock, index);
 }
 
+static void talk(void)
+{
+    for (unsigned i = 0; i < talker_count; i++)
+        if (!talkers[i].waiting)
+            send_broadcast(&talkers[i]);
+}
+
 static void on_resume(void)
 {
-    if (sender)
-        send_broadcast();
-    else
-        for (unsigned i = 0; i < run.connections; i++)
-            next_echo(&conns[i]);
+    talk();
+    for (unsigned i = 0; !talker_count && i < run.connections; i++)
+        next_echo(&conns[i]);
 }
 
 static void on_turn(double t)
 {
     (void)t;
-    if (sender && run.phase != OPENING && !waiting)
-        send_broadcast();
+    if (run.phase != OPENING)
+        talk();
 }
 
 static const struct option flags[] = {
@@ -518,6 +557,7 @@ static const struct option flags[] = {
     {"text", 0, NULL, 't'},
     {"deflate", 0, NULL, 'd'},
     {"post", 1, NULL, 'p'},
+    {"talkers", 1, NULL, 'k'},
     {NULL, 0, NULL, 0},
 };
 
@@ -535,6 +575,9 @@ static void parse_flag(int flag)
         break;
     case 'p':
         option.post = optarg;
+        break;
+    case 'k':
+        option.talkers = (unsigned)parse_number("--talkers", optarg);
         break;
     default:
         if (!run_flag(flag, optarg))
@@ -627,10 +670,10 @@ static void make_buffers(void)
     read_buffer = allocate(READ_SIZE);
     run.connections += option.mode == UPDATES;
     conns = allocate(run.connections * sizeof(*conns));
-    if (option.mode == BROADCAST)
-        sender = &conns[0];
-    else if (option.mode == UPDATES)
-        sender = &conns[run.connections - 1];
+    talkers = option.mode == UPDATES ? &conns[run.connections - 1] : conns;
+    talker_count = option.mode == UPDATES ? 1 : option.mode == BROADCAST ? option.talkers : 0;
+    if (option.mode == BROADCAST && (!talker_count || talker_count > run.connections))
+        fail("--talkers must be 1 or more, and no more than --connections");
     size = asprintf(&request,
                     "GET %s HTTP/1.1\r\nHost: %s\r\nOrigin: http://%s\r\nUpgrade: websocket\r\n"
                     "Connection: Upgrade\r\nSec-WebSocket-Key: " KEY

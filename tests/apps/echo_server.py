@@ -1,9 +1,9 @@
-"""A trivial asyncio server for tests/test_benchmarks.py: HTTP and WebSocket echo, right or with one fault.
+"""A trivial asyncio server for tests/test_benchmarks.py: HTTP, WebSocket echo and broadcast, right or with one fault.
 
     python echo_server.py PORT [fault [CERTIFICATE KEY]]
 
 Faults: "byte" (a wrong byte in the third echo), "close" (a close frame instead of it), "status" (500), "body" (another
-body of the same size), "tickets" (TLS without them).
+body of the same size), "tickets" (TLS without them), "twice" (a member gets the third broadcast again).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import sys
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 PATTERN = bytes(ord("a") + i % 23 for i in range(1024))
 FAULT = sys.argv[2] if len(sys.argv) > 2 else ""
+room: list[asyncio.StreamWriter] = []
 
 
 def answer(path: bytes, close: bool) -> bytes:
@@ -35,7 +36,7 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             head = await reader.readuntil(b"\r\n\r\n")
             fields = dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:] if line)
             if b"Upgrade" in fields:
-                await websocket(reader, writer, fields[b"Sec-WebSocket-Key"])
+                await websocket(reader, writer, fields[b"Sec-WebSocket-Key"], head.split(b" ")[1])
                 break
             close = fields.get(b"Connection") == b"close"
             if length := int(fields.get(b"Content-Length", 0)):
@@ -50,13 +51,23 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes) -> None:
+def tell_all(frame: bytes, number: int) -> None:
+    for member in room:
+        member.write(frame)
+    if number == 3 and FAULT == "twice":
+        room[0].write(frame)
+
+
+async def websocket(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, key: bytes, path: bytes
+) -> None:
     accept = base64.b64encode(hashlib.sha1(key + GUID).digest())
     writer.write(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n"
     )
     number = 0
+    room.append(writer)
     while True:
         first, second = await reader.readexactly(2)
         length = second & 127
@@ -72,6 +83,9 @@ async def websocket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
             writer.write(b"\x88\x02\x03\xe8")
             return
         size = bytes([length]) if length < 126 else b"\x7e" + length.to_bytes(2)
+        if path == b"/ws/broadcast":
+            tell_all(bytes([first]) + size + data, number)
+            continue
         # In two frames, so that a client must put a message together.
         half = data[: length // 2]
         if length < 126:
