@@ -121,7 +121,9 @@ typedef struct cdpy_ready cdpy_ready;
     X(transport_get_buffer)    /* its _read_ready__get_buffer */                                   \
     X(sslproto_type)           /* SSLProtocol; NULL: nobody needs one yet, so the next ones */     \
     X(sslproto_write_appdata)  /* asyncio's _write_appdata, unbound */                             \
+    X(sslproto_do_handshake)   /* its _do_handshake */                                             \
     X(sslproto_object_type)    /* ssl.SSLObject */                                                 \
+    X(sslproto_error)          /* ssl.SSLError */                                                  \
     X(sslproto_again)          /* the exceptions that mean: later */                               \
     X(sslproto_record)         /* most bytes of a record, as int */                                \
     X(sslproto_handshaking)    /* SSLProtocolState.DO_HANDSHAKE; so the next three */              \
@@ -208,8 +210,9 @@ typedef struct {
     size_t registry_users; /* registry.c: loops that are open */
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
-    char *scratch; /* cdpy_scratch() */
-    bool bulky;    /* the last read of a SocketTransport was full */
+    const PyObject *sslproto_shaken; /* whose handshake has just come to its end, or NULL */
+    char *scratch;                   /* cdpy_scratch() */
+    bool bulky;                      /* the last read of a SocketTransport was full */
 } cdpy_state;
 
 /* Most objects a freelist keeps. Under ASan none: it is to see what is used after it was freed. */

@@ -2,13 +2,13 @@
  * sslproto.c - SSLProtocol: asyncio's TLS between a transport and a protocol, with the methods
  * through which every byte goes, in C.
  *
- * Handshake, shutdown, flow control and errors are asyncio's, and the records are made by the
- * SSLObject of the application's own SSLContext; these methods work on the same attributes
- * (slots.c) and call the same objects. What they save is Python's share: attributes, frames, the
- * memoryview for each read, and above all the SSLWantReadError that ends each of asyncio's reads,
- * which costs as much as decrypting a small record. Here nothing is read when nothing is there:
- * SSL_read() takes a whole record out of the BIO and leaves no part of one behind, so after a read
- * an empty BIO means an empty SSL.
+ * What a handshake leads to, shutdown, flow control and errors are asyncio's, and the records are
+ * made by the SSLObject of the application's own SSLContext; these methods work on the same
+ * attributes (slots.c) and call the same objects. What they save is Python's share: attributes,
+ * frames, the memoryview for each read, and above all the SSLWantReadError that ends each of
+ * asyncio's reads, which costs as much as decrypting a small record. Here nothing is read when
+ * nothing is there: SSL_read() takes a whole record out of the BIO and leaves no part of one
+ * behind, so after a read an empty BIO means an empty SSL.
  *
  * Bytes of a SocketTransport (transport.c) come by cdpy_sslproto_feed() and leave by its write();
  * with any other transport the two are asyncio's and all else is the same.
@@ -320,6 +320,8 @@ static int read_by_kind(const tls *t)
 /* What the application wrote meanwhile, or the TLS has to say. */
 static int answer(const tls *t)
 {
+    if (t->self == t->state->sslproto_shaken)
+        return 0; /* end_handshake() */
     PyObject *backlog = GET(t, _write_backlog);
     Py_ssize_t size = backlog == NULL ? -1 : PyObject_Size(backlog);
     return size == 0 ? send_records(t) : tell(t, t->state->s__do_write);
@@ -359,6 +361,87 @@ static PyObject *do_read(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+/* ---- handshake ---- */
+
+static PyObject *send_last(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    tls t = {cdpy_slots_state(self), self};
+    PyObject *transport = GET(&t, _transport);
+    if (transport != NULL && transport != Py_None && send_records(&t) < 0 && fail(&t) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* self._loop.call_soon(self._send_last). 0 or -1. */
+static int send_last_soon(const tls *t)
+{
+    PyObject *handle = NULL, *method = PyObject_GetAttr(t->self, t->state->s__send_last);
+    PyObject *loop = method == NULL ? NULL : PyObject_GetAttr(t->self, t->state->s__loop);
+    if (loop != NULL)
+        handle = PyObject_CallMethodOneArg(loop, t->state->s_call_soon, method);
+    Py_XDECREF(loop);
+    Py_XDECREF(method);
+    Py_XDECREF(handle);
+    return handle == NULL ? -1 : 0;
+}
+
+/*
+ * The last flight of a handshake (a client's Finished, a server's tickets) waits for one turn of
+ * the loop: whoever waited for the handshake mostly writes at once, and then both go in one piece.
+ * What is written in connection_made() takes it along without waiting.
+ */
+static int end_handshake(const tls *t, PyObject *error)
+{
+    const PyObject *outer = t->state->sslproto_shaken;
+    t->state->sslproto_shaken = t->self;
+    PyObject *result =
+        PyObject_CallMethodOneArg(t->self, t->state->s__on_handshake_complete, error);
+    t->state->sslproto_shaken = outer;
+    Py_XDECREF(result);
+    Py_ssize_t left = result == NULL ? -1 : pending(t, GET(t, _outgoing));
+    return left > 0 ? send_last_soon(t) : (int)left;
+}
+
+/* SSLError as `except` would: to _on_handshake_complete(). 0 or -1. */
+static int end_in_error(const tls *t)
+{
+    if (!PyErr_ExceptionMatches(t->state->sslproto_error))
+        return -1;
+    PyObject *error = cdpy_error_take();
+    int result = end_handshake(t, error);
+    Py_DECREF(error);
+    return result;
+}
+
+/* 0 or -1. */
+static int shake_hands(const tls *t)
+{
+    PyObject *object = engine(t);
+    if (object == NULL)
+        return -1;
+    PyObject *done = PyObject_CallMethodNoArgs(object, t->state->s_do_handshake);
+    Py_DECREF(object);
+    Py_XDECREF(done);
+    if (done != NULL)
+        return end_handshake(t, Py_None);
+    if (!PyErr_ExceptionMatches(t->state->sslproto_again))
+        return end_in_error(t);
+    PyErr_Clear();
+    return send_records(t);
+}
+
+static PyObject *do_handshake(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    tls t = {cdpy_slots_state(self), self};
+    if (!is_plain(&t))
+        return PyObject_CallOneArg(t.state->sslproto_do_handshake, self);
+    if (shake_hands(&t) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+/* ---- what comes ---- */
+
 /* What buffer_updated() does when the bytes are in the BIO. 0 or -1. */
 static int go_on(const tls *t)
 {
@@ -392,6 +475,8 @@ static PyMethodDef methods[] = {
     {"_write_appdata", write_appdata, METH_O, NULL},
     {"_process_outgoing", process_outgoing, METH_NOARGS, NULL},
     {"_do_read", do_read, METH_NOARGS, NULL},
+    {"_do_handshake", do_handshake, METH_NOARGS, NULL},
+    {"_send_last", send_last, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
@@ -419,14 +504,17 @@ static int find_phases(cdpy_state *state, PyObject *sslproto)
 static int find_asyncios(cdpy_state *state, PyObject *sslproto, PyObject *type)
 {
     PyObject *ssl = PyImport_ImportModule("ssl");
-    if (ssl != NULL)
+    if (ssl != NULL) {
         state->sslproto_object_type = PyObject_GetAttrString(ssl, "SSLObject");
+        state->sslproto_error = PyObject_GetAttrString(ssl, "SSLError");
+    }
     Py_XDECREF(ssl);
     state->sslproto_again = PyObject_GetAttrString(sslproto, "SSLAgainErrors");
     state->sslproto_write_appdata = PyObject_GetAttrString(type, "_write_appdata");
+    state->sslproto_do_handshake = PyObject_GetAttrString(type, "_do_handshake");
     state->sslproto_record = PyLong_FromLong(RECORD_SIZE);
-    if (!state->sslproto_object_type || !state->sslproto_again || !state->sslproto_write_appdata ||
-        !state->sslproto_record)
+    if (!state->sslproto_object_type || !state->sslproto_error || !state->sslproto_again ||
+        !state->sslproto_write_appdata || !state->sslproto_do_handshake || !state->sslproto_record)
         return -1;
     return find_phases(state, sslproto);
 }
