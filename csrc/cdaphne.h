@@ -129,6 +129,27 @@ int cd_loop_fileno(const cd_loop *loop);
 long cd_fd_receive(int fd, void *p, size_t n);
 long cd_fd_send(int fd, const void *p, size_t n);
 
+/* A numeric address of the Internet's, with what the module socket wants to know. */
+typedef struct {
+    char host[46]; /* NUL-terminated; "" for any other family's */
+    uint16_t port;
+    bool ipv6;
+    uint32_t flow, scope; /* IPv6 only */
+    int family, type;     /* AF_..., SOCK_... */
+} cd_endpoint;
+
+/* TCP_NODELAY if the protocol, an IPPROTO_..., has it. CD_OK or CD_SYSTEM. */
+int cd_fd_set_nodelay(int fd, long protocol);
+/* Is the host numeric and of the socket's family, which is filled in? */
+bool cd_fd_can_reach(int fd, cd_endpoint *ip);
+/* CD_OK; CD_AGAIN: the descriptor becomes writable when it is decided; CD_SYSTEM. */
+int cd_fd_connect(int fd, const cd_endpoint *to);
+/* The errno that a connect came to; 0: it is connected. */
+int cd_fd_connected(int fd);
+/* The next connection of a listener, non-blocking, with its peer; CD_AGAIN: none, or one that has
+ * gone; CD_SYSTEM. */
+int cd_fd_accept(int fd, cd_endpoint *from);
+
 /* ---- server
  * -----------------------------------------------------------------------------------------------------
  */

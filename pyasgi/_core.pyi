@@ -54,6 +54,9 @@ class Poller(selectors.BaseSelector):
 SocketTransport: Any
 """asyncio's _SelectorSocketTransport, with reading and writing in C."""
 
+def set_nodelay(sock: Any, /) -> None:
+    """asyncio's _set_nodelay()."""
+
 def ssl_protocol() -> Any:
     """asyncio's SSLProtocol, with reading and writing in C. The first call imports ssl; ImportError without one."""
 

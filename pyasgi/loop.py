@@ -31,9 +31,9 @@ CO_COROUTINE = 0x80  # inspect's, which takes longer to import than this module'
 ASYNCIOS = getattr(coroutines, "_iscoroutinefunction", coroutines.iscoroutinefunction)
 
 
-def _with_ours(name: str, **ours: Any) -> Any:
+def _with_ours(name: str, owner: Any = asyncio.SelectorEventLoop, **ours: Any) -> Any:
     """asyncio's method as it is, but for these names of its module."""
-    method = getattr(asyncio.SelectorEventLoop, name)
+    method = getattr(owner, name)
     copy = FunctionType(
         method.__code__,
         method.__globals__ | ours,
@@ -72,6 +72,13 @@ _add_signal_handler = _with_ours(
             "_iscoroutinefunction": _is_coroutine_function,
         }
     ),
+)
+
+
+_core.SocketTransport.__init__ = _with_ours(
+    "__init__",
+    _core.SocketTransport.__base__,
+    base_events=SimpleNamespace(_set_nodelay=_core.set_nodelay),
 )
 
 

@@ -177,6 +177,42 @@ async def a_connection_that_is_aborted(loop: Any) -> object:
     return [client.seen, server.seen]
 
 
+class Greeter(Recorder):
+    """Writes as soon as it may."""
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        transport.write(b"hello")
+
+
+@scenario
+async def a_client_that_writes_at_once(loop: Any) -> object:
+    serving, trusting = contexts()
+    peer = Peer(loop)
+    server = await loop.create_server(lambda: peer, "127.0.0.1", 0, ssl=serving)
+    address = server.sockets[0].getsockname()
+    _, client = await loop.create_connection(lambda: Greeter(loop), *address, ssl=trusting)
+    seen = [await peer.until(5)]
+    client.transport.close()
+    await asyncio.gather(client.closed, peer.closed)
+    server.close()
+    return [*seen, client.seen, peer.seen]
+
+
+@scenario
+async def a_client_that_leaves_at_once(loop: Any) -> object:
+    """Its handshake is over, also for the server."""
+    serving, trusting = contexts()
+    peer = Peer(loop)
+    server = await loop.create_server(lambda: peer, "127.0.0.1", 0, ssl=serving)
+    address = server.sockets[0].getsockname()
+    _, client = await loop.create_connection(lambda: Recorder(loop), *address, ssl=trusting)
+    client.transport.close()
+    await asyncio.gather(client.closed, peer.closed)
+    server.close()
+    return [client.seen, peer.seen]
+
+
 @scenario
 async def garbage_between_records(loop: Any) -> object:
     async with pair(loop) as (client, server):

@@ -106,7 +106,10 @@ typedef struct cdpy_ready cdpy_ready;
     X(loop_sock_recv)                                                                              \
     X(loop_sock_recv_into)                                                                         \
     X(loop_sock_sendall)                                                                           \
-    X(sock_type) /* SockCall */                                                                    \
+    X(loop_sock_connect)                                                                           \
+    X(loop_accept_connection)  /* _accept_connection */                                            \
+    X(loop_check_no_transport) /* _ensure_fd_no_transport */                                       \
+    X(sock_type)               /* SockCall */                                                      \
     X(loop_run_in_executor)                                                                        \
     X(hop_type)        /* Hop */                                                                   \
     X(hop_source_type) /* concurrent.futures.Future */                                             \
@@ -119,14 +122,17 @@ typedef struct cdpy_ready cdpy_ready;
     X(transport_write)         /* of asyncio's _SelectorSocketTransport, unbound */                \
     X(transport_data_received) /* its _read_ready__data_received */                                \
     X(transport_get_buffer)    /* its _read_ready__get_buffer */                                   \
+    X(transport_set_nodelay)   /* asyncio.base_events._set_nodelay */                              \
     X(sslproto_type)           /* SSLProtocol; NULL: nobody needs one yet, so the next ones */     \
     X(sslproto_write_appdata)  /* asyncio's _write_appdata, unbound */                             \
-    X(sslproto_do_handshake)   /* its _do_handshake */                                             \
-    X(sslproto_object_type)    /* ssl.SSLObject */                                                 \
-    X(sslproto_error)          /* ssl.SSLError */                                                  \
-    X(sslproto_again)          /* the exceptions that mean: later */                               \
-    X(sslproto_record)         /* most bytes of a record, as int */                                \
-    X(sslproto_handshaking)    /* SSLProtocolState.DO_HANDSHAKE; so the next three */              \
+    X(sslproto_do_handshake)   /* its _do_handshake, and its _set_state */                         \
+    X(sslproto_set_state)                                                                          \
+    X(sslproto_object_type) /* ssl.SSLObject */                                                    \
+    X(sslproto_error)       /* ssl.SSLError */                                                     \
+    X(sslproto_again)       /* the exceptions that mean: later */                                  \
+    X(sslproto_record)      /* most bytes of a record, as int */                                   \
+    X(sslproto_unwrapped)   /* SSLProtocolState.UNWRAPPED; so the next four */                     \
+    X(sslproto_handshaking)                                                                        \
     X(sslproto_wrapped)                                                                            \
     X(sslproto_flushing)                                                                           \
     X(sslproto_shutting)                                                                           \
@@ -159,6 +165,7 @@ typedef struct cdpy_ready cdpy_ready;
     X(_ssl_buffer)             \
     X(_state)                  \
     X(_sslobj)                 \
+    X(_server_side)            \
     X(_incoming)               \
     X(_outgoing)               \
     X(_transport)              \
@@ -301,6 +308,11 @@ static inline PyObject *cdpy_slot(PyObject *self, Py_ssize_t offset)
     return *(PyObject **)((char *)self + offset);
 }
 
+static inline void cdpy_slot_put(PyObject *self, Py_ssize_t offset, PyObject *value)
+{
+    Py_XSETREF(*(PyObject **)((char *)self + offset), Py_NewRef(value));
+}
+
 /* ---- transport.c, sslproto.c: stream transports ------------------------------------------------
  */
 
@@ -311,6 +323,9 @@ static inline PyObject *cdpy_slot(PyObject *self, Py_ssize_t offset)
  */
 enum { CDPY_SCRATCH_SIZE = 256 * 1024 }; /* asyncio's max_size of one call */
 char *cdpy_scratch(cdpy_state *state);
+
+/* asyncio's _set_nodelay(sock). */
+PyObject *cdpy_set_nodelay(PyObject *module, PyObject *sock);
 
 /* transport.write(data), of a SocketTransport. */
 PyObject *cdpy_transport_write(cdpy_state *state, PyObject *self, PyObject *data);
@@ -421,7 +436,7 @@ int cdpy_loop_time(cdpy_loop *loop, double *now);
 /* A tuple of the arguments, or NULL with an exception. */
 PyObject *cdpy_tuple_of(PyObject *const *args, Py_ssize_t count);
 
-/* ... and in fds.c, sock.c and hop.c. */
+/* ... and in fds.c, sock.c, accept.c and hop.c. */
 PyObject *cdpy_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                PyObject *names);
 PyObject *cdpy_loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t count,
@@ -434,8 +449,20 @@ PyObject *cdpy_loop_sock_recv_into(PyObject *self, PyObject *const *args, Py_ssi
                                    PyObject *names);
 PyObject *cdpy_loop_sock_sendall(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                  PyObject *names);
+PyObject *cdpy_loop_sock_connect(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *names);
+PyObject *cdpy_loop_accept_connection(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                      PyObject *names);
+PyObject *cdpy_loop_ensure_no_transport(PyObject *self, PyObject *fileobj);
 /* RuntimeError when a transport has the descriptor, an int. 0 or -1. */
 int cdpy_loop_check_transports(cdpy_loop *loop, PyObject *number);
+
+/* address.c: a tuple (host, port), or of four for IPv6, as the core has it; false for anything
+ * else, without an exception. */
+bool cdpy_endpoint_parse(PyObject *address, cd_endpoint *ip);
+/* The other way round. NULL with an exception. */
+PyObject *cdpy_endpoint_tuple(const cd_endpoint *ip);
+
 PyObject *cdpy_loop_run_in_executor(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                     PyObject *names);
 

@@ -122,14 +122,31 @@ int cdpy_loop_check_transports(cdpy_loop *loop, PyObject *number)
     if (data != NULL && PyDict_CheckExact(data) && PyLong_CheckExact(number))
         found = PyDict_Contains(data, number);
     if (found > 0)
-        result =
-            PyObject_CallMethodOneArg((PyObject *)loop, state->s__ensure_fd_no_transport, number);
+        result = PyObject_CallFunctionObjArgs(state->loop_check_no_transport, (PyObject *)loop,
+                                              number, NULL);
     Py_XDECREF(transports);
     Py_XDECREF(data);
     if (found > 0 && result == NULL)
         found = -1;
     Py_XDECREF(result);
     return found < 0 ? -1 : 0;
+}
+
+PyObject *cdpy_loop_ensure_no_transport(PyObject *self, PyObject *fileobj)
+{
+    cdpy_loop *loop = (cdpy_loop *)self;
+    PyObject *number = NULL;
+    if (PyLong_CheckExact(fileobj))
+        number = Py_NewRef(fileobj);
+    else if (Py_TYPE(fileobj) == (PyTypeObject *)loop->state->transport_socket_type)
+        number = PyObject_CallMethodNoArgs(fileobj, loop->state->s_fileno);
+    else
+        return cdpy_pass_on(loop->state->loop_check_no_transport, self, &fileobj, 1, NULL);
+    int result = number == NULL ? -1 : cdpy_loop_check_transports(loop, number);
+    Py_XDECREF(number);
+    if (result < 0)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 PyObject *cdpy_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count,

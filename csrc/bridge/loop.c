@@ -491,6 +491,8 @@ PyDoc_STRVAR(sock_recv_into_doc,
              "sock_recv_into($self, sock, buf, /)\n--\n\nAs asyncio.loop.sock_recv_into().");
 PyDoc_STRVAR(sock_sendall_doc,
              "sock_sendall($self, sock, data, /)\n--\n\nAs asyncio.loop.sock_sendall().");
+PyDoc_STRVAR(sock_connect_doc, "sock_connect($self, sock, address, /)\n--\n\n"
+                               "As asyncio.loop.sock_connect().");
 PyDoc_STRVAR(run_in_executor_doc, "run_in_executor($self, executor, func, /, *args)\n--\n\n"
                                   "As asyncio.loop.run_in_executor().");
 PyDoc_STRVAR(create_task_doc,
@@ -521,6 +523,9 @@ static PyMethodDef loop_methods[] = {
     LOOP_CALL("sock_recv", cdpy_loop_sock_recv, sock_recv_doc),
     LOOP_CALL("sock_recv_into", cdpy_loop_sock_recv_into, sock_recv_into_doc),
     LOOP_CALL("sock_sendall", cdpy_loop_sock_sendall, sock_sendall_doc),
+    LOOP_CALL("sock_connect", cdpy_loop_sock_connect, sock_connect_doc),
+    LOOP_CALL("_accept_connection", cdpy_loop_accept_connection, NULL),
+    {"_ensure_fd_no_transport", cdpy_loop_ensure_no_transport, METH_O, NULL},
     LOOP_CALL("run_in_executor", cdpy_loop_run_in_executor, run_in_executor_doc),
     LOOP_CALL("create_task", loop_create_task, create_task_doc),
     {"create_future", loop_create_future, METH_NOARGS, create_future_doc},
@@ -584,6 +589,9 @@ static int find_methods(cdpy_state *state)
         {&state->loop_sock_recv, "sock_recv"},
         {&state->loop_sock_recv_into, "sock_recv_into"},
         {&state->loop_sock_sendall, "sock_sendall"},
+        {&state->loop_sock_connect, "sock_connect"},
+        {&state->loop_accept_connection, "_accept_connection"},
+        {&state->loop_check_no_transport, "_ensure_fd_no_transport"},
         {&state->loop_run_in_executor, "run_in_executor"},
         {&state->loop_close, "close"},
     };

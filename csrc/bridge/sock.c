@@ -1,5 +1,6 @@
 /*
- * sock.c - sock_recv(), sock_recv_into() and sock_sendall(), each a coroutine written in C.
+ * sock.c - sock_recv(), sock_recv_into(), sock_sendall() and sock_connect(), each a coroutine
+ * written in C.
  *
  * As in asyncio nothing happens until the coroutine is awaited; then the call is tried at once, and
  * only if it would block is the descriptor watched, with the coroutine itself as the handle's
@@ -11,14 +12,15 @@
  * handle that somebody else has replaced on the descriptor is theirs to remove, as in asyncio.
  *
  * Whatever is not the usual case is asyncio's own coroutine: debug mode, a socket that blocks or is
- * no socket.socket, an odd number of bytes. So are sock_accept(), sock_connect() and datagrams.
+ * no socket.socket, an odd number of bytes, an address that has to be looked up. So are
+ * sock_accept() and datagrams.
  */
 #include "bridge.h"
 
 #include <errno.h>
 #include <stddef.h>
 
-enum kind { RECV, RECV_INTO, SENDALL, KINDS };
+enum kind { RECV, RECV_INTO, SENDALL, CONNECT, KINDS };
 enum phase { NEW, TRYING, WAITING, ENDED };
 
 typedef struct {
@@ -26,13 +28,14 @@ typedef struct {
     vectorcallfunc vectorcall; /* the coroutine is its handle's callback */
     cdpy_loop *loop;           /* strong, as all of them */
     PyObject *sock;
-    PyObject *memory;  /* the argument: number of bytes, buffer to fill, data to send */
+    PyObject *memory;  /* the argument: number of bytes, buffer to fill, data to send, address */
     PyObject *number;  /* the descriptor, while it is watched */
     PyObject *handle;  /* what watches it */
     PyObject *future;  /* what the task waits on */
     PyObject *waiting; /* its iterator */
     Py_buffer data;    /* of SENDALL while it goes on; data.obj NULL: none */
     Py_ssize_t sent;
+    cd_endpoint ip; /* the address of CONNECT */
     enum kind kind;
     enum phase phase;
 } sock_call;
@@ -85,18 +88,55 @@ static PyObject *send_rest(sock_call *s, int fd)
     return s->sent == s->data.len ? Py_NewRef(Py_None) : NULL;
 }
 
+static PyObject *start_to_connect(const sock_call *s, int fd)
+{
+    if (PySys_Audit("socket.connect", "OO", s->sock, s->memory) < 0)
+        return NULL;
+    int result = cd_fd_connect(fd, &s->ip);
+    if (result == CD_OK)
+        return Py_NewRef(Py_None);
+    return result == CD_AGAIN ? NULL : PyErr_SetFromErrno(PyExc_OSError);
+}
+
+static PyObject *end_of_connect(const sock_call *s, int fd)
+{
+    int number = cd_fd_connected(fd);
+    if (number == 0)
+        Py_RETURN_NONE;
+    PyObject *text = PyUnicode_FromFormat("Connect call failed %S", s->memory);
+    PyObject *error =
+        text == NULL ? NULL : PyObject_CallFunction(PyExc_OSError, "iO", number, text);
+    if (error != NULL)
+        PyErr_SetObject((PyObject *)Py_TYPE(error), error);
+    Py_XDECREF(error);
+    Py_XDECREF(text);
+    return NULL;
+}
+
 /* The result; NULL: an exception, or without one it is too early. */
 static PyObject *attempt(sock_call *s)
 {
     int fd = fd_of(s);
     if (fd < 0 && PyErr_Occurred())
         return NULL;
-    if (s->kind == RECV)
+    switch (s->kind) {
+    case RECV:
         return receive(s, fd);
-    return s->kind == RECV_INTO ? receive_into(s, fd) : send_rest(s, fd);
+    case RECV_INTO:
+        return receive_into(s, fd);
+    case SENDALL:
+        return send_rest(s, fd);
+    default:
+        return s->phase == WAITING ? end_of_connect(s, fd) : start_to_connect(s, fd);
+    }
 }
 
 /* ---- watching ---- */
+
+static bool waits_to_write(const sock_call *s)
+{
+    return s->kind == SENDALL || s->kind == CONNECT;
+}
 
 /* 0 or -1. */
 static int watch(sock_call *s)
@@ -106,8 +146,8 @@ static int watch(sock_call *s)
     if (s->number == NULL || cdpy_loop_check_transports(s->loop, s->number) < 0)
         return -1;
     PyObject *args[] = {s->number, (PyObject *)s};
-    s->handle = s->kind == SENDALL ? cdpy_loop_add_writer(loop, args, 2, NULL)
-                                   : cdpy_loop_add_reader(loop, args, 2, NULL);
+    s->handle = waits_to_write(s) ? cdpy_loop_add_writer(loop, args, 2, NULL)
+                                  : cdpy_loop_add_reader(loop, args, 2, NULL);
     return s->handle == NULL ? -1 : 0;
 }
 
@@ -119,8 +159,8 @@ static void unwatch(sock_call *s)
     s->handle = NULL;
     int cancelled = cdpy_handle_cancelled(s->loop->state, handle);
     if (cancelled == 0)
-        result = s->kind == SENDALL ? cdpy_loop_remove_writer(loop, s->number)
-                                    : cdpy_loop_remove_reader(loop, s->number);
+        result = waits_to_write(s) ? cdpy_loop_remove_writer(loop, s->number)
+                                   : cdpy_loop_remove_reader(loop, s->number);
     if (result == NULL && cancelled <= 0)
         PyErr_WriteUnraisable(handle);
     Py_XDECREF(result);
@@ -266,7 +306,8 @@ static PyObject *await_itself(PyObject *self)
 
 /* ---- making ---- */
 
-static const char *const kind_names[KINDS] = {"sock_recv", "sock_recv_into", "sock_sendall"};
+static const char *const kind_names[KINDS] = {"sock_recv", "sock_recv_into", "sock_sendall",
+                                              "sock_connect"};
 
 /* 1: a plain socket that does not block; 0, or -1. */
 static int is_usual(const cdpy_loop *loop, PyObject *sock)
@@ -354,6 +395,37 @@ PyObject *cdpy_loop_sock_sendall(PyObject *self, PyObject *const *args, Py_ssize
     return make(self, args, count, names, SENDALL);
 }
 
+/* Is the address one that the socket can connect to without a look-up? 1, 0, or -1. */
+static int find_address(const cdpy_loop *loop, PyObject *sock, PyObject *address, cd_endpoint *ip)
+{
+    if (!cdpy_endpoint_parse(address, ip))
+        return 0;
+    PyObject *number = PyObject_CallMethodNoArgs(sock, loop->state->s_fileno);
+    if (number == NULL)
+        return -1;
+    bool can = cd_fd_can_reach((int)PyLong_AsLong(number), ip);
+    Py_DECREF(number);
+    return can;
+}
+
+PyObject *cdpy_loop_sock_connect(PyObject *self, PyObject *const *args, Py_ssize_t count,
+                                 PyObject *names)
+{
+    cdpy_loop *loop = (cdpy_loop *)self;
+    cd_endpoint ip;
+    int usual = count == 2 && names == NULL ? is_usual(loop, args[0]) : 0;
+    if (usual > 0)
+        usual = find_address(loop, args[0], args[1], &ip);
+    if (usual < 0)
+        return NULL;
+    if (usual == 0)
+        return cdpy_pass_on(loop->state->loop_sock_connect, self, args, count, names);
+    PyObject *call = sock_call_new(loop, CONNECT, args[0], args[1]);
+    if (call != NULL)
+        ((sock_call *)call)->ip = ip;
+    return call;
+}
+
 /* ---- life ---- */
 
 static int sock_call_traverse(PyObject *self, visitproc visit, void *arg)
@@ -428,7 +500,7 @@ static PyMemberDef members[] = {
 };
 
 static PyType_Slot slots[] = {
-    {Py_tp_doc, "What sock_recv(), sock_recv_into() and sock_sendall() return: a coroutine."},
+    {Py_tp_doc, "What sock_recv(), sock_sendall() and so on return: a coroutine."},
     {Py_tp_call, PyVectorcall_Call},
     {Py_am_await, await_itself},
     {Py_am_send, sock_call_send},

@@ -363,6 +363,21 @@ static PyObject *do_read(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- handshake ---- */
 
+/* As far as asyncio allows it; of anything else it says what is wrong. */
+static PyObject *set_state(PyObject *self, PyObject *phase)
+{
+    cdpy_state *state = cdpy_slots_state(self);
+    const PyObject *old = cdpy_slot(self, state->sslproto_slots._state);
+    bool next = (old == state->sslproto_unwrapped && phase == state->sslproto_handshaking) ||
+                (old == state->sslproto_handshaking && phase == state->sslproto_wrapped) ||
+                (old == state->sslproto_wrapped && phase == state->sslproto_flushing) ||
+                (old == state->sslproto_flushing && phase == state->sslproto_shutting);
+    if (!next && phase != state->sslproto_unwrapped)
+        return PyObject_CallFunctionObjArgs(state->sslproto_set_state, self, phase, NULL);
+    cdpy_slot_put(self, state->sslproto_slots._state, phase);
+    Py_RETURN_NONE;
+}
+
 static PyObject *send_last(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     tls t = {cdpy_slots_state(self), self};
@@ -386,19 +401,21 @@ static int send_last_soon(const tls *t)
 }
 
 /*
- * The last flight of a handshake (a client's Finished, a server's tickets) waits for one turn of
- * the loop: whoever waited for the handshake mostly writes at once, and then both go in one piece.
- * What is written in connection_made() takes it along without waiting.
+ * A client's last flight waits for one turn of the loop: whoever waited for the handshake mostly
+ * writes at once, and then both go in one piece. What is written in connection_made() takes it
+ * along without waiting. A server's goes at once: a client that leaves is to have read its tickets.
  */
 static int end_handshake(const tls *t, PyObject *error)
 {
     const PyObject *outer = t->state->sslproto_shaken;
-    t->state->sslproto_shaken = t->self;
+    t->state->sslproto_shaken = GET(t, _server_side) == Py_False ? t->self : NULL;
     PyObject *result =
         PyObject_CallMethodOneArg(t->self, t->state->s__on_handshake_complete, error);
     t->state->sslproto_shaken = outer;
     Py_XDECREF(result);
-    Py_ssize_t left = result == NULL ? -1 : pending(t, GET(t, _outgoing));
+    if (result == NULL || GET(t, _server_side) != Py_False)
+        return result == NULL ? -1 : 0;
+    Py_ssize_t left = pending(t, GET(t, _outgoing));
     return left > 0 ? send_last_soon(t) : (int)left;
 }
 
@@ -476,6 +493,7 @@ static PyMethodDef methods[] = {
     {"_process_outgoing", process_outgoing, METH_NOARGS, NULL},
     {"_do_read", do_read, METH_NOARGS, NULL},
     {"_do_handshake", do_handshake, METH_NOARGS, NULL},
+    {"_set_state", set_state, METH_O, NULL},
     {"_send_last", send_last, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
@@ -486,9 +504,8 @@ static int find_phases(cdpy_state *state, PyObject *sslproto)
         PyObject **slot;
         const char *name;
     } phases[] = {
-        {&state->sslproto_handshaking, "DO_HANDSHAKE"},
-        {&state->sslproto_wrapped, "WRAPPED"},
-        {&state->sslproto_flushing, "FLUSHING"},
+        {&state->sslproto_unwrapped, "UNWRAPPED"}, {&state->sslproto_handshaking, "DO_HANDSHAKE"},
+        {&state->sslproto_wrapped, "WRAPPED"},     {&state->sslproto_flushing, "FLUSHING"},
         {&state->sslproto_shutting, "SHUTDOWN"},
     };
     PyObject *type = PyObject_GetAttrString(sslproto, "SSLProtocolState");
@@ -512,9 +529,11 @@ static int find_asyncios(cdpy_state *state, PyObject *sslproto, PyObject *type)
     state->sslproto_again = PyObject_GetAttrString(sslproto, "SSLAgainErrors");
     state->sslproto_write_appdata = PyObject_GetAttrString(type, "_write_appdata");
     state->sslproto_do_handshake = PyObject_GetAttrString(type, "_do_handshake");
+    state->sslproto_set_state = PyObject_GetAttrString(type, "_set_state");
     state->sslproto_record = PyLong_FromLong(RECORD_SIZE);
     if (!state->sslproto_object_type || !state->sslproto_error || !state->sslproto_again ||
-        !state->sslproto_write_appdata || !state->sslproto_do_handshake || !state->sslproto_record)
+        !state->sslproto_write_appdata || !state->sslproto_do_handshake ||
+        !state->sslproto_set_state || !state->sslproto_record)
         return -1;
     return find_phases(state, sslproto);
 }

@@ -272,6 +272,21 @@ static PyObject *transport_write(PyObject *self, PyObject *data)
 
 /* ---- set up ---- */
 
+/* Without the enums that sock.family and sock.type make; TCP has no others. */
+PyObject *cdpy_set_nodelay(PyObject *module, PyObject *sock)
+{
+    const cdpy_state *state = PyModule_GetState(module);
+    if (Py_TYPE(sock) != (PyTypeObject *)state->transport_socket_type)
+        return PyObject_CallOneArg(state->transport_set_nodelay, sock);
+    PyObject *proto = PyObject_GetAttr(sock, state->s_proto);
+    PyObject *fd = proto == NULL ? NULL : PyObject_CallMethodNoArgs(sock, state->s_fileno);
+    if (fd != NULL && cd_fd_set_nodelay((int)PyLong_AsLong(fd), PyLong_AsLong(proto)) < 0)
+        PyErr_SetFromErrno(PyExc_OSError);
+    Py_XDECREF(fd);
+    Py_XDECREF(proto);
+    return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
+}
+
 static PyMethodDef methods[] = {
     {"_read_ready", read_ready, METH_NOARGS, NULL},
     {"_read_ready__data_received", data_received, METH_NOARGS, NULL},
@@ -282,6 +297,10 @@ static PyMethodDef methods[] = {
 
 static int find_asyncios(cdpy_state *state, PyObject *type)
 {
+    PyObject *base_events = PyImport_ImportModule("asyncio.base_events");
+    if (base_events != NULL)
+        state->transport_set_nodelay = PyObject_GetAttrString(base_events, "_set_nodelay");
+    Py_XDECREF(base_events);
     PyObject *socket = PyImport_ImportModule("socket");
     if (socket != NULL)
         state->transport_socket_type = PyObject_GetAttrString(socket, "socket");
@@ -290,7 +309,8 @@ static int find_asyncios(cdpy_state *state, PyObject *type)
     state->transport_data_received = PyObject_GetAttrString(type, "_read_ready__data_received");
     state->transport_get_buffer = PyObject_GetAttrString(type, "_read_ready__get_buffer");
     return state->transport_write && state->transport_data_received &&
-                   state->transport_get_buffer && state->transport_socket_type
+                   state->transport_get_buffer && state->transport_socket_type &&
+                   state->transport_set_nodelay
                ? 0
                : -1;
 }

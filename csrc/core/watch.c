@@ -23,7 +23,6 @@
 #include <limits.h>
 #include <math.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 struct cd_watch {
@@ -208,25 +207,6 @@ void cd_watch_free(cd_watch *w)
     all->count--;
     cd_free(w);
     CD_LIVE(watches, -1);
-}
-
-/* ---- their bytes ---- */
-
-static long outcome(ssize_t count)
-{
-    if (count >= 0)
-        return count;
-    return errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR ? CD_AGAIN : CD_SYSTEM;
-}
-
-long cd_fd_receive(int fd, void *p, size_t n)
-{
-    return outcome(recv(fd, p, n, 0));
-}
-
-long cd_fd_send(int fd, const void *p, size_t n)
-{
-    return outcome(send(fd, p, n, MSG_NOSIGNAL));
 }
 
 /* ---- the set ---- */
