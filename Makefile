@@ -93,6 +93,8 @@ fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 bench: $(RUN_VENV)/profiled ## compare with the peers (BENCH="--quick")
 	@$(SYSTEM) bench
 	@$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks $(BENCH)
+	@$(if $(findstring --quick,$(BENCH)),,$(RUN_VENV)/pip install --quiet --constraint benchmarks/peers.txt uvloop httpx && \
+		$(RUN_VENV)/python benchmarks/micro/loop.py --json build/bench/loop.json)
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .clients import CLIENT_LIMIT
 from .results import Report, Result, Series
@@ -119,6 +120,25 @@ def rst_cells(result: Result) -> tuple[str, ...]:
     """Less columns than the terminal's: the best peer's name stands with its figure."""
     work, unit, ours, theirs, name, ratio, cpu, daphne, nginx = cells(result)
     return (work, unit, ours, f"{theirs} {name}".strip(), ratio, cpu, daphne, nginx)
+
+
+LOOP_HEADER = ("Work", "", "cdaphne", "uvloop", "Over uvloop", "Per CPU s", "Over asyncio")
+
+
+def loop_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of a row of micro/loop.py."""
+    ratios = (f"{row[name]:.2f}" for name in ("uvloop-wall", "uvloop-cpu", "asyncio-wall"))
+    return (row["work"], row["what"], number(row["cdaphne"]), number(row["uvloop"]), *ratios)
+
+
+def loop_rst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The README's table of the event loop; every row was measured beside uvloop."""
+    head, *body = columns([LOOP_HEADER, *(loop_cells(row) for row in rows)])
+    widths = [
+        max(len(cells[i]) for cells in (LOOP_HEADER, *map(loop_cells, rows))) for i in range(7)
+    ]
+    rule = "  ".join("=" * max(width, 1) for width in widths)
+    return [rule, head, rule, *body, rule]
 
 
 def rst(report: Report) -> list[str]:

@@ -1,10 +1,10 @@
 """EventLoop: asyncio's event loop with libev underneath, the one cdaphne's servers run on.
 
 It is ``asyncio.SelectorEventLoop`` with another selector, and with what runs in every turn written
-in C: callbacks, timers, calls from threads, descriptors, ``sock_recv()`` and ``sock_sendall()``, the
-reads and writes of transports, with and without TLS.  Subprocesses, signals, TLS handshakes and
-whatever else asyncio has is asyncio's own code, and in asyncio's debug mode all of it is.  It can be
-used without a server::
+in C: callbacks, timers, calls from threads, descriptors, ``sock_recv()``, ``sock_sendall()`` and
+``sock_connect()``, a server's accept, the reads and writes of transports, with and without TLS.
+Subprocesses, signals and whatever else asyncio has is asyncio's own code, and in asyncio's debug mode
+all of it is.  It can be used without a server::
 
     asyncio.run(main(), loop_factory=pyasgi.loop.EventLoop)  # Python 3.12 and newer
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from dataclasses import replace
@@ -266,6 +267,22 @@ class TestWritten:
         assert ".. image:: benchmarks/results/headline.svg" in text
         readme.write(kept / "results.json", page)
         assert page.read_text() == text, "writing twice changes nothing"
+
+    def test_readme_takes_the_loop_along(self, tmp_path: Path) -> None:
+        row = {"work": "tasks", "what": "Tasks that end.", "cdaphne": 123_456.0, "uvloop": 100.0}
+        row |= {"uvloop-wall": 1.3, "uvloop-cpu": 1.25, "asyncio": 50.0, "asyncio-wall": 2.6}
+        alone = {"work": "gather", "what": "x", "cdaphne": 1.0, "asyncio": 1.0, "asyncio-wall": 1.0}
+        (tmp_path / "loop.json").write_text(json.dumps({"rows": [row, alone]}))
+        made_up().save(tmp_path / "results.json")
+        page = tmp_path / "README.rst"
+        page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
+        readme.write(tmp_path / "results.json", page)
+        (line,) = [line for line in page.read_text().splitlines() if line.startswith("tasks")]
+        assert line.split() == "tasks Tasks that end. 123,000 100 1.30 1.25 2.60".split()
+        assert "gather" not in page.read_text()
+        kept = tmp_path / "benchmarks" / "results"
+        readme.write(kept / "results.json", page)
+        assert line in page.read_text()
 
     def test_readme_without_markers(self, tmp_path: Path) -> None:
         made_up().save(tmp_path / "results.json")

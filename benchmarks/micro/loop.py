@@ -17,7 +17,9 @@ import argparse
 import asyncio
 import contextlib
 import importlib.util
+import inspect
 import json
+import os
 import shutil
 import socket
 import ssl
@@ -90,7 +92,7 @@ async def tasks(count: int) -> None:
 
 
 async def gather(count: int) -> None:
-    """The same by asyncio.gather(), most of which is Python code of asyncio's."""
+    """Tasks by asyncio.gather(), most of which is Python code of asyncio's."""
 
     async def work() -> None:
         await asyncio.sleep(0)
@@ -262,7 +264,7 @@ async def tls_connect(count: int) -> None:
 
 
 async def tls_bulk(count: int) -> None:
-    """The same with TLS."""
+    """Pieces of 64 KiB from a stream to another over TLS."""
     await bulk(count, *Tls.make())
 
 
@@ -371,7 +373,7 @@ class Hello(asyncio.Protocol):
 
 
 async def http_client(count: int) -> None:
-    """Requests of httpx, one after the other on one connection; the server is on the loop too."""
+    """Requests of httpx on one connection; the server is on the loop too."""
     import httpx
 
     loop = asyncio.get_running_loop()
@@ -497,7 +499,7 @@ def ratio(samples: dict[str, list[Sample]], peer: str, what: str) -> float:
 
 
 def row(name: str, samples: dict[str, list[Sample]]) -> dict[str, Any]:
-    found: dict[str, Any] = {"work": name}
+    found: dict[str, Any] = {"work": name, "what": inspect.getdoc(WORK[name])}
     for loop, list_ in samples.items():
         found[loop] = statistics.median(sample.wall for sample in list_)
         if loop != "cdaphne":
@@ -531,6 +533,7 @@ def main() -> None:
     unknown = set(options.work) - set(WORK)
     if unknown:
         parser.error(f"no such work: {', '.join(sorted(unknown))}")
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})  # Redis, too
     found = []
     with redis_server() as has_redis:
         for name in options.work or WORK:
