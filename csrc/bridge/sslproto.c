@@ -407,11 +407,10 @@ static int send_last_soon(const tls *t)
  */
 static int end_handshake(const tls *t, PyObject *error)
 {
-    const PyObject *outer = t->state->sslproto_shaken;
     t->state->sslproto_shaken = GET(t, _server_side) == Py_False ? t->self : NULL;
     PyObject *result =
         PyObject_CallMethodOneArg(t->self, t->state->s__on_handshake_complete, error);
-    t->state->sslproto_shaken = outer;
+    t->state->sslproto_shaken = NULL; /* also of another thread's: then its flight goes at once */
     Py_XDECREF(result);
     if (result == NULL || GET(t, _server_side) != Py_False)
         return result == NULL ? -1 : 0;
