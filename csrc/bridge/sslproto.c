@@ -320,11 +320,11 @@ static int read_by_kind(const tls *t)
 /* What the application wrote meanwhile, or the TLS has to say. */
 static int answer(const tls *t)
 {
-    if (t->self == t->state->sslproto_shaken)
-        return 0; /* end_handshake() */
     PyObject *backlog = GET(t, _write_backlog);
     Py_ssize_t size = backlog == NULL ? -1 : PyObject_Size(backlog);
-    return size == 0 ? send_records(t) : tell(t, t->state->s__do_write);
+    if (size != 0)
+        return tell(t, t->state->s__do_write);
+    return t->self == t->state->sslproto_shaken ? 0 : send_records(t); /* end_handshake() */
 }
 
 /* Stops the transport when too much is left, and lets it go on. */
