@@ -60,7 +60,8 @@ class TestClients:
         sample = measure("ws-echo-32", bench=half_a_second)["ws-echo-32"]
         assert sample.value > 50
         assert sample.per_cpu is not None and sample.per_cpu >= sample.value * 0.5
-        assert sample.client is not None and 0 < sample.client < 1.1
+        # 0 when its core was shared: what polls that found nothing took is left out.
+        assert sample.client is not None and 0 <= sample.client < 1.1
 
     def test_longer_messages(self) -> None:
         assert measure("ws-echo-4k")["ws-echo-4k"].value > 1
