@@ -89,12 +89,14 @@ fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 		build/fuzz/corpus/$(T) $(wildcard tests/fuzz/corpus/$(T) tests/fuzz/regression/$(T)) || \
 		{ echo "an input in build/fuzz/found breaks $(T): keep it in tests/fuzz/regression/$(T)"; exit 1; }
 
+BENCH_LOOP = $(RUN_VENV)/pip install --quiet --constraint benchmarks/peers.txt uvloop httpx && \
+	$(RUN_VENV)/python benchmarks/micro/loop.py --json build/bench/loop.json
+
 # The suite starts its servers from another folder: the debug build in place is not found there.
 bench: $(RUN_VENV)/profiled ## compare with the peers (BENCH="--quick")
 	@$(SYSTEM) bench
-	@$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks $(BENCH)
-	@$(if $(findstring --quick,$(BENCH)),,$(RUN_VENV)/pip install --quiet --constraint benchmarks/peers.txt uvloop httpx && \
-		$(RUN_VENV)/python benchmarks/micro/loop.py --json build/bench/loop.json)
+	@$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks $(BENCH); status=$$?; \
+		$(if $(findstring --quick,$(BENCH)),,$(BENCH_LOOP) || status=$$?;) exit $$status
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 
