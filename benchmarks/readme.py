@@ -78,11 +78,11 @@ def section(report: Report, image: str, loop: Sequence[Mapping[str, Any]] = ()) 
         *wrap(
             f"{machine}; {peers}; cdaphne {facts.get('cdaphne', '?')}. {' '.join(report.method)}"
         ),
-        *(loop_section(loop) if loop else ()),
     ]
     if report.failures:
         lines += ["", "No figure, because an answer was wrong or missing:", ""]
         lines += [f"* {failure}" for failure in report.failures]
+    lines += loop_section(loop) if loop else []
     return "\n".join(lines)
 
 
