@@ -40,6 +40,8 @@ TLS_FILES = [
     f"tests/test_{name}.py"
     for name in "openssl tls tls_settings http2 loop_tls proxy_protocol asgi_extensions".split()
 ]
+# The C of pyasgi.loop, which no server has to run for.
+LOOP_FILES = [f"tests/test_loop_{name}.py" for name in "connect same tls".split()]
 ASAN_OPTIONS = "abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1"
 UBSAN_OPTIONS = "print_stacktrace=1:halt_on_error=1"
 
@@ -224,7 +226,11 @@ def part_asan() -> Tally:
     ).stdout.strip()
     environment = sanitized(LD_PRELOAD=library, PYTHONMALLOC="malloc")
     environment["ASAN_OPTIONS"] += ":detect_leaks=0"
-    return from_tree("asan", ASAN_TREE, ["-o", "timeout=180", *SERVER], **environment)
+    tally = Tally()
+    for name, selection in (("asan", SERVER), ("asan-loop", [*SPREAD, *LOOP_FILES])):
+        arguments = ["-o", "timeout=180", *selection]
+        tally.add(from_tree(name, ASAN_TREE, arguments, **environment))
+    return tally
 
 
 def part_openssl() -> Tally:
