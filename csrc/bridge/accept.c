@@ -31,15 +31,6 @@ static bool is_usual(const cdpy_loop *loop, PyObject *const *args, Py_ssize_t co
            PyLong_CheckExact(args[BACKLOG]);
 }
 
-/* -1 with an exception. */
-static int fd_of(const cdpy_loop *loop, PyObject *sock)
-{
-    PyObject *number = PyObject_CallMethodNoArgs(sock, loop->state->s_fileno);
-    int fd = number == NULL ? -1 : (int)PyLong_AsLong(number);
-    Py_XDECREF(number);
-    return fd;
-}
-
 static PyObject *peer_of(const cdpy_state *state, PyObject *sock, const cd_endpoint *from)
 {
     return from->host[0] != '\0' ? cdpy_endpoint_tuple(from)
@@ -104,7 +95,7 @@ PyObject *cdpy_loop_accept_connection(PyObject *self, PyObject *const *args, Py_
     long left = is_usual(loop, args, count, names) ? PyLong_AsLong(args[BACKLOG]) : -1;
     int fd = CD_SYSTEM;
     cd_endpoint from;
-    while (left-- > 0 && (fd = cd_fd_accept(fd_of(loop, args[SOCK]), &from)) >= 0)
+    while (left-- > 0 && (fd = cd_fd_accept(cdpy_fileno(loop->state, args[SOCK]), &from)) >= 0)
         if (take(loop, args, fd, &from) < 0)
             return NULL;
     if (PyErr_Occurred())

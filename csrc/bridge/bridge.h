@@ -454,6 +454,8 @@ PyObject *cdpy_loop_sock_connect(PyObject *self, PyObject *const *args, Py_ssize
 PyObject *cdpy_loop_accept_connection(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                       PyObject *names);
 PyObject *cdpy_loop_ensure_no_transport(PyObject *self, PyObject *fileobj);
+/* sock.fileno(); -1: it is closed, or with an exception. */
+int cdpy_fileno(const cdpy_state *state, PyObject *sock);
 /* RuntimeError when a transport has the descriptor, an int. 0 or -1. */
 int cdpy_loop_check_transports(cdpy_loop *loop, PyObject *number);
 

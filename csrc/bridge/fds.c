@@ -10,6 +10,14 @@
  */
 #include "bridge.h"
 
+int cdpy_fileno(const cdpy_state *state, PyObject *sock)
+{
+    PyObject *number = PyObject_CallMethodNoArgs(sock, state->s_fileno);
+    int fd = number == NULL ? -1 : (int)PyLong_AsLong(number);
+    Py_XDECREF(number);
+    return fd;
+}
+
 /* What is registered for a descriptor. */
 typedef struct {
     int fd, events;

@@ -42,14 +42,6 @@ typedef struct {
 
 /* ---- trying ---- */
 
-static int fd_of(const sock_call *s)
-{
-    PyObject *number = PyObject_CallMethodNoArgs(s->sock, s->loop->state->s_fileno);
-    int fd = number == NULL ? -1 : (int)PyLong_AsLong(number);
-    Py_XDECREF(number);
-    return fd;
-}
-
 static PyObject *result_of(long count)
 {
     if (count >= 0)
@@ -116,7 +108,7 @@ static PyObject *end_of_connect(const sock_call *s, int fd)
 /* The result; NULL: an exception, or without one it is too early. */
 static PyObject *attempt(sock_call *s)
 {
-    int fd = fd_of(s);
+    int fd = cdpy_fileno(s->loop->state, s->sock);
     if (fd < 0 && PyErr_Occurred())
         return NULL;
     switch (s->kind) {
@@ -400,12 +392,8 @@ static int find_address(const cdpy_loop *loop, PyObject *sock, PyObject *address
 {
     if (!cdpy_endpoint_parse(address, ip))
         return 0;
-    PyObject *number = PyObject_CallMethodNoArgs(sock, loop->state->s_fileno);
-    if (number == NULL)
-        return -1;
-    bool can = cd_fd_can_reach((int)PyLong_AsLong(number), ip);
-    Py_DECREF(number);
-    return can;
+    int fd = cdpy_fileno(loop->state, sock);
+    return PyErr_Occurred() ? -1 : cd_fd_can_reach(fd, ip);
 }
 
 PyObject *cdpy_loop_sock_connect(PyObject *self, PyObject *const *args, Py_ssize_t count,

@@ -279,10 +279,9 @@ PyObject *cdpy_set_nodelay(PyObject *module, PyObject *sock)
     if (Py_TYPE(sock) != (PyTypeObject *)state->transport_socket_type)
         return PyObject_CallOneArg(state->transport_set_nodelay, sock);
     PyObject *proto = PyObject_GetAttr(sock, state->s_proto);
-    PyObject *fd = proto == NULL ? NULL : PyObject_CallMethodNoArgs(sock, state->s_fileno);
-    if (fd != NULL && cd_fd_set_nodelay((int)PyLong_AsLong(fd), PyLong_AsLong(proto)) < 0)
+    int fd = proto == NULL ? -1 : cdpy_fileno(state, sock);
+    if (!PyErr_Occurred() && cd_fd_set_nodelay(fd, PyLong_AsLong(proto)) < 0)
         PyErr_SetFromErrno(PyExc_OSError);
-    Py_XDECREF(fd);
     Py_XDECREF(proto);
     return PyErr_Occurred() ? NULL : Py_NewRef(Py_None);
 }

@@ -226,11 +226,9 @@ static void wait_in_ev(cd_loop *loop, double timeout)
 static void wait_for_watches(cd_loop *loop, double timeout)
 {
     struct epoll_event first[CD_WATCHES_FIRST];
-    if (loop->sleep != NULL)
-        loop->sleep(loop->arg);
+    release_cb(loop->ev);
     int count = cd_watches_sleep(&loop->watches, first, timeout);
-    if (loop->wake != NULL)
-        loop->wake(loop->arg);
+    acquire_cb(loop->ev);
     cd_watches_note(&loop->watches, first, count);
     if (count == CD_WATCHES_FIRST)
         cd_watches_look(&loop->watches);
@@ -271,12 +269,12 @@ void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*w
     loop->arg = arg;
     flush_all(loop);
     cd_list_move(&loop->jobs, &loop->later);
-    loop->seen = loop->watches.seen = 0;
+    loop->seen = 0;
     if (timeout == 0 || must_look(loop))
         look(loop);
     if (timeout != 0 && idle(loop))
         sleep_at_most(loop, timeout);
-    loop->crowded = loop->seen + loop->watches.seen > 1;
+    loop->crowded = loop->seen > 1;
     loop->polling = false;
 }
 

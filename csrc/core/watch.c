@@ -48,7 +48,7 @@ static void note(cd_watches *all, const struct epoll_event *event)
     cd_watch *w = fd < all->size ? all->table[fd] : NULL;
     if (w == NULL)
         return;
-    all->seen++;
+    cd_container(all, cd_loop, watches)->seen++;
     w->fired = fired_of(event->events) & w->events;
     if (w->fired != 0 && cd_list_empty(&w->link))
         cd_list_append(&all->fired, &w->link);

@@ -19,7 +19,6 @@ typedef struct {
     struct epoll_event *events; /* room for count events, or more */
     int room;
     cd_list fired; /* watches that fired in this poll */
-    unsigned seen; /* how many in this poll */
     pid_t owner;   /* a forked child shares the set, and must not change it */
 } cd_watches;
 
