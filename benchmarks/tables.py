@@ -80,8 +80,12 @@ def cells(result: Result) -> tuple[str, ...]:
     )
 
 
+def widths_of(rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(*rows, strict=True)]
+
+
 def columns(rows: Sequence[Sequence[str]], widths: Sequence[int] = ()) -> list[str]:
-    widths = widths or [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = widths or widths_of(rows)
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
@@ -122,6 +126,13 @@ def rst_cells(result: Result) -> tuple[str, ...]:
     return (work, unit, ours, f"{theirs} {name}".strip(), ratio, cpu, daphne, nginx)
 
 
+def ruled(rows: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
+    """A simple reStructuredText table; the first row is its head."""
+    rule = "  ".join("=" * width for width in widths)
+    head, *body = columns(rows, widths)
+    return [rule, head, rule, *body, rule]
+
+
 LOOP_HEADER = ("Work", "", "cdaphne", "uvloop", "Over uvloop", "Per CPU s", "Over asyncio")
 
 
@@ -133,12 +144,8 @@ def loop_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def loop_rst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The README's table of the event loop; every row was measured beside uvloop."""
-    head, *body = columns([LOOP_HEADER, *(loop_cells(row) for row in rows)])
-    widths = [
-        max(len(cells[i]) for cells in (LOOP_HEADER, *map(loop_cells, rows))) for i in range(7)
-    ]
-    rule = "  ".join("=" * max(width, 1) for width in widths)
-    return [rule, head, rule, *body, rule]
+    table = [LOOP_HEADER, *(loop_cells(row) for row in rows)]
+    return ruled(table, widths_of(table))
 
 
 def rst(report: Report) -> list[str]:
@@ -148,12 +155,9 @@ def rst(report: Report) -> list[str]:
         title: [rst_cells(result) for result in results]
         for title, results in groups(report).items()
     }
-    rows = [header, *(row for each in grouped.values() for row in each)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    rule = "  ".join("=" * width for width in widths)
+    widths = widths_of([header, *(row for each in grouped.values() for row in each)])
     lines: list[str] = []
     for title, each in grouped.items():
-        head, *body = columns([header, *each], widths)
         lines += ["", f"**{title}**", ""] if title else []
-        lines += [rule, head, rule, *body, rule]
+        lines += ruled([header, *each], widths)
     return lines[1:] if lines and not lines[0] else lines
