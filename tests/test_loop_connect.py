@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import functools
 import re
 import resource
 import socket
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,11 @@ from typing import Any
 import pytest
 
 from pyasgi.loop import EventLoop
-from tests.test_loop_same import Recorder, Scenario, fds, outcome
+from tests.test_loop_same import Recorder, Scenario, fds, outcome, scenarios_of_coroutines
 
 SCENARIOS: list[Scenario] = []
+scenario = scenarios_of_coroutines(SCENARIOS)
 LOCALHOST = [(socket.AF_INET, ("127.0.0.1", 0)), (socket.AF_INET6, ("::1", 0, 0, 0))]
-
-
-def scenario(function: Callable[[Any], Awaitable[object]]) -> Callable[[Any], Awaitable[object]]:
-    @functools.wraps(function)
-    def run(loop: Any) -> object:
-        return loop.run_until_complete(asyncio.wait_for(function(loop), 30))
-
-    SCENARIOS.append(functools.wraps(function)(run))
-    return function
 
 
 async def told(call: Awaitable[object]) -> str:

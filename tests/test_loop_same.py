@@ -35,6 +35,20 @@ def scenario(function: Scenario) -> Scenario:
     return function
 
 
+def scenarios_of_coroutines(found: list[Scenario]) -> Callable[[Any], Any]:
+    """The decorator scenario of a file with a list of its own, for coroutine functions."""
+
+    def scenario(function: Any) -> Any:
+        @functools.wraps(function)
+        def run(loop: Any) -> object:
+            return loop.run_until_complete(asyncio.wait_for(function(loop), 30))
+
+        found.append(run)
+        return function
+
+    return scenario
+
+
 class Watched:
     """Runs a scenario and tells what reached the exception handler, too."""
 

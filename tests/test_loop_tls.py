@@ -12,7 +12,7 @@ import socket
 import ssl
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,18 +20,10 @@ import pytest
 
 from pyasgi import _core
 from pyasgi.loop import EventLoop
-from tests.test_loop_same import Recorder, Scenario, outcome, raises
+from tests.test_loop_same import Recorder, Scenario, outcome, raises, scenarios_of_coroutines
 
 SCENARIOS: list[Scenario] = []
-Main = Callable[[Any], Any]
-
-
-def scenario(function: Main) -> Main:
-    def run(loop: Any) -> object:
-        return loop.run_until_complete(asyncio.wait_for(function(loop), 30))
-
-    SCENARIOS.append(functools.wraps(function)(run))
-    return function
+scenario = scenarios_of_coroutines(SCENARIOS)
 
 
 @functools.cache
@@ -185,32 +177,29 @@ class Greeter(Recorder):
         transport.write(b"hello")
 
 
-@scenario
-async def a_client_that_writes_at_once(loop: Any) -> object:
+async def greeted(loop: Any, client: Recorder, size: int) -> object:
+    """The client connects, and leaves when the server has so many bytes of it."""
     serving, trusting = contexts()
     peer = Peer(loop)
     server = await loop.create_server(lambda: peer, "127.0.0.1", 0, ssl=serving)
     address = server.sockets[0].getsockname()
-    _, client = await loop.create_connection(lambda: Greeter(loop), *address, ssl=trusting)
-    seen = [await peer.until(5)]
+    await loop.create_connection(lambda: client, *address, ssl=trusting)
+    seen = await peer.until(size)
     client.transport.close()
     await asyncio.gather(client.closed, peer.closed)
     server.close()
-    return [*seen, client.seen, peer.seen]
+    return [seen, client.seen, peer.seen]
+
+
+@scenario
+async def a_client_that_writes_at_once(loop: Any) -> object:
+    return await greeted(loop, Greeter(loop), 5)
 
 
 @scenario
 async def a_client_that_leaves_at_once(loop: Any) -> object:
     """Its handshake is over, also for the server."""
-    serving, trusting = contexts()
-    peer = Peer(loop)
-    server = await loop.create_server(lambda: peer, "127.0.0.1", 0, ssl=serving)
-    address = server.sockets[0].getsockname()
-    _, client = await loop.create_connection(lambda: Recorder(loop), *address, ssl=trusting)
-    client.transport.close()
-    await asyncio.gather(client.closed, peer.closed)
-    server.close()
-    return [client.seen, peer.seen]
+    return await greeted(loop, Recorder(loop), 0)
 
 
 @scenario
