@@ -26,7 +26,7 @@ PROJECT_FILE = "pyproject.toml"
 TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off")
 # Flags that are about the command itself.
-COMMAND_ONLY = {"help", "version", "completion", "check", "config"}
+COMMAND_ONLY = {"help", "help-all", "version", "completion", "check", "config"}
 # The tests' own.
 RESERVED = {CONFIG, PREFIX + "DEBUG_LIVE", PREFIX + "SERVER_CMD"}
 # What Kubernetes sets in every container for a service that is called cdaphne.
@@ -79,10 +79,17 @@ class Names:
     def _hint(self, name: str, shown: str) -> str:
         if name in COMMAND_ONLY:
             return "; this is for the command line only"
-        near = nearest(name, list(self._known))
-        if near is None:
-            return "; the names are those of the flags, see cdaphne --help"
-        return f"; did you mean {variable(near) if shown.startswith(PREFIX) else near}?"
+        from . import foreign
+
+        own = foreign.RENAMED.get(f"--{name}", "").removeprefix("--")
+        near = own or nearest(name, list(self._known))
+        if near is not None:
+            spelled = variable(near) if shown.startswith(PREFIX) else near
+            return f"; here it is {spelled}" if own else f"; did you mean {spelled}?"
+        hint = (
+            foreign.hint(f"--{name}") or "the names are those of the flags, see cdaphne --help-all"
+        )
+        return f"; {hint}"
 
 
 def variable(name: str) -> str:

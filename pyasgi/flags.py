@@ -34,83 +34,26 @@ DAPHNE_FLAGS = (
     " --proxy-headers --proxy-headers-host --proxy-headers-port --server-name --no-server-name"
 )
 
-# What uvicorn, hypercorn and gunicorn call it.
-FOREIGN_FLAGS = {
-    "--host": "--bind",
-    "--uds": "--unix-socket",
-    "--umask": "--unix-socket-mode",
-    "--user": "--unix-socket-user",
-    "--group": "--unix-socket-group",
-    "--log-level": "--verbosity",
-    "--loglevel": "--verbosity",
-    "--debug": "--verbosity",
-    "--access-logfile": "--access-log",
-    "--access-logformat": "--access-log-format",
-    "--log-config-json": "--log-config",
-    "--log-config-dict": "--log-config",
-    "--logger-class": "--log-config",
-    "--timeout-keep-alive": "--keep-alive-timeout",
-    "--keep-alive": "--keep-alive-timeout",
-    "--keepalive": "--keep-alive-timeout",
-    "--timeout-graceful-shutdown": "--graceful-timeout",
-    "--read-timeout": "--body-timeout",
-    "--limit-concurrency": "--max-connections",
-    "--worker-connections": "--max-connections",
-    "--limit-request-line": "--max-target-size",
-    "--limit-request-fields": "--max-header-count",
-    "--ws-max-size": "--websocket-max-message-size",
-    "--ws-per-message-deflate": "--websocket-deflate",
-    "--websocket-ping-interval": "--ping-interval",
-    "--ws-ping-interval": "--ping-interval",
-    "--ws-ping-timeout": "--ping-timeout",
-    "--no-server-header": "--no-server-name",
-    "--h11-max-incomplete-event-size": "--max-head-size",
-    "--check-config": "--check",
-    "--ssl-keyfile": "--keyfile",
-    "--ssl-certfile": "--certfile",
-    "--ssl-keyfile-password": "--keyfile-password",
-    "--ssl-cert-reqs": "--cert-reqs",
-    "--ssl-ca-certs": "--ca-certs",
-    "--ssl-ciphers": "--ciphers",
-    "--ssl-version": "--ssl-min-version",
-    "--ssl-protocol-min": "--ssl-min-version",
-    "--ssl-certificate": "--certfile",
-    "--ssl-ca": "--ca-certs",
-    "--ssl-crl": "--crlfile",
-    "--ssl-client-verify": "--cert-reqs",
-    "--verify-mode": "--cert-reqs",
-    "--ca-file": "--ca-certs",
+# The flags that the short help shows, some with less to read; --help-all shows all.
+EVERYDAY = {
+    "--bind": "address or name to listen on (default 127.0.0.1)",
+    "--port": "TCP port (default 8000)",
+    "--unix-socket": "listen on a unix socket",
+    "--fd": "listen on an inherited socket",
+    "--endpoint": "listen on an endpoint string, repeatable: tcp:8000:interface=HOST, unix:PATH:mode=660,"
+    " systemd:name=NAME and others",
+    "--certfile": "certificate and its chain, for TLS",
+    "--keyfile": "its key, unless it is in the same file",
+    "--proxy-headers": "take the client from X-Forwarded-For and the like",
+    "--access-log": "file for the access log (default: stdout)",
+    "--verbosity": None,
+    "--config": "TOML file with the names of the flags (default: [tool.cdaphne] of pyproject.toml)",
+    "--check": "look at the application and all settings, start nothing, and exit",
 }
-
-SEVERAL = (
-    "one process runs one event loop; let the process manager start several on one socket"
-    " (supervisor's fcgi-program with numprocs=N and --fd 0, a systemd socket unit: docs/deploy.rst)"
+EXAMPLES = (
+    "mysite.asgi:application",
+    "-b 0.0.0.0 -p 443 --certfile fullchain.pem --keyfile privkey.pem mysite.asgi:application",
 )
-RELOADING = (
-    "for development there is 'manage.py runserver' with \"pyasgi\" in INSTALLED_APPS,"
-    " or a watcher that restarts it: watchfiles 'cdaphne ...'"
-)
-# What other servers have and what is done another way here.
-OTHERWISE = {
-    "--workers": SEVERAL,
-    "--worker-class": SEVERAL,
-    "--threads": "the environment variable ASGI_THREADS is the number of threads for synchronous code",
-    "--reload": RELOADING,
-    "--reload-dir": RELOADING,
-    "--reload-include": RELOADING,
-    "--factory": "name what the factory returns: application = create_application() in a module",
-    "--app-dir": "start it in that directory, or set PYTHONPATH",
-    "--chdir": "start it in that directory, or set PYTHONPATH",
-    "--env-file": "set the variables in the process manager (systemd: EnvironmentFile=)",
-    "--interface": "ASGI 2 and ASGI 3 applications are told apart by themselves",
-    "--loop": "there is one event loop, pyasgi.loop.EventLoop",
-    "--http": "there is one HTTP implementation, in C",
-    "--ws": "there is one WebSocket implementation, in C",
-    "--daemon": "let a process manager keep it in the background (docs/deploy.rst)",
-    "--pid": "a process manager knows the process (docs/deploy.rst)",
-    "--use-colors": "colours are on when stderr is a terminal; NO_COLOR=1 switches them off",
-    "--no-use-colors": "colours are on when stderr is a terminal; NO_COLOR=1 switches them off",
-}
 
 # Limits for which a negative number is daphne's word for "none".
 NEGATIVE_IS_NONE = {"websocket_timeout", "websocket_connect_timeout"}
@@ -144,6 +87,14 @@ class ShowVersion(argparse.Action):
         parser.exit()
 
 
+class ShowHelpAll(argparse.Action):
+    """--help is short; this shows every flag."""
+
+    def __call__(self, parser: Any, *_: Any) -> NoReturn:
+        parser._print_message(parser.format_help_all(), sys.stdout)
+        sys.exit(0)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse with one line per error, daphne's abbreviations and a suggestion for an unknown flag."""
 
@@ -153,6 +104,26 @@ class Parser(argparse.ArgumentParser):
         return argparse.HelpFormatter(self.prog, max_help_position=32, width=self._width)
 
     def format_help(self) -> str:
+        """The short help: examples and the flags of EVERYDAY."""
+        self._width = None
+        formatter = self._get_formatter()
+        formatter.add_usage(self.usage, self._actions, self._mutually_exclusive_groups)
+        formatter.add_text(self.description)
+        formatter.start_section("flags for every day")
+        for flag, text in EVERYDAY.items():
+            if (action := self._option_string_actions.get(flag)) is not None:
+                formatter.add_argument(_with_help(action, text))
+        formatter.end_section()
+        head, _, tail = formatter.format_help().partition("flags for every day:")
+        examples = "".join(f"  {self.prog} {example}\n" for example in EXAMPLES)
+        number = len([action for action in self._actions if action.option_strings])
+        return (
+            f"{head}examples:\n{examples}\nflags for every day:{tail}\n"
+            f"{self.prog} --help-all shows all {number} flags, {self.prog} --version the versions.\n"
+        )
+
+    def format_help_all(self) -> str:
+        """The help of every flag, in groups."""
         self._width = None
         return super().format_help()
 
@@ -161,12 +132,12 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         words = sys.argv[1:] if args is None else list(args)
-        return super().parse_args(
-            [self._flag(word) for word in _before_dashes(words)] + _rest(words), namespace
-        )
+        flags = _before_dashes(words)
+        spelled = [self._flag(*pair) for pair in zip(flags, [*flags, ""][1:], strict=True)]
+        return super().parse_args(spelled + _rest(words), namespace)
 
     def actions(self) -> list[argparse.Action]:
-        """Every flag and the positional argument, in the order of --help."""
+        """Every flag and the positional argument, in the order of --help-all."""
         return list(self._actions)
 
     def groups(self) -> list[tuple[str, str, list[argparse.Action]]]:
@@ -177,41 +148,72 @@ class Parser(argparse.ArgumentParser):
             if group._group_actions
         ]
 
-    def _flag(self, word: str) -> str:
+    def _flag(self, word: str, following: str) -> str:
         """A word of the command line with daphne's abbreviation written out."""
         name, equals, value = word.partition("=")
-        if not name.startswith("--") or name in self._option_string_actions:
+        if not name.startswith("--"):
+            self._letter(word)
             return word
-        if name in OTHERWISE and name not in DAPHNE_ABBREVIATIONS:
-            self.error(f"there is no flag {name}: {OTHERWISE[name]}")
+        if name in self._option_string_actions:
+            return word
+        from . import foreign
+
         known = [flag for flag in DAPHNE_FLAGS.split() if flag.startswith(name)]
         if len(known) == 1:
+            # uvicorn's --http=h11 is an abbreviation of --http-timeout, with a value that cannot be meant.
+            if (
+                name in foreign.OTHERWISE
+                and (value or following).isalnum()
+                and not (value or following).isdigit()
+            ):
+                self._unknown(name)
             return f"{known[0]}{equals}{value}"
+        if name in foreign.RENAMED or name in foreign.OTHERWISE:
+            self._unknown(name)
         if not any(flag.startswith(name) for flag in self._option_string_actions):
             self._unknown(name)
         return word
 
+    def _letter(self, word: str) -> None:
+        """Ends at an unknown flag of one letter: its value would be taken for the application."""
+        letter = re.match(r"-[A-Za-z](?!.* )", word)
+        if letter and letter.group() not in self._option_string_actions:
+            self._unknown(letter.group())
+
     def _unknown(self, name: str) -> NoReturn:
-        near = FOREIGN_FLAGS.get(name)
-        if near is None:
-            flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
-            near = nearest(name, flags)
-        self.error(f"unknown flag {name}" + (f"; did you mean {near}?" if near else ""))
+        flags = [flag for flag in self._option_string_actions if flag.startswith("--")]
+        self.error(f"unknown flag {name}{suggestion(name, flags)}")
 
 
-# Words of OTHERWISE that are abbreviations of daphne's flags, and keep that meaning.
-DAPHNE_ABBREVIATIONS = {
-    name
-    for name in OTHERWISE
-    if len([flag for flag in DAPHNE_FLAGS.split() if flag.startswith(name)]) == 1
-}
+def suggestion(name: str, flags: Sequence[str]) -> str:
+    """What to give in place of an unknown flag, behind a semicolon; nothing when nobody knows."""
+    from . import foreign
+
+    if (text := foreign.hint(name)) is not None:
+        return f"; {text}"
+    near = nearest(name, flags) if name.startswith("--") else None
+    return f"; did you mean {near}?" if near else ""
+
+
+def _with_help(action: argparse.Action, text: str | None) -> argparse.Action:
+    """The flag with another text, and without its --no- form."""
+    import copy  # for --help only
+
+    shown = copy.copy(action)
+    shown.help = text or action.help
+    shown.option_strings = [flag for flag in action.option_strings if not flag.startswith("--no-")]
+    return shown
+
+
+# A misspelling has most letters in common; "--timeout" and "--ping-timeout", which are two things, have 0.78.
+MISSPELLING = 0.85
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The one of names that is spelled most like name."""
+    """The one of names that name is a misspelling of."""
     import difflib
 
-    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=0.6)), None)
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=MISSPELLING)), None)
 
 
 def _before_dashes(words: Sequence[str]) -> Sequence[str]:
@@ -473,6 +475,9 @@ def add_command(parser: Parser) -> None:
         help="print a completion script for this shell and exit",
     )
     group.add_argument("--version", action=ShowVersion, nargs=0, help="print it and exit")
+    group.add_argument(
+        "--help-all", action=ShowHelpAll, nargs=0, help="show every flag, not only those of --help"
+    )
 
 
 def add_proxy(parser: Parser) -> tuple[argparse.Action, argparse.Action]:

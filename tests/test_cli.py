@@ -18,6 +18,7 @@ from websockets.sync.client import connect
 from pyasgi import __version__, _core
 from pyasgi.access import AccessLogGenerator
 from pyasgi.cli import CommandLineInterface
+from pyasgi.flags import EVERYDAY
 from pyasgi.server import Server
 from tests.conftest import ROOT, Servers
 
@@ -263,13 +264,13 @@ def command(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         # usage: 2
         ([], 2, "arguments are required: application"),
         ([APP, "extra"], 2, "unrecognized arguments: extra"),
-        (["-z", APP], 2, "unrecognized arguments: -z"),
+        (["-z", APP], 2, "unknown flag -z (see"),
         (
             ["--htp-timeout", "3", APP],
             2,
             "unknown flag --htp-timeout; did you mean --http-timeout?",
         ),
-        (["--host", "x", APP], 2, "unknown flag --host; did you mean --bind?"),
+        (["--host", "x", APP], 2, "unknown flag --host; here it is --bind (see"),
         (["--xyzzy", APP], 2, "unknown flag --xyzzy (see"),
         (["--ping", "3", APP], 2, "ambiguous option: --ping"),
         (["-p", "http", APP], 2, "argument -p/--port: 'http' is no whole number"),
@@ -363,13 +364,30 @@ def test_applications_own_error_keeps_its_traceback() -> None:
     assert last.endswith("'tests.apps.raises_at_import:app' raised ValueError: no settings")
 
 
-def test_help_and_version() -> None:
-    done = command("--help")
+def test_help_is_short() -> None:
+    done = command("--help", COLUMNS="100")
+    assert done.returncode == 0
+    assert done.stdout.count("\n") < 50
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*[a-z]", done.stdout))
+    assert flags == {*EVERYDAY, "--help-all", "--version"}
+    assert len(EVERYDAY) == 12
+    examples = re.findall(r"^  cdaphne (.*mysite.asgi:application)$", done.stdout, re.M)
+    assert len(examples) == 2
+    for example in examples:
+        CommandLineInterface().parser.parse_args(example.split())
+    assert done.stdout.splitlines()[-1].startswith("cdaphne --help-all shows all ")
+
+
+def test_help_all_and_version() -> None:
+    done = command("--help-all")
     assert done.returncode == 0
     for heading in ("where to listen:", "behind a proxy:", "logging:", "WebSocket sizes:"):
         assert heading in done.stdout
-    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*[a-z]", done.stdout))
-    assert {f"--{row[0].replace('_', '-')}" for row in _core.limits()} <= flags
+    flags = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*[a-z0-9]", done.stdout))
+    parser = CommandLineInterface().parser
+    assert {
+        flag for action in parser.actions() for flag in action.option_strings if flag[:2] == "--"
+    } <= flags
     shown = " ".join(command("--version").stdout.split())
     assert shown.startswith(f"cdaphne {__version__} (CPython ")
     assert all(f"{name} {number}" in shown for name, number in _core.versions().items())

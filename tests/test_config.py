@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from pyasgi import config
-from pyasgi.flags import FOREIGN_FLAGS, OTHERWISE
+from pyasgi import config, foreign
 from tests.conftest import ROOT, Servers
 from tests.test_cli import APP, RecordingInterface
 
@@ -300,22 +300,133 @@ def test_check_tells_all_endpoints_that_are_wrong() -> None:
 # ---- what other servers call it ----
 
 
-def test_names_of_other_servers_lead_to_flags_that_exist() -> None:
+def known_flags() -> set[str]:
     parser = RecordingInterface().parser
-    flags = {flag for action in parser.actions() for flag in action.option_strings}
-    assert set(FOREIGN_FLAGS.values()) <= flags
-    assert not (set(FOREIGN_FLAGS) | set(OTHERWISE)) & flags
+    return {flag for action in parser.actions() for flag in action.option_strings}
+
+
+def test_names_of_other_servers_lead_to_flags_that_exist() -> None:
+    flags = known_flags()
+    tables: list[dict[str, str]] = [foreign.RENAMED, foreign.OTHERWISE, foreign.LETTERS]
+    assert set(foreign.RENAMED.values()) <= flags
+    assert not set().union(*tables) & flags
+    for table in (*tables, foreign.FAMILIES):
+        for text in table.values():
+            # Settings of other programs are written with a sign: ASGI_THREADS, WatchdogSec=.
+            named = set(re.findall(r"(?<![\w-])--?[a-z][\w-]*", text)) - {"--noreload"}
+            assert named <= flags, text
+
+
+# From the --help of uvicorn 0.54, gunicorn 27.0, hypercorn 0.18 and granian 2.8.
+UVICORN = """
+    --host --port --uds --fd --reload --reload-dir --reload-include --reload-exclude --reload-delay
+    --workers --loop --http --ws --ws-max-size --ws-max-queue --ws-ping-interval --ws-ping-timeout
+    --ws-per-message-deflate --lifespan --interface --env-file --log-config --log-level --use-colors
+    --no-use-colors --proxy-headers --server-header --no-server-header --date-header
+    --forwarded-allow-ips --root-path --limit-concurrency --backlog --limit-max-requests
+    --limit-max-requests-jitter --timeout-keep-alive --timeout-graceful-shutdown
+    --timeout-worker-healthcheck --ssl-keyfile --ssl-certfile --ssl-keyfile-password --ssl-version
+    --ssl-cert-reqs --ssl-ca-certs --ssl-ciphers --header --app-dir --h11-max-incomplete-event-size
+    --reset-contextvars --factory
+"""
+GUNICORN = """
+    -c --config -b --bind --backlog -w --workers -k --worker-class --threads --worker-connections
+    --max-requests --max-requests-jitter --timeout --graceful-timeout --keep-alive
+    --limit-request-line --limit-request-fields --limit-request-field_size --reload --reload-engine
+    --reload-extra-file --check-config --print-config --preload --reuse-port --chdir -D --daemon
+    --env --pid --worker-tmp-dir --user -g --group -m --umask --forwarded-allow-ips --access-logfile
+    --access-logformat --error-logfile --log-file --log-level --capture-output --logger-class
+    --log-config --log-config-json --log-syslog-to --log-syslog --log-syslog-prefix
+    --log-syslog-facility -R --statsd-host --dogstatsd-tags --statsd-prefix -n --name --pythonpath
+    --paste --proxy-protocol --proxy-allow-from --protocol --keyfile --certfile --ssl-version
+    --cert-reqs --ca-certs --ciphers --http-protocols --http2-cleartext
+    --http2-max-concurrent-streams --http2-initial-window-size --http2-max-frame-size
+    --http2-max-header-list-size --permit-obsolete-folding --strip-header-spaces
+    --permit-unconventional-http-method --casefold-http-method --header-map --asgi-loop
+    --asgi-lifespan --asgi-disconnect-grace-period --http-parser --root-path --dirty-app
+    --dirty-workers --dirty-timeout --control-socket --control-socket-mode --no-control-socket
+"""
+HYPERCORN = """
+    --access-logfile --access-logformat --backlog --debug --error-log --error-logfile --log-file
+    --read-timeout --max-requests --insecure-bind --log-config --log-level --pid --quic-bind
+    --reload --statsd-host --verify-mode --websocket-ping-interval --workers --worker-class --umask
+"""
+GRANIAN = """
+    --host --uds --uds-permissions --interface --ws --no-ws --blocking-threads
+    --blocking-threads-idle-timeout --runtime-threads --runtime-blocking-threads --runtime-mode
+    --task-impl --backpressure --http1-buffer-size --http1-header-read-timeout --http1-keep-alive
+    --no-http1-keep-alive --http1-pipeline-flush --http2-adaptive-window
+    --http2-initial-connection-window-size --http2-initial-stream-window-size
+    --http2-keep-alive-interval --http2-keep-alive-timeout --http2-max-headers-size
+    --http2-max-send-buffer-size --log --no-log --access-log-fmt --ssl-certificate
+    --ssl-protocol-min --ssl-ca --ssl-crl --ssl-client-verify --no-ssl-client-verify
+    --url-path-prefix --respawn-failed-workers --respawn-interval --rss-sample-interval
+    --rss-samples --workers-lifetime --workers-max-rss --workers-kill-timeout --no-factory
+    --working-dir --env-files --static-path-route --static-path-mount --static-path-expires
+    --metrics --no-metrics --metrics-port --no-reload --reload-paths --reload-ignore-dirs
+    --reload-tick --process-name --pid-file
+"""
+
+
+@pytest.mark.parametrize("flags", [UVICORN, GUNICORN, HYPERCORN, GRANIAN])
+def test_every_flag_of_other_servers_is_known_or_explained(
+    flags: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = known_flags()
+    for flag in flags.split():
+        # An abbreviation of ours means the same: gunicorn's --keep-alive.
+        if flag in ours or flag == "--keep-alive":
+            continue
+        with pytest.raises(SystemExit):
+            RecordingInterface().run([flag, "auto", APP])
+        error = capsys.readouterr().err
+        assert f"unknown flag {flag}; " in error and "did you mean" not in error, error
+
+
+@pytest.mark.parametrize("flag", ["--xyzzy", "--timings", "--back", "--acces"])
+def test_no_hint_is_better_than_one_that_misleads(
+    flag: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        RecordingInterface().run([flag, APP])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_a_number_behind_daphnes_abbreviation_is_what_it_was() -> None:
+    assert arguments("--http", "3", APP)["http_timeout"] == 3
+
+
+@pytest.mark.parametrize("flags", [["-w", "3"], ["-w3"], ["-w=3"]])
+def test_the_value_of_an_unknown_flag_is_not_taken_for_the_application(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        RecordingInterface().run([*flags, APP])
+    error = capsys.readouterr().err
+    assert "unknown flag -w; one process runs one event loop" in error
+    assert "application" not in error
+
+
+def test_keys_of_other_servers(folder: Path) -> None:
+    (folder / "site.toml").write_text("workers = 3")
+    done = command(folder, "--config", "site.toml", APP)
+    assert "site.toml: unknown key 'workers'; one process runs one event loop" in done.stderr
+    done = command(folder, APP, CDAPHNE_HOST="x")
+    assert "unknown key 'CDAPHNE_HOST'; here it is CDAPHNE_BIND" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("flag", "says"),
     [
-        ("--host", "did you mean --bind?"),
-        ("--timeout-keep-alive", "did you mean --keep-alive-timeout?"),
+        ("--host", "here it is --bind"),
+        ("--timeout-keep-alive", "here it is --keep-alive-timeout"),
         ("--workers", "supervisor's fcgi-program with numprocs=N and --fd 0"),
         ("--reload", "manage.py runserver"),
-        ("--ssl-keyfile", "did you mean --keyfile?"),
+        ("--ssl-keyfile", "here it is --keyfile"),
         ("--factory", "name what the factory returns"),
+        ("--timeout", "give --http-timeout for the time that a request may take"),
+        ("--backlog", "-e tcp:8000:backlog=4096"),
+        ("--log-level", "give --verbosity: 0 for warnings"),
     ],
 )
 @pytest.mark.parametrize("form", ["{}=4", "{}"])
