@@ -89,6 +89,12 @@ BROKEN_BODIES: list[tuple[str, bytes]] = [
     ("size-overflow", b"fffffffffffffffff\r\nx\r\n0\r\n\r\n"),
     ("ext-lf", b"1;a\nb\r\nx\r\n0\r\n\r\n"),
     ("ext-cr", b"1;a\rb\r\nx\r\n0\r\n\r\n"),
+    ("ext-blank-cr", b"1 ;a\r;b\r\nx\r\n0\r\n\r\n"),
+    ("ext-blank-end", b"1;a \r\nx\r\n0\r\n\r\n"),
+    ("ext-quoted-lf", b'1;a="\n"\r\nx\r\n0\r\n\r\n'),
+    ("ext-escaped-crlf", b'1;a="\\\r\n"\r\nx\r\n0\r\n\r\n'),
+    ("size-space-end", b"1 \r\nx\r\n0\r\n\r\n"),
+    ("two-sizes", b"1 1;a\r\nx\r\n0\r\n\r\n"),
     ("ext-quoted-crlf", b'1;a="\r\n"\r\nx\r\n0\r\n\r\n'),
     ("trailer-cl", b"1\r\nx\r\n0\r\nContent-Length: 5\r\n\r\n"),
     ("trailer-te", b"1\r\nx\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n"),
@@ -201,6 +207,26 @@ def test_trailers_are_no_headers(handle: Handle) -> None:
 
 def test_chunk_extensions_are_dropped(handle: Handle) -> None:
     assert described(handle, CHUNKED + b'5;a=b;c="d"\r\nhello\r\n0;e\r\n\r\n')[3] == "hello"
+
+
+EXTENSIONS = [
+    b"; some; a=b",
+    b" ;a",
+    b";a =b",
+    b";a= b",
+    b'\t;\ta\t=\t"b \\" ;\\\\" ;c',
+    b';a="\xe4;b=\'"',
+]
+
+
+@pytest.mark.parametrize("cut", [65536, 1], ids=["whole", "bytes"])
+@pytest.mark.parametrize("extension", EXTENSIONS)
+def test_blanks_in_chunk_extensions(handle: Handle, extension: bytes, cut: int) -> None:
+    """RFC 9112, 7.1.1: they must be parsed, and the next request is where it was."""
+    chunks = b"5%b\r\nhello\r\n00%b\r\nX: y\r\n\r\n" % (extension, extension)
+    answer = talk(handle, CHUNKED + chunks + GET + b"Connection: close\r\n\r\n", cut)
+    assert answer.count(b"HTTP/1.1 200 OK") == 2
+    assert b'"hello"]' in answer
 
 
 def test_absolute_target_wins_over_host(handle: Handle) -> None:

@@ -60,7 +60,7 @@ typedef struct {
     struct cd_stream *stream; /* the request being received or answered; NULL between requests */
     cd_buf head;              /* what earlier reads brought of an unfinished head */
     const uint8_t *slice;     /* the bytes under the parser, while it runs */
-    size_t slice_body;        /* bytes of the slice that were body */
+    bool slice_body;          /* some of the slice was body */
     cd_http1_field *fields;   /* offsets count from the first byte of the head */
     uint32_t field_count, field_size;
     uint32_t target, target_size;
@@ -69,13 +69,16 @@ typedef struct {
     uint64_t content_length; /* announced; UINT64_MAX: chunked */
     uint64_t body_size;      /* body bytes parsed so far */
     uint64_t received;       /* body bytes since the timer last looked */
-    int64_t framing; /* bytes of chunk lines and trailers beyond the least that chunks need */
+    uint64_t chunk;          /* its size so far, then what is left of it and its line end */
+    size_t chunk_extra;      /* bytes that the chunk lines could do without */
+    char chunk_line[18];     /* 16 digits, CRLF: what the parser is given for one */
     cd_str
         settings; /* of the HTTP/2 that the request asks for, in its stream's arena; p NULL: none */
     size_t trailer_size;
-    size_t discarded;        /* body bytes dropped after the response */
-    size_t served;           /* pipelined requests answered in a row */
-    unsigned phase : 3;      /* enum cd_http1_phase */
+    size_t discarded;   /* body bytes dropped after the response */
+    size_t served;      /* pipelined requests answered in a row */
+    unsigned phase : 3; /* enum cd_http1_phase */
+    unsigned chunk_state : 4;
     unsigned fresh : 1;      /* no byte has come on this connection */
     unsigned field_open : 1; /* fields[field_count] is being filled */
     unsigned keep_alive : 1; /* the request allows it */

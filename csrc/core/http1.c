@@ -2,11 +2,11 @@
  * http1.c - the connection and request side of HTTP/1: parser, body, pipelining, timers.
  *
  * llhttp, with every lenient flag off, finds the borders of fields, chunks and messages; its
- * callbacks only note offsets and count. When a head is complete http1_head.c makes a stream's head
- * of it and on_open is posted, before the body has come: bodies are streamed. One request is under
- * way at a time. The parser stops at the end of a message and goes on when the response is
- * complete, so responses are in order by themselves, and pipelined requests wait unparsed in the
- * connection's input, up to read_ahead_size.
+ * callbacks only note offsets and count. Chunk lines reach it through http1_chunk.c. When a head is
+ * complete http1_head.c makes a stream's head of it and on_open is posted, before the body has
+ * come: bodies are streamed. One request is under way at a time. The parser stops at the end of a
+ * message and goes on when the response is complete, so responses are in order by themselves, and
+ * pipelined requests wait unparsed in the connection's input, up to read_ahead_size.
  *
  * Reading stays armed while an application computes, because that is how its client's leaving is
  * noticed, and stops only while unread body stands above body_high_water. A client that shuts down
@@ -31,10 +31,7 @@
 
 #include <string.h>
 
-enum {
-    FIELDS_KEPT = 32,     /* room for header offsets that a connection keeps between requests */
-    CHUNK_LINE_MOST = 20, /* bytes of a chunk line that needs them all: CRLF, 16 digits, CRLF */
-};
+enum { FIELDS_KEPT = 32 }; /* room for header offsets that a connection keeps between requests */
 
 static const llhttp_settings_t settings;
 static const cd_stream_ops http1_stream_ops;
@@ -50,7 +47,8 @@ static void reset_message(cd_conn *c)
     h->target_size = 0;
     h->fault = 0;
     h->content_length = h->body_size = h->received = 0;
-    h->framing = 0;
+    h->chunk = h->chunk_extra = 0;
+    h->chunk_state = 0;
     h->settings = (cd_str){NULL, 0};
     h->trailer_size = h->discarded = 0;
     h->phase = CD_HTTP1_IDLE;
@@ -231,15 +229,6 @@ static int on_url(llhttp_t *parser, const char *at, size_t n)
     return 0;
 }
 
-static int count_trailer(cd_conn *c, size_t n)
-{
-    cd_http1 *h = c->http1;
-    h->trailer_size += n;
-    if (h->trailer_size > c->server->limits.max_trailer_size)
-        return fault(h, 400, "trailer section longer than max_trailer_size");
-    return 0;
-}
-
 static int grow_fields(cd_http1 *h)
 {
     uint32_t size = h->field_size ? 2 * h->field_size : FIELDS_KEPT;
@@ -273,7 +262,7 @@ static int on_header_field(llhttp_t *parser, const char *at, size_t n)
     cd_conn *c = conn_of(parser);
     cd_http1 *h = c->http1;
     if (in_trailer(h))
-        return count_trailer(c, n);
+        return 0;
     if (!h->field_open && open_field(c) < 0)
         return -1;
     cd_http1_field *field = &h->fields[h->field_count];
@@ -286,7 +275,7 @@ static int on_header_value(llhttp_t *parser, const char *at, size_t n)
     cd_conn *c = conn_of(parser);
     cd_http1 *h = c->http1;
     if (in_trailer(h))
-        return count_trailer(c, n);
+        return 0;
     cd_http1_field *field = &h->fields[h->field_count];
     return extend(h, &field->value, &field->value_size, at, n) ? 0 : fault(h, 400, "folded header");
 }
@@ -296,7 +285,7 @@ static int on_header_value_complete(llhttp_t *parser)
     cd_conn *c = conn_of(parser);
     cd_http1 *h = c->http1;
     if (in_trailer(h))
-        return count_trailer(c, sizeof ": \r\n" - 1);
+        return 0;
     if (!h->field_open)
         return fault(h, 400, "malformed header");
     h->field_open = 0;
@@ -383,19 +372,12 @@ static int on_headers_complete(llhttp_t *parser)
     h->content_length = parser->flags & F_CHUNKED ? UINT64_MAX : parser->content_length;
     if (open_stream(c, upgrade) < 0)
         return -1;
-    /* Pausing tells where the head ends: from there on chunk framing is counted. Without a body the
-     * message ends here, too. */
+    /* Pausing tells where the head ends: from there on chunk lines are read by us. Without a body
+     * the message ends here, too. */
     return h->content_length > 0 ? HPE_PAUSED : 0;
 }
 
 /* ---- the parser's callbacks: body ---- */
-
-static bool too_much_framing(const cd_conn *c, int64_t framing)
-{
-    const cd_http1 *h = c->http1;
-    uint64_t most = c->server->limits.max_chunk_extension_size + (uint64_t)h->trailer_size;
-    return framing > 0 && (uint64_t)framing > most;
-}
 
 static int take_body(cd_conn *c, const char *at, size_t n)
 {
@@ -415,28 +397,10 @@ static int on_body(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
     cd_http1 *h = c->http1;
-    size_t lines = (size_t)((const uint8_t *)at - h->slice) - h->slice_body;
-    if (too_much_framing(c, h->framing + (int64_t)lines))
-        return fault(h, 400, "chunk extensions longer than max_chunk_extension_size");
     h->body_size += n;
-    h->slice_body += n;
+    h->slice_body = true;
     h->received += n;
     return take_body(c, at, n);
-}
-
-/* Now the size of the chunk is known. The least that frames it: that size without leading zeros,
- * and two line ends. */
-static int on_chunk_header(llhttp_t *parser)
-{
-    cd_conn *c = conn_of(parser);
-    cd_http1 *h = c->http1;
-    size_t most = c->server->limits.max_body_size;
-    if (most > 0 && (h->body_size > most || parser->content_length > most - h->body_size))
-        return fault(h, 413, "body above max_body_size");
-    h->framing -= (int)sizeof "0\r\n\r\n" - 1;
-    for (uint64_t left = parser->content_length >> 4; left > 0; left >>= 4)
-        h->framing--;
-    return 0;
 }
 
 static int on_message_complete(llhttp_t *parser)
@@ -452,7 +416,6 @@ static const llhttp_settings_t settings = {
     .on_header_value_complete = on_header_value_complete,
     .on_headers_complete = on_headers_complete,
     .on_body = on_body,
-    .on_chunk_header = on_chunk_header,
     .on_message_complete = on_message_complete,
 };
 
@@ -526,20 +489,11 @@ static void end_message(cd_conn *c)
         cd_stream_wake(s);
 }
 
-static void end_body_slice(cd_conn *c, size_t n)
+static void end_body_slice(cd_conn *c)
 {
     cd_http1 *h = c->http1;
     cd_stream *s = h->stream;
-    /* In the middle of a chunk line, what it may have is not taken off yet: digits and line ends.
-     */
-    int64_t under_way = h->complete ? 0 : CHUNK_LINE_MOST;
-    h->framing += (int64_t)(n - h->slice_body);
-    if (too_much_framing(c, h->framing - under_way)) {
-        fault(h, 400, "chunk extensions longer than max_chunk_extension_size");
-        fail(c);
-        return;
-    }
-    if (s == NULL || h->complete || h->slice_body == 0)
+    if (s == NULL || h->complete || !h->slice_body)
         return;
     cd_stream_wake(s);
     if (cd_buf_length(&s->in) >= c->server->limits.body_high_water) {
@@ -592,7 +546,7 @@ static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
         return 0;
     }
     h->slice = p;
-    h->slice_body = 0;
+    h->slice_body = false;
     enum llhttp_errno code = llhttp_execute(&h->parser, (const char *)p, n);
     size_t parsed = code == HPE_OK ? n : parsed_size(h, p);
     if (code == HPE_PAUSED) {
@@ -616,10 +570,32 @@ static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
     else if (in_head)
         begin_body(c);
     else
-        end_body_slice(c, n);
+        end_body_slice(c);
     if (h->complete && c->state == CD_CONN_OPEN)
         end_message(c);
     return n;
+}
+
+/* The same for bytes of a chunked body. */
+static size_t parse_chunks(cd_conn *c, const uint8_t *p, size_t n)
+{
+    cd_http1 *h = c->http1;
+    cd_str piece;
+    size_t used = cd_http1_next_piece(c, p, n, &piece);
+    if (h->fault != 0) {
+        fail(c);
+        return n;
+    }
+    if (piece.n == 0)
+        return used;
+    size_t parsed = parse(c, (const uint8_t *)piece.p, piece.n);
+    return piece.p == (const char *)p ? parsed : used;
+}
+
+static size_t parse_next(cd_conn *c, const uint8_t *p, size_t n)
+{
+    bool chunked = c->http1->content_length == UINT64_MAX;
+    return chunked ? parse_chunks(c, p, n) : parse(c, p, n);
 }
 
 /* It was agreed on in TLS: then anything but the preface is an error of HTTP/2's. */
@@ -648,7 +624,7 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
             return is_last_request(h) ? n : used;
         if (h->phase == CD_HTTP1_IDLE && cd_conn_pressure(c) == CD_AGAIN)
             return used;
-        used += parse(c, p + used, n - used);
+        used += parse_next(c, p + used, n - used);
         if (c->protocol != &cd_http1_protocol)
             break;
     }

@@ -1,6 +1,7 @@
 /*
- * HTTP/1.0 and HTTP/1.1 (RFC 9112) over a connection. Three files: http1.c drives the parser and
- * the connection, http1_head.c makes a checked head out of the bytes, http1_response.c writes.
+ * HTTP/1.0 and HTTP/1.1 (RFC 9112) over a connection. Four files: http1.c drives the parser and the
+ * connection, http1_head.c makes a checked head out of the bytes, http1_chunk.c reads the lines of
+ * chunks, http1_response.c writes.
  */
 #ifndef CD_HTTP1_H
 #define CD_HTTP1_H
@@ -35,6 +36,15 @@ void cd_http1_free(cd_conn *c);
  * 0: good; else the status to refuse it with (h->why says why), or CD_NOMEM.
  */
 int cd_http1_read_head(cd_http1 *h, cd_stream *s);
+
+/* ---- http1_chunk.c ---- */
+
+/*
+ * Takes bytes of a chunked body off p, n > 0 of them; returns how many. What the parser is to have
+ * for them is *piece: the same bytes, or a chunk's line as the parser likes it, or nothing yet. A
+ * fault is noted in c->http1.
+ */
+size_t cd_http1_next_piece(cd_conn *c, const uint8_t *p, size_t n, cd_str *piece);
 
 /* ---- http1_response.c: for http1's own streams and for denied WebSocket handshakes (stream->conn
  * must be set) ---- */

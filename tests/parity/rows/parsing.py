@@ -251,6 +251,14 @@ ROWS = [
         "400, closed",
     ),
     Row(
+        "chunk_blanks",
+        "Blanks in a chunk extension, ``3 ; a = b``",
+        sends(chunked(b"3 ; a = b\r\nabc\r\n0\r\n\r\n")),
+        "400, closed",
+        "200, kept open",
+        "a recipient must parse them (RFC 9112, 7.1.1)",
+    ),
+    Row(
         "trailers",
         "Trailers of a chunked body",
         sends(chunked(b"3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n")),
