@@ -9,7 +9,7 @@ from django.apps import AppConfig
 from django.core import checks
 
 from . import compat
-from .checks import check_daphne_installed
+from .checks import check_daphne_installed, check_surroundings
 
 compat.install()
 
@@ -22,3 +22,4 @@ class PyasgiConfig(AppConfig):
 
     def ready(self) -> None:
         checks.register(check_daphne_installed, checks.Tags.staticfiles)
+        checks.register(check_surroundings)

@@ -1,10 +1,10 @@
-"""The system check of the Django application."""
+"""The system checks of the Django application."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.core.checks import Error
+from django.core.checks import Error, Warning
 
 
 def check_daphne_installed(app_configs: Any, **kwargs: Any) -> list[Error]:
@@ -30,3 +30,15 @@ def check_daphne_installed(app_configs: Any, **kwargs: Any) -> list[Error]:
                 )
             ]
     return []
+
+
+def check_surroundings(app_configs: Any, **kwargs: Any) -> list[Warning]:
+    """What is known to go wrong later with this project: cdaphne.W001 for channel layers, W002 for daphne's name."""
+    from . import channel_layers, conflict
+
+    sources = (("cdaphne.W001", channel_layers), ("cdaphne.W002", conflict))
+    return [
+        Warning(f"{what}.", hint=f"{remedy[:1].upper()}{remedy[1:]}", id=id)
+        for id, source in sources
+        for what, remedy in source.weaknesses()
+    ]

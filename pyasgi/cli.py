@@ -11,7 +11,7 @@ from argparse import ArgumentError, Namespace
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from . import _core, completion, config, flags, logs
+from . import _core, advice, completion, config, flags, logs
 from .access import AccessLogError, AccessLogGenerator, access_stream, check_target
 from .config import ConfigError
 from .endpoints import build_endpoint_description_strings
@@ -124,6 +124,8 @@ class CommandLineInterface:
             self._check(options, endpoints)
             return
         logger.info("Starting server at %s", ", ".join(endpoints))
+        for line in advice.lines():
+            logger.warning("%s", line)
         self._run(options.gc_freeze)
         if getattr(self.server, "abort_start", False):
             raise SystemExit(1)
@@ -236,6 +238,8 @@ class CommandLineInterface:
             self.parser.exit(
                 1, "".join(f"{self.parser.prog}: error: {line}\n" for line in problems)
             )
+        for line in advice.lines():
+            print(f"{self.parser.prog}: warning: {line}", file=sys.stderr)
         print(f"{options.application}: ready to listen at {', '.join(endpoints)}")
 
     # ---- what the flags mean ----

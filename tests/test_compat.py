@@ -6,10 +6,12 @@ What an import does is seen in fresh processes: this one has aliases of its own 
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ import pytest
 import pyasgi
 from pyasgi.compat import ALIASES, DAPHNE_VERSION
 from pyasgi.server import LIMITS
-from tests.conftest import ROOT, python
+from tests.conftest import ROOT, Servers, python
 
 INSTALL = "import pyasgi.compat; pyasgi.compat.install()\n"
 
@@ -178,6 +180,30 @@ def test_arguments_of_the_testing_classes() -> None:
 # ---- the distribution ----
 
 
+def pip(program: Path, *arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", "--python", str(program), *arguments, "--quiet"]
+    subprocess.run(command, check=True, timeout=120)
+
+
+def real_daphne(folder: Path) -> Path:
+    """A wheel with the name, the files and the command of daphne."""
+    path = folder / f"daphne-{DAPHNE_VERSION}-py3-none-any.whl"
+    info = f"daphne-{DAPHNE_VERSION}.dist-info"
+    files = {
+        "daphne/__init__.py": f"__version__ = {DAPHNE_VERSION!r}\n",
+        "daphne/__main__.py": "",
+        "daphne/server.py": "",
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: daphne\nVersion: {DAPHNE_VERSION}\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/entry_points.txt": "[console_scripts]\ndaphne = daphne.cli:main\n",
+    }
+    record = "".join(f"{name},,\n" for name in [*files, f"{info}/RECORD"])
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in {**files, f"{info}/RECORD": record}.items():
+            wheel.writestr(name, text)
+    return path
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with cdaphne-as-daphne from its wheel, on top of this one; its bin folder."""
@@ -258,3 +284,51 @@ def test_installed_django_application(installed: Path) -> None:
     )
     answer = python(code, program=str(installed / "python"))
     assert answer == "DaphneConfig daphne daphne pyasgi.management.commands.runserver"
+
+
+CONFLICT = (
+    "import json\nfrom pyasgi.conflict import weaknesses\n"
+    "print(json.dumps([what for what, _ in weaknesses()]))"
+)
+
+
+def test_the_real_daphne_beside_it(installed: Path, tmp_path: Path) -> None:
+    """Whichever is installed last has the name, and to uninstall one takes the files from both."""
+    program = installed / "python"
+    (ours,) = installed.parent.parent.glob("cdaphne_as_daphne-*.whl")
+
+    def said() -> list[str]:
+        found: list[str] = json.loads(python(CONFLICT, program=str(program)))
+        return found
+
+    assert said() == []
+    both = f"daphne {DAPHNE_VERSION} and cdaphne-as-daphne are both installed"
+    pip(program, "install", "--no-deps", "--no-index", str(real_daphne(tmp_path)))
+    (line,) = said()
+    assert line.startswith(both) and "are the real daphne's now" in line
+    reinstall = ("install", "--no-deps", "--no-index", "--force-reinstall", str(ours))
+    pip(program, *reinstall)
+    (line,) = said()
+    assert line.startswith(both) and "are cdaphne's now" in line
+    pip(program, "uninstall", "--yes", "daphne")
+    (line,) = said()
+    assert line.startswith("cdaphne-as-daphne is installed but its files are gone")
+    assert not (installed / "daphne").exists()
+    # What the lines say to do is right.
+    pip(program, *reinstall)
+    assert said() == []
+    assert (installed / "daphne").exists()
+
+
+def test_a_conflict_is_told_at_the_start(tmp_path: Path, server: Servers) -> None:
+    for name in ("daphne-4.2.3", "cdaphne_as_daphne-0.1.0"):
+        (tmp_path / f"{name}.dist-info").mkdir()
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    handle = server.start(env={"PYTHONPATH": path})
+    line = handle.wait_for_log(r"WARNING +(daphne 4\.2\.3 and .*)").group(1)
+    assert "run: pip uninstall daphne && pip install --force-reinstall" in line
+
+
+def test_the_real_daphne_alone_is_no_conflict(tmp_path: Path) -> None:
+    (tmp_path / "daphne-4.2.3.dist-info").mkdir()
+    assert python(CONFLICT, tmp_path) == "[]"

@@ -71,18 +71,19 @@ class DaphneFinder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         if fullname == "daphne":
-            if self._found_by_others(target):
+            if self.found_by_others(target) is not None:
                 return None
             return ModuleSpec(fullname, PackageLoader(), is_package=True)
         if fullname in ALIASES and hasattr(sys.modules.get("daphne"), "__cdaphne__"):
             return ModuleSpec(fullname, AliasLoader(ALIASES[fullname]))
         return None
 
-    def _found_by_others(self, target: ModuleType | None) -> bool:
+    @staticmethod
+    def found_by_others(target: ModuleType | None = None) -> ModuleSpec | None:
         """A folder without __init__.py, as an uninstalled daphne may leave one, is no daphne."""
         finders = [finder for finder in sys.meta_path if not isinstance(finder, DaphneFinder)]
         specs = [finder.find_spec("daphne", None, target) for finder in finders]
-        return any(spec is not None and spec.loader is not None for spec in specs)
+        return next((spec for spec in specs if spec is not None and spec.loader is not None), None)
 
 
 def install() -> None:

@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,8 +25,10 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 
+from tests import redis_server
 from tests.conftest import ROOT, TROUBLE, Handle, Servers, wait_for
 
+redis_url = redis_server.redis_url
 DEVOPS = ROOT / "examples" / "devops"
 ARTIFACTS = ROOT / "build" / "artifacts"
 PAUSE = 0.12  # seconds between two lines of a deployment
@@ -52,44 +53,6 @@ def program(names: tuple[str, ...], package: str) -> str:
         if path := shutil.which(name):
             return path
     pytest.fail(f"{names[0]} is not installed: apt-get install {package}")
-
-
-# --- redis ------------------------------------------------------------------------------------------------------------
-
-
-def answers_ping(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
-    except OSError:
-        return False
-
-
-@pytest.fixture
-def redis_url(free_port: int, tmp_path: Path) -> Iterator[str]:
-    """A redis-server of our own, which keeps nothing."""
-    command = [
-        program(("redis-server",), "redis-server"),
-        "--bind",
-        "127.0.0.1",
-        "--port",
-        str(free_port),
-    ]
-    command += ["--save", "", "--appendonly", "no", "--dir", str(tmp_path)]
-    log = tmp_path / "redis.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    try:
-        wait_for(
-            lambda: answers_ping(free_port) or process.poll() is not None,
-            what="an answer of redis-server",
-        )
-        assert process.poll() is None, f"redis-server ended: {log.read_text()}"
-        yield f"redis://127.0.0.1:{free_port}/0"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 # --- the project ------------------------------------------------------------------------------------------------------
