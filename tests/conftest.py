@@ -11,6 +11,7 @@ import ast
 import http.client
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -50,6 +51,24 @@ def wait_for(
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not come true within {timeout} s")
         time.sleep(0.01)
+
+
+def run_go(arguments: Sequence[str], cwd: Path = ROOT, **environment: str) -> None:
+    """Runs the go command, which fetches modules from its proxy; skips the test where that is not to be had."""
+    # A distribution's, first in PATH, may be too old.
+    go = shutil.which("go", path=f"/usr/local/go/bin:{FOREIGN.get('PATH', '')}")
+    if go is None:
+        pytest.skip(f"there is no go for: go {' '.join(arguments)}")
+    done = subprocess.run(
+        [go, *arguments],
+        cwd=cwd,
+        env={**FOREIGN, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    if done.returncode != 0:
+        pytest.skip(f"go {' '.join(arguments)}: {done.stderr[-200:]}")
 
 
 class Collector:

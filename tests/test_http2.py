@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import socket
 import subprocess
 import time
@@ -18,7 +17,7 @@ import httpx
 import pytest
 
 from tests.authority import Authority, Issued
-from tests.conftest import FOREIGN, ROOT, Handle, Servers, wait_for
+from tests.conftest import FOREIGN, ROOT, Handle, Servers, run_go, wait_for
 
 pytestmark = pytest.mark.server
 
@@ -338,16 +337,7 @@ def h2spec() -> Path:
     """Built once, from the Go module proxy."""
     program = ROOT / "build" / "go" / "h2spec"
     if not program.exists():
-        # A distribution's, first in PATH, may be too old.
-        go = shutil.which("go", path=f"/usr/local/go/bin:{FOREIGN.get('PATH', '')}")
-        if go is None:
-            pytest.skip("there is no go to build h2spec with")
-        environment = {**FOREIGN, "GOBIN": str(program.parent)}
-        done = subprocess.run(
-            [go, "install", H2SPEC], env=environment, capture_output=True, text=True, timeout=300
-        )
-        if done.returncode != 0:
-            pytest.skip(f"h2spec cannot be built: {done.stderr[-200:]}")
+        run_go(["install", H2SPEC], GOBIN=str(program.parent))
     return program
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import subprocess
 import zlib
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
-from tests.conftest import Handle, RawClient, Servers
+from tests.conftest import FOREIGN, ROOT, Handle, RawClient, Servers, run_go
 from tests.test_ws_limits import MIB, ROOM
 from tests.ws_wire import (
     BINARY,
@@ -29,7 +30,7 @@ from tests.ws_wire import (
 pytestmark = pytest.mark.server
 APP = "tests.apps.sockets:app"
 OFFER = "Sec-WebSocket-Extensions: permessage-deflate"
-LEAN = "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
+LEAN = "permessage-deflate; client_no_context_takeover"
 RSV1 = 4
 TAKEOVER = "--websocket-deflate-context-takeover"
 TAIL = b"\0\0\xff\xff"
@@ -79,16 +80,23 @@ def peak(handle: Handle) -> int:
 
 
 def test_negotiation(server: Servers) -> None:
-    """The lean preset; what cannot be kept to is declined, and the connection goes on without (CVE-2026-2229)."""
+    """Only what was offered is answered, but for what saves the server a window for each socket (RFC 7692, 7.1.1.2)."""
     handle = server.start(APP)
     assert answer_to(handle) is None
-    assert answer_to(handle, OFFER) == LEAN + "server_max_window_bits=12"
+    assert answer_to(handle, OFFER) == LEAN
     assert answer_to(handle, OFFER + "; client_max_window_bits") == (
-        LEAN + "server_max_window_bits=12; client_max_window_bits=12"
+        LEAN + "; client_max_window_bits=12"
     )
     assert answer_to(handle, OFFER + "; server_max_window_bits=8; client_max_window_bits=9") == (
-        LEAN + "server_max_window_bits=8; client_max_window_bits=9"
+        LEAN + "; server_max_window_bits=8; client_max_window_bits=9"
     )
+    both = "; server_no_context_takeover; client_no_context_takeover"
+    assert answer_to(handle, OFFER + both) == f"permessage-deflate{both}"
+
+
+def test_offers_that_are_declined(server: Servers) -> None:
+    """What cannot be kept to is passed over, and the connection goes on without (CVE-2026-2229)."""
+    handle = server.start(APP)
     for bad in ("0", "7", "16", "99", "010", "x", ""):
         assert answer_to(handle, f"{OFFER}; server_max_window_bits={bad}") is None
         assert answer_to(handle, f"{OFFER}; client_max_window_bits={bad}") is None
@@ -110,14 +118,51 @@ def test_flags(server: Servers) -> None:
         ws.send(TEXT, b"x", rsv=RSV1)
         assert ws.read_close()[0] == 1002
     handle = server.start(APP, TAKEOVER, "--websocket-deflate-window-bits", "10")
-    assert answer_to(handle, OFFER) == "permessage-deflate; server_max_window_bits=10"
-    assert answer_to(handle, OFFER + "; server_no_context_takeover") == (
+    assert answer_to(handle, OFFER) == "permessage-deflate"
+    assert answer_to(handle, OFFER + "; server_no_context_takeover; server_max_window_bits=15") == (
         "permessage-deflate; server_no_context_takeover; server_max_window_bits=10"
     )
     # The memory is for one socket; the next goes without, and when that has gone it is there again.
     handle = server.start(APP, TAKEOVER, "--websocket-deflate-memory", "100000")
     with WebSocket.open(handle, "/echo", OFFER):
-        assert answer_to(handle, OFFER) == LEAN + "server_max_window_bits=12"
+        assert answer_to(handle, OFFER) == LEAN
+
+
+@pytest.mark.parametrize("takeover", [(), (TAKEOVER,)])
+def test_window_that_is_not_announced(server: Servers, takeover: tuple[str, ...]) -> None:
+    """A client that does not limit the window is sent what one of the configured size can read."""
+    handle = server.start(APP, *takeover, "--websocket-deflate-window-bits", "9")
+    message = os.urandom(600).hex().encode() * 2  # repeats itself beyond the window
+    engine = zlib.decompressobj(-9)
+    with WebSocket.open(handle, "/echo", OFFER) as ws:
+        for _ in range(3):
+            ws.send(BINARY, message)
+            first, payload = read_frame(ws.client)
+            assert first == 0xC2
+            assert engine.decompress(payload + TAIL) == message
+
+
+@pytest.fixture(scope="session")
+def nhooyr(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A client with nhooyr.io/websocket 1.8.6, which refuses parameters that it did not offer."""
+    program = tmp_path_factory.mktemp("go") / "nhooyr"
+    run_go(["build", "-o", str(program), "."], cwd=ROOT / "tests" / "go" / "nhooyr")
+    return program
+
+
+@pytest.mark.timeout(600)  # the first one fetches the modules
+def test_strict_client(server: Servers, nhooyr: Path) -> None:
+    for flags in ((), (TAKEOVER,), ("--websocket-deflate-window-bits", "15")):
+        handle = server.start(APP, *flags)
+        done = subprocess.run(
+            [nhooyr, f"{handle.ws_url}/echo"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=FOREIGN,
+        )
+        assert done.returncode == 0, done.stdout
+        assert done.stdout.startswith("permessage-deflate; ")
 
 
 # ---- messages ----

@@ -7,11 +7,17 @@
  * a peer made up: CVE-2026-2229). Elements and parameters are cut at commas and semicolons outside
  * of quotes, and what is no token then, no parameter can be.
  *
- * The answer always says what costs the server memory, whether it was asked for or not, because a
- * client must understand it (7.1.1, 7.1.2): windows no larger than `bits`, and no context takeover
- * unless it is switched on. The one exception is client_max_window_bits, which may only be answered
- * (7.1.2.2). It is never made 8 unless the client itself said 8: most clients have zlib, which has
- * no raw stream with such a window.
+ * The answer has a parameter only if the offer has it. The RFC allows two more, but clients refuse
+ * what they did not offer (nhooyr.io/websocket before 1.8.7 fails on any server_max_window_bits),
+ * and the server can do without: it compresses with a window of `bits`, and each message anew,
+ * whether it says so or not, because the client's window is then merely larger than needed (7.1.1.1
+ * and 7.1.2.1 bind the server to what it says, not to what it leaves out).
+ *
+ * The one exception is client_no_context_takeover: a client that does not hear it may refer to
+ * earlier messages, and its window must be kept here, 39 KB for each socket. Every client must
+ * understand it in an answer (7.1.1.2). client_max_window_bits may only be answered (7.1.2.2). It
+ * is never made 8 unless the client itself said 8: most clients have zlib, which has no raw stream
+ * with such a window.
  */
 #include "ws_extension.h"
 
@@ -111,6 +117,9 @@ static cd_ws_extension accept(const offer *o, unsigned bits, bool takeover)
         .client_takeover = takeover && !o->no_client_takeover,
         .server_bits = least(bits, o->server_bits ? o->server_bits : CD_DEFLATE_MAX_BITS),
         .client_bits = CD_DEFLATE_MAX_BITS,
+        .no_server_takeover_said = o->no_server_takeover,
+        .no_client_takeover_said = !takeover || o->no_client_takeover,
+        .server_bits_said = o->server_bits != 0,
         .client_bits_said = o->client_bits_given,
     };
     if (o->client_bits == CD_DEFLATE_MIN_BITS)
@@ -139,12 +148,14 @@ cd_ws_extension cd_ws_extension_negotiate(const cd_header *headers, size_t count
 
 size_t cd_ws_extension_answer(const cd_ws_extension *e, char to[CD_WS_EXTENSION_SIZE])
 {
-    char client_bits[32] = "";
+    char server_bits[32] = "", client_bits[32] = "";
+    if (e->server_bits_said)
+        snprintf(server_bits, sizeof server_bits, "; server_max_window_bits=%d", e->server_bits);
     if (e->client_bits_said)
         snprintf(client_bits, sizeof client_bits, "; client_max_window_bits=%d", e->client_bits);
-    int n = snprintf(
-        to, CD_WS_EXTENSION_SIZE, "permessage-deflate%s%s; server_max_window_bits=%d%s",
-        e->server_takeover ? "" : "; server_no_context_takeover",
-        e->client_takeover ? "" : "; client_no_context_takeover", e->server_bits, client_bits);
+    int n = snprintf(to, CD_WS_EXTENSION_SIZE, "permessage-deflate%s%s%s%s",
+                     e->no_server_takeover_said ? "; server_no_context_takeover" : "",
+                     e->no_client_takeover_said ? "; client_no_context_takeover" : "", server_bits,
+                     client_bits);
     return (size_t)n;
 }

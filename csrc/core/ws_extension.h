@@ -11,12 +11,16 @@ enum {
     CD_WS_EXTENSION_SIZE = 160, /* more than the longest answer */
 };
 
-/* What both sides agreed on. */
+/* What both sides agreed on. The server may keep to less than it says, so what it does (the first
+ * fields) and what stands in the answer (the last) are two things. */
 typedef struct {
     bool on;
     bool server_takeover, client_takeover; /* the window lives on from message to message */
     uint8_t server_bits, client_bits;      /* size of the window, as a power of two */
-    bool client_bits_said;                 /* client_bits stands in the answer */
+    bool no_server_takeover_said : 1;
+    bool no_client_takeover_said : 1;
+    bool server_bits_said : 1;
+    bool client_bits_said : 1;
 } cd_ws_extension;
 
 /*

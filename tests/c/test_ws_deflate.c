@@ -18,36 +18,43 @@ typedef struct {
     const char *answer; /* NULL: no extension */
 } negotiation;
 
-#define LEAN "permessage-deflate; server_no_context_takeover; client_no_context_takeover; "
 #define PMD "permessage-deflate"
+#define LEAN PMD "; client_no_context_takeover"
 
 static const negotiation negotiations[] = {
-    {PMD, 12, false, LEAN "server_max_window_bits=12"},
-    {PMD, 15, true, PMD "; server_max_window_bits=15"},
-    {PMD "; client_max_window_bits", 12, false,
-     LEAN "server_max_window_bits=12; client_max_window_bits=12"},
-    {PMD "; client_max_window_bits", 15, true,
-     PMD "; server_max_window_bits=15; client_max_window_bits=15"},
+    /* What was not offered is not answered, but for what saves the server a window (7.1.1.2). */
+    {PMD, 12, false, LEAN},
+    {PMD, 15, true, PMD},
+    {PMD, 9, true, PMD},
+    {PMD "; client_max_window_bits", 12, false, LEAN "; client_max_window_bits=12"},
+    {PMD "; client_max_window_bits", 15, true, PMD "; client_max_window_bits=15"},
+    {PMD "; server_max_window_bits=15", 12, false, LEAN "; server_max_window_bits=12"},
+    {PMD "; server_max_window_bits=10", 12, true, PMD "; server_max_window_bits=10"},
     {PMD "; client_max_window_bits=10; server_max_window_bits=9", 12, true,
      PMD "; server_max_window_bits=9; client_max_window_bits=10"},
     {PMD ";client_max_window_bits = \"15\" ;\tserver_max_window_bits=\"15\"", 12, false,
-     LEAN "server_max_window_bits=12; client_max_window_bits=12"},
+     LEAN "; server_max_window_bits=12; client_max_window_bits=12"},
     {PMD "; server_max_window_bits=8; client_max_window_bits=8", 12, false,
-     LEAN "server_max_window_bits=8; client_max_window_bits=8"},
+     LEAN "; server_max_window_bits=8; client_max_window_bits=8"},
     /* A client that did not say 8 may not be able to. */
-    {PMD "; client_max_window_bits", 8, false,
-     LEAN "server_max_window_bits=8; client_max_window_bits=9"},
-    {PMD "; server_no_context_takeover", 12, true,
-     PMD "; server_no_context_takeover; server_max_window_bits=12"},
-    {PMD "; client_no_context_takeover", 12, true,
-     PMD "; client_no_context_takeover; server_max_window_bits=12"},
+    {PMD "; client_max_window_bits", 8, false, LEAN "; client_max_window_bits=9"},
+    {PMD "; server_no_context_takeover", 12, true, PMD "; server_no_context_takeover"},
+    {PMD "; client_no_context_takeover", 12, true, PMD "; client_no_context_takeover"},
+    {PMD "; client_no_context_takeover; server_no_context_takeover", 12, false,
+     PMD "; server_no_context_takeover; client_no_context_takeover"},
+    {PMD "; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15; "
+         "client_max_window_bits=15",
+     15, true,
+     PMD "; server_no_context_takeover; client_no_context_takeover; server_max_window_bits=15; "
+         "client_max_window_bits=15"},
     /* The first that can be kept to. */
     {"x-webkit-deflate-frame, " PMD "; server_max_window_bits=7, " PMD
      "; server_max_window_bits=10, " PMD,
-     12, false, LEAN "server_max_window_bits=10"},
+     12, false, LEAN "; server_max_window_bits=10"},
+    {PMD "; foo, " PMD ", " PMD "; server_max_window_bits=10", 12, false, LEAN},
     {"foo; bar=\"a, b\"\n, ,\n" PMD "; client_max_window_bits=11", 12, true,
-     PMD "; server_max_window_bits=12; client_max_window_bits=11"},
-    {"Permessage-Deflate; Server_Max_Window_Bits=9", 12, false, LEAN "server_max_window_bits=9"},
+     PMD "; client_max_window_bits=11"},
+    {"Permessage-Deflate; Server_Max_Window_Bits=9", 12, false, LEAN "; server_max_window_bits=9"},
     /* None. */
     {"", 12, false, NULL},
     {"permessage-bzip2", 12, false, NULL},
@@ -103,6 +110,21 @@ static void check_negotiation(const negotiation *c)
                c->offers, answer);
 }
 
+/* The window is as small as the operator wants it, whether the answer says so or not. */
+static void test_negotiated_window(void)
+{
+    cd_header header = {{"sec-websocket-extensions", 24}, {PMD, sizeof PMD - 1}};
+    cd_ws_extension lean = cd_ws_extension_negotiate(&header, 1, 10, false);
+    CHECK_INT(lean.server_bits, 10);
+    CHECK(!lean.server_takeover);
+    CHECK(!lean.client_takeover);
+    CHECK_INT(lean.client_bits, 15);
+    cd_ws_extension fat = cd_ws_extension_negotiate(&header, 1, 10, true);
+    CHECK_INT(fat.server_bits, 10);
+    CHECK(fat.server_takeover);
+    CHECK(fat.client_takeover);
+}
+
 static void test_negotiation(void)
 {
     for (size_t i = 0; i < sizeof negotiations / sizeof *negotiations; i++)
@@ -120,7 +142,11 @@ static void test_negotiation(void)
 
 static cd_ws_extension agreement(uint8_t server_bits, uint8_t client_bits, bool takeover)
 {
-    return (cd_ws_extension){true, takeover, takeover, server_bits, client_bits, true};
+    return (cd_ws_extension){.on = true,
+                             .server_takeover = takeover,
+                             .client_takeover = takeover,
+                             .server_bits = server_bits,
+                             .client_bits = client_bits};
 }
 
 /* Text that is easy to compress, and with distances of all sizes in it. */
@@ -357,8 +383,6 @@ static void test_no_memory(void)
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
     "Sec-WebSocket-Extensions: " answer                                                 \
     "\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-#define TAKEOVER_ANSWER PMD "; server_max_window_bits=12"
-#define LEAN_ANSWER LEAN "server_max_window_bits=12"
 
 enum { RSV1 = 0x40, PACKED = TEXT | RSV1, PACKED_PART = TEXT_PART | RSV1, MAX_FRAMES = 12 };
 enum { PACKED_BYTES = BINARY | RSV1 };
@@ -522,15 +546,15 @@ static void test_wire(void)
     cd_config config = defaults();
     rig_configure(&config);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        check_wire(&cases[i], OFFER(""), OPENED(""), SWITCHED(LEAN_ANSWER));
+        check_wire(&cases[i], OFFER(""), OPENED(""), SWITCHED(LEAN));
     check_wire(&cases[1], OFFER("; client_max_window_bits"), OPENED("; client_max_window_bits"),
-               SWITCHED(LEAN_ANSWER "; client_max_window_bits=12"));
+               SWITCHED(LEAN "; client_max_window_bits=12"));
     config.websocket_deflate_context_takeover = true;
     rig_configure(&config);
-    check_wire(&takeover_case, OFFER(""), OPENED(""), SWITCHED(TAKEOVER_ANSWER));
+    check_wire(&takeover_case, OFFER(""), OPENED(""), SWITCHED(PMD));
     config.limits.websocket_deflate_memory = 1;
     rig_configure(&config);
-    check_wire(&cases[0], OFFER(""), OPENED(""), SWITCHED(LEAN_ANSWER));
+    check_wire(&cases[0], OFFER(""), OPENED(""), SWITCHED(LEAN));
     rig_configure(NULL);
 }
 
@@ -553,7 +577,7 @@ static void test_bomb(void)
     rig_configure(&config);
     wire_case c = {
         "bomb", {{PACKED_BYTES, (const char *)bomb, n}}, FAULT, {F(CLOSE, "\x03\xf1")}, NULL};
-    check_wire(&c, OFFER(""), OPENED(""), SWITCHED(LEAN_ANSWER));
+    check_wire(&c, OFFER(""), OPENED(""), SWITCHED(LEAN));
     rig_configure(NULL);
 }
 
@@ -581,7 +605,7 @@ static void test_limits(void)
             "fits", {{PACKED_BYTES, stored, n + 6}, BYE}, trace.p, {{BINARY, p, n}, BYE}, NULL};
         wire_case too_big = {
             "too big", {{PACKED_BYTES, stored, n + 6}}, FAULT, {F(CLOSE, "\x03\xf1")}, NULL};
-        check_wire(n <= SIZE ? &fits : &too_big, OFFER(""), OPENED(""), SWITCHED(LEAN_ANSWER));
+        check_wire(n <= SIZE ? &fits : &too_big, OFFER(""), OPENED(""), SWITCHED(LEAN));
         text_free(&trace);
         free(p);
     }
@@ -594,7 +618,7 @@ static void test_limits(void)
                    FAULT,
                    {F(CLOSE, "\x03\xf1")},
                    NULL};
-    check_wire(&c, OFFER(""), OPENED(""), SWITCHED(LEAN_ANSWER));
+    check_wire(&c, OFFER(""), OPENED(""), SWITCHED(LEAN));
     text_free(&nothing);
     rig_configure(NULL);
 }
@@ -624,6 +648,7 @@ static void test_large(void)
 int main(void)
 {
     test_negotiation();
+    test_negotiated_window();
     test_windows();
     test_cache();
     test_not_smaller();
