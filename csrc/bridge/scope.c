@@ -693,7 +693,7 @@ int cdpy_scope_init(PyObject *module, cdpy_state *s)
     s->empty_text = PyUnicode_FromStringAndSize(NULL, 0);
     if (s->empty_bytes == NULL || s->empty_text == NULL)
         return -1;
-    s->asgi_template = Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.5");
+    s->asgi_template = Py_BuildValue("{ssss}", "version", "3.0", "spec_version", "2.3");
     s->http_template = template_of(s, CD_HTTP);
     s->websocket_template = template_of(s, CD_WEBSOCKET);
     if (s->asgi_template == NULL || s->http_template == NULL || s->websocket_template == NULL)
