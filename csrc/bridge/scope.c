@@ -377,8 +377,13 @@ static PyObject *headers_of(cdpy_state *state, const cd_head *head, cd_str *root
 
 /* ---- addresses ---- */
 
+/* None for a unix socket, which has no port. ASGI would allow [path, None] for our end, but
+ * frameworks make host names and ports of it: Django's get_port() is "None" then, and Wagtail,
+ * which wants a number, answers 500; Starlette's URLs have no host that can be read. */
 static PyObject *address_list(PyObject *host, PyObject *port)
 {
+    if (port == Py_None)
+        return Py_NewRef(Py_None);
     PyObject *list = host && port ? PyList_New(2) : NULL;
 
     if (list == NULL)
@@ -410,8 +415,6 @@ static PyObject *client_of(const cd_head *head, const peer *cache)
 {
     if (head->origin)
         return told_address(head->origin->client, head->origin->client_port);
-    if (head->client->host[0] == '\0')
-        return Py_NewRef(Py_None);
     return address_list(cache->client_host, cache->client_port);
 }
 
