@@ -22,9 +22,8 @@
  */
 #include "conn.h"
 
-#include "http1.h"
 #include "mem.h"
-#include "server.h"
+#include "upcalls.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -86,9 +85,22 @@ static void end(cd_conn *c, bool reset)
     c->transport = NULL;
     cd_timer_dispose(&c->timer);
     cd_output_dispose(&c->out, c->server);
-    cd_list_remove(&c->flush_link);
+    cd_job_cancel(&c->flush);
     cd_job_cancel(&c->job);
     cd_job_post(c->loop, &c->job);
+}
+
+static void free_protocol(cd_conn *c)
+{
+    if (c->protocol->free != NULL)
+        c->protocol->free(c);
+}
+
+void cd_conn_become(cd_conn *c, const cd_protocol_ops *protocol, void *self)
+{
+    free_protocol(c);
+    c->protocol = protocol;
+    c->self = self;
 }
 
 static void dispose(cd_conn *c)
@@ -99,11 +111,11 @@ static void dispose(cd_conn *c)
     cd_server_release(server, c->cache);
     cd_list_remove(&c->link);
     cd_free(c->proxied);
-    cd_http1_free(c);
+    free_protocol(c);
     cd_free(c);
     CD_LIVE(connections, -1);
     if (counted)
-        cd_server_conn_closed(server);
+        server->conn_closed(server);
 }
 
 static void end_written(cd_conn *c)
@@ -128,8 +140,7 @@ static void end_written(cd_conn *c)
 
 void cd_conn_flush_later(cd_conn *c)
 {
-    if (cd_list_empty(&c->flush_link))
-        cd_list_append(&c->loop->flushes, &c->flush_link);
+    cd_job_flush(c->loop, &c->flush);
 }
 
 void cd_conn_close(cd_conn *c, bool linger)
@@ -445,6 +456,11 @@ void cd_conn_flush(cd_conn *c)
         after_write(c);
 }
 
+static void on_flush(cd_job *job)
+{
+    cd_conn_flush(cd_container(job, cd_conn, flush));
+}
+
 /* ---- the deadline ---- */
 
 static bool stalled(cd_conn *c)
@@ -505,10 +521,11 @@ static cd_conn *new_conn(cd_server *server, const cd_addr *client, const cd_addr
     c->server = server;
     c->loop = server->loop;
     cd_timer_init(&c->timer, c->loop, on_deadline);
-    if (cd_http1_open(c) == CD_OK && cd_server_expect_release(server) == CD_OK)
+    c->protocol = server->first_protocol;
+    if (c->protocol->open(c) == CD_OK && cd_server_expect_release(server) == CD_OK)
         return c;
     cd_timer_dispose(&c->timer);
-    cd_http1_free(c);
+    free_protocol(c);
     cd_free(c);
     return NULL;
 }
@@ -520,9 +537,8 @@ cd_conn *cd_conn_open(cd_server *server, cd_transport *transport, const cd_addr 
     if (c == NULL)
         return NULL;
     c->transport = transport;
-    c->protocol = &cd_http1_protocol;
     c->want_read = 1;
-    cd_list_init(&c->flush_link);
+    cd_job_init(&c->flush, on_flush);
     cd_list_append(&server->conns, &c->link);
     server->conn_count++;
     cd_job_init(&c->job, on_job);

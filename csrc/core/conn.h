@@ -12,12 +12,14 @@
 #include "timer.h"
 #include "transport.h"
 
-#include <llhttp.h>
 #include <stdalign.h>
 
 /* What a protocol does for its connection. All are called in either phase and must not call the
  * bridge: they post to streams. */
-typedef struct {
+typedef struct cd_protocol_ops {
+    /* The connection is new: makes c->self. CD_OK or CD_NOMEM. NULL for a protocol that only takes
+     * connections over (cd_conn_become). */
+    int (*open)(cd_conn *c);
     /*
      * Parses; returns how many bytes it took. What it leaves is kept and offered again, in front of
      * new input, after cd_conn_resume. A protocol that fails a connection returns n.
@@ -39,6 +41,9 @@ typedef struct {
     void (*drain)(cd_conn *c);
     /* The connection is closing for whatever reason: detach every stream. Called once, last. */
     void (*close)(cd_conn *c);
+    /* NULL, or frees c->self, which may be NULL: another protocol has taken over, or the connection
+     * is freed. Never called from inside `input`. */
+    void (*free)(cd_conn *c);
 } cd_protocol_ops;
 
 enum cd_conn_state {
@@ -49,42 +54,6 @@ enum cd_conn_state {
     CD_CONN_CLOSED,  /* transport gone; freed in this dispatch or the next */
 };
 
-/* Where a header field lies in the bytes of a head. */
-typedef struct {
-    uint32_t name, name_size, value, value_size;
-} cd_http1_field;
-
-/* HTTP/1 state of a connection; belongs to http1*.c. */
-typedef struct {
-    llhttp_t parser;
-    struct cd_stream *stream; /* the request being received or answered; NULL between requests */
-    cd_buf head;              /* what earlier reads brought of an unfinished head */
-    const uint8_t *slice;     /* the bytes under the parser, while it runs */
-    bool slice_body;          /* some of the slice was body */
-    cd_http1_field *fields;   /* offsets count from the first byte of the head */
-    uint32_t field_count, field_size;
-    uint32_t target, target_size;
-    int fault;               /* status to refuse the request with, or CD_NOMEM; 0: none */
-    const char *why;         /* for the log: a constant text */
-    uint64_t content_length; /* announced; UINT64_MAX: chunked */
-    uint64_t body_size;      /* body bytes parsed so far */
-    uint64_t received;       /* body bytes since the timer last looked */
-    uint64_t chunk;          /* its size so far, then what is left of it and its line end */
-    size_t chunk_extra;      /* bytes that the chunk lines could do without */
-    char chunk_line[18];     /* 16 digits, CRLF: what the parser is given for one */
-    cd_str
-        settings; /* of the HTTP/2 that the request asks for, in its stream's arena; p NULL: none */
-    size_t trailer_size;
-    size_t discarded;   /* body bytes dropped after the response */
-    size_t served;      /* pipelined requests answered in a row */
-    unsigned phase : 3; /* enum cd_http1_phase */
-    unsigned chunk_state : 4;
-    unsigned fresh : 1;      /* no byte has come on this connection */
-    unsigned field_open : 1; /* fields[field_count] is being filled */
-    unsigned keep_alive : 1; /* the request allows it */
-    unsigned complete : 1;   /* the parser has seen the end of the message */
-} cd_http1;
-
 struct cd_conn {
     cd_transport *transport; /* owned; NULL once closed */
     const cd_protocol_ops *protocol;
@@ -92,7 +61,7 @@ struct cd_conn {
     cd_loop *loop;
     const cd_addr *client, *server_addr; /* in `addresses` */
     cd_list link;                        /* in server->conns */
-    cd_list flush_link;                  /* in loop->flushes */
+    cd_job flush;                        /* writes what is queued, at the end of the turn */
     cd_job job;                          /* resume or free */
     cd_timer timer;
     enum cd_conn_state state;
@@ -114,15 +83,12 @@ struct cd_conn {
     void *cache;             /* the bridge's, released at the end */
     double write_check;      /* when the write stall is looked at; part of the one deadline */
     double deadline;         /* the protocol's, absolute; 0: none */
-    cd_http1 *http1;         /* owned; NULL once a WebSocket has taken over */
-    union {
-        struct cd_ws *ws;       /* owned by ws.c after the upgrade; the http1 state is gone then */
-        struct cd_http2 *http2; /* owned by http2.c after the preface */
-    } u;
+    void *self;              /* the protocol's own state, which it owns */
     alignas(cd_addr) unsigned char addresses[]; /* both, as long as they are */
 };
 
-/* Takes over the transport and starts HTTP/1. NULL: no memory; the transport stays the caller's. */
+/* Takes over the transport and starts the server's first protocol. NULL: no memory; the transport
+ * stays the caller's. */
 cd_conn *cd_conn_open(struct cd_server *server, cd_transport *transport, const cd_addr *client,
                       const cd_addr *local);
 
@@ -136,6 +102,10 @@ cd_conn *cd_conn_open_tunnel(struct cd_server *server, cd_transport *transport,
 void cd_conn_on_io(cd_conn *c, int events);
 
 /* ---- for protocols ---- */
+
+/* Another protocol takes over, with its own state; the old one's is freed. Input that was left goes
+ * to the new one. */
+void cd_conn_become(cd_conn *c, const cd_protocol_ops *protocol, void *self);
 
 /* Switches reading off and on (flow control). Input that was left is offered by cd_conn_resume
  * only. */

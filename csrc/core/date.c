@@ -7,7 +7,8 @@
  * glibc and macOS have that locale built in: getting and giving it back costs nothing, and no
  * state is kept.
  *
- * Which second it is, and how often a date is made anew, is the business of the callers.
+ * A response needs a Date header, and all responses of one second have the same: it is made once a
+ * second and kept in a cd_date_line.
  */
 #include "date.h"
 
@@ -21,4 +22,16 @@ size_t cd_date(char *to, size_t size, const char *format, const struct tm *tm)
     size_t n = strftime_l(to, size, format, tm, c);
     freelocale(c);
     return n;
+}
+
+const char *cd_date_header(cd_date_line *line)
+{
+    time_t now = time(NULL);
+    if (line->second != (int64_t)now) {
+        struct tm tm;
+        gmtime_r(&now, &tm);
+        cd_date(line->text, sizeof line->text, "date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm);
+        line->second = (int64_t)now;
+    }
+    return line->text;
 }

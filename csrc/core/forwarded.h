@@ -6,7 +6,7 @@
 #include "cdaphne.h"
 #include "trust.h"
 
-typedef struct {
+typedef struct cd_forwarding {
     cd_str address, port,
         proto;    /* names of the headers, lower-case; owned; address.p == NULL: off */
     bool rfc7239; /* address is "forwarded": nothing else is looked at */

@@ -26,7 +26,7 @@
 #include "http2.h"
 #include "mem.h"
 #include "response.h"
-#include "server.h"
+#include "server_state.h"
 #include "ws.h"
 
 #include <string.h>
@@ -40,7 +40,7 @@ static const cd_stream_ops http1_stream_ops;
 
 static void reset_message(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     llhttp_init(&h->parser, HTTP_REQUEST, &settings);
     h->parser.data = c;
     h->field_count = 0;
@@ -55,11 +55,12 @@ static void reset_message(cd_conn *c)
     h->field_open = h->complete = 0;
 }
 
-int cd_http1_open(cd_conn *c)
+static int on_connect(cd_conn *c)
 {
-    cd_http1 *h = c->http1 = cd_zalloc(sizeof *h);
+    cd_http1 *h = cd_zalloc(sizeof *h);
     if (h == NULL)
         return CD_NOMEM;
+    c->self = h;
     cd_buf_init(&h->head);
     h->fresh = 1;
     reset_message(c);
@@ -67,27 +68,29 @@ int cd_http1_open(cd_conn *c)
     return CD_OK;
 }
 
-void cd_http1_dispose(cd_conn *c)
+/* Frees what the parser holds. */
+static void dispose(cd_http1 *h)
 {
-    cd_http1 *h = c->http1;
     cd_buf_dispose(&h->head);
     cd_free(h->fields);
     h->fields = NULL;
     h->field_size = 0;
 }
 
-void cd_http1_free(cd_conn *c)
+/* Never while the parser runs. */
+static void on_free(cd_conn *c)
 {
-    if (c->http1 != NULL)
-        cd_http1_dispose(c);
-    cd_free(c->http1);
-    c->http1 = NULL;
+    if (c->self == NULL)
+        return;
+    dispose(c->self);
+    cd_free(c->self);
+    c->self = NULL;
 }
 
 /* The connection is free for the next request: pipelined ones at once, but not for ever. */
 static void next_request(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     h->stream = NULL;
     reset_message(c);
     if (h->field_size > FIELDS_KEPT) {
@@ -113,14 +116,14 @@ static void next_request(cd_conn *c)
 
 static void start_window(cd_conn *c)
 {
-    c->http1->received = 0;
+    cd_http1_of(c)->received = 0;
     cd_conn_deadline(c, c->server->limits.body_timeout);
 }
 
 void cd_http1_responded(cd_stream *s)
 {
     cd_conn *c = s->conn;
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (s->head.kind == CD_HTTP)
         cd_stream_access(s, CD_COMPLETE);
     h->stream = NULL;
@@ -150,13 +153,13 @@ static int fault(cd_http1 *h, int status, const char *why)
 static void log_fault(cd_conn *c, int status)
 {
     cd_conn_log(c, CD_INFO, "Request of %s refused with %d: %s", cd_conn_peer(c), status,
-                c->http1->why);
+                cd_http1_of(c)->why);
 }
 
 /* The request cannot go on: the right answer if there is still room for one, else the end. */
 static void fail(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     int status = h->fault;
     if (status == CD_NOMEM) {
         cd_conn_abort(c);
@@ -221,7 +224,7 @@ static bool extend(const cd_http1 *h, uint32_t *start, uint32_t *size, const cha
 static int on_url(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (!extend(h, &h->target, &h->target_size, at, n))
         return fault(h, 400, "malformed target");
     if (h->target_size > c->server->limits.max_target_size)
@@ -242,7 +245,7 @@ static int grow_fields(cd_http1 *h)
 
 static int open_field(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (h->field_count >= c->server->limits.max_header_count)
         return fault(h, 431, "more headers than max_header_count");
     if (h->field_count == h->field_size && grow_fields(h) < 0)
@@ -260,7 +263,7 @@ static bool in_trailer(const cd_http1 *h)
 static int on_header_field(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (in_trailer(h))
         return 0;
     if (!h->field_open && open_field(c) < 0)
@@ -273,7 +276,7 @@ static int on_header_field(llhttp_t *parser, const char *at, size_t n)
 static int on_header_value(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (in_trailer(h))
         return 0;
     cd_http1_field *field = &h->fields[h->field_count];
@@ -283,7 +286,7 @@ static int on_header_value(llhttp_t *parser, const char *at, size_t n)
 static int on_header_value_complete(llhttp_t *parser)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (in_trailer(h))
         return 0;
     if (!h->field_open)
@@ -296,7 +299,7 @@ static int on_header_value_complete(llhttp_t *parser)
 /* Obsolete, and never with TLS, which has ALPN (RFC 7540, 3.2). */
 static bool may_become_http2(const cd_conn *c)
 {
-    const cd_http1 *h = c->http1;
+    const cd_http1 *h = c->self;
     return c->server->http2_upgrade && !c->server->draining && !c->transport->secure &&
            h->parser.http_minor == 1 && h->content_length == 0;
 }
@@ -305,7 +308,7 @@ static bool may_become_http2(const cd_conn *c)
  * which made the stream one. Else the status to refuse it with. */
 static int check_upgrade(cd_conn *c, cd_stream *s)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     int status = cd_ws_check(&s->head);
     h->why = "malformed WebSocket handshake";
     if (status == 0 && may_become_http2(c))
@@ -317,7 +320,7 @@ static int check_upgrade(cd_conn *c, cd_stream *s)
 
 static int check_head(cd_conn *c, cd_stream *s, bool upgrade)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     size_t most = c->server->limits.max_body_size;
     int status = cd_http1_read_head(h, s);
     if (status != 0)
@@ -343,7 +346,7 @@ static void drop_stream(cd_stream *s)
 
 static int open_stream(cd_conn *c, bool upgrade)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     cd_stream *s = cd_stream_new(c, &http1_stream_ops, sizeof(cd_stream));
     int status = s == NULL ? CD_NOMEM : check_head(c, s, upgrade);
     if (status != 0) {
@@ -364,7 +367,7 @@ static int open_stream(cd_conn *c, bool upgrade)
 static int on_headers_complete(llhttp_t *parser)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     bool upgrade = parser->flags & F_UPGRADE;
     parser->upgrade = 0; /* llhttp would stop at CONNECT and at any Upgrade, h2c too; which to
                             follow is ours to say */
@@ -381,7 +384,7 @@ static int on_headers_complete(llhttp_t *parser)
 
 static int take_body(cd_conn *c, const char *at, size_t n)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (h->stream == NULL) {
         h->discarded += n;
         if (h->discarded > c->server->limits.discard_size)
@@ -396,7 +399,7 @@ static int take_body(cd_conn *c, const char *at, size_t n)
 static int on_body(llhttp_t *parser, const char *at, size_t n)
 {
     cd_conn *c = conn_of(parser);
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     h->body_size += n;
     h->slice_body = true;
     h->received += n;
@@ -405,7 +408,7 @@ static int on_body(llhttp_t *parser, const char *at, size_t n)
 
 static int on_message_complete(llhttp_t *parser)
 {
-    conn_of(parser)->http1->complete = 1;
+    cd_http1_of(conn_of(parser))->complete = 1;
     return HPE_PAUSED;
 }
 
@@ -427,14 +430,14 @@ static size_t head_room(const cd_conn *c, size_t n)
     size_t room = c->server->limits.max_head_size;
     if (room > UINT32_MAX / 2) /* fields are found by offsets of 32 bits */
         room = UINT32_MAX / 2;
-    size_t before = cd_buf_length(&c->http1->head);
+    size_t before = cd_buf_length(&cd_http1_of(c)->head);
     room = room > before ? room - before : 0;
     return n < room ? n : room;
 }
 
 static void keep_head(cd_conn *c, const uint8_t *p, size_t n)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     bool first = cd_buf_length(&h->head) == 0;
     if (cd_buf_append(&h->head, p, n) < 0) {
         cd_conn_abort(c);
@@ -447,7 +450,7 @@ static void keep_head(cd_conn *c, const uint8_t *p, size_t n)
 /* The head is complete; the body, if there is one, begins behind it. */
 static void begin_body(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     cd_buf_dispose(&h->head);
     h->fresh = 0;
     if (h->complete || h->stream->expect_continue)
@@ -460,7 +463,7 @@ static void upgrade(cd_conn *c)
 {
     static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
                                  "Upgrade: h2c\r\n\r\n";
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     cd_stream *s = h->stream;
     h->stream = NULL;
     if (cd_conn_put(c, answer, sizeof answer - 1) < 0 ||
@@ -471,7 +474,7 @@ static void upgrade(cd_conn *c)
 
 static void end_message(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     cd_stream *s = h->stream;
     if (h->settings.p != NULL) {
         upgrade(c);
@@ -491,7 +494,7 @@ static void end_message(cd_conn *c)
 
 static void end_body_slice(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     cd_stream *s = h->stream;
     if (s == NULL || h->complete || !h->slice_body)
         return;
@@ -518,7 +521,7 @@ static const char preface[] = NGHTTP2_CLIENT_MAGIC; /* RFC 9113, 3.4 */
 /* The parser stopped behind n bytes that begin HTTP/2: are they all that has come so far? */
 static bool begins_http2(const cd_conn *c, enum llhttp_errno code, size_t n)
 {
-    const cd_http1 *h = c->http1;
+    const cd_http1 *h = c->self;
     return code == HPE_PAUSED_H2_UPGRADE && c->server->http2 && h->fresh &&
            c->transport->alpn != CD_ALPN_HTTP1 && cd_buf_length(&h->head) + n == sizeof preface - 1;
 }
@@ -534,7 +537,7 @@ static void switch_protocol(cd_conn *c)
 /* Gives the parser bytes of one message; returns how many belong to it. */
 static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     bool in_head = h->phase <= CD_HTTP1_HEAD;
     if (in_head) {
         h->phase = CD_HTTP1_HEAD;
@@ -579,7 +582,7 @@ static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
 /* The same for bytes of a chunked body. */
 static size_t parse_chunks(cd_conn *c, const uint8_t *p, size_t n)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     cd_str piece;
     size_t used = cd_http1_next_piece(c, p, n, &piece);
     if (h->fault != 0) {
@@ -594,7 +597,7 @@ static size_t parse_chunks(cd_conn *c, const uint8_t *p, size_t n)
 
 static size_t parse_next(cd_conn *c, const uint8_t *p, size_t n)
 {
-    bool chunked = c->http1->content_length == UINT64_MAX;
+    bool chunked = cd_http1_of(c)->content_length == UINT64_MAX;
     return chunked ? parse_chunks(c, p, n) : parse(c, p, n);
 }
 
@@ -615,7 +618,7 @@ static bool is_last_request(const cd_http1 *h)
 
 static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     size_t used = 0;
     if (h->fresh && c->transport->alpn == CD_ALPN_H2)
         return input_of_http2(c, p, n);
@@ -637,8 +640,8 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 
 static void client_gone(cd_conn *c)
 {
-    cd_stream *s = c->http1->stream;
-    c->http1->stream = NULL;
+    cd_stream *s = cd_http1_of(c)->stream;
+    cd_http1_of(c)->stream = NULL;
     if (s == NULL)
         return;
     cd_stream_access(s, s->head.kind == CD_HTTP ? CD_COMPLETE : CD_DISCONNECTED);
@@ -647,7 +650,7 @@ static void client_gone(cd_conn *c)
 
 static void on_eof(cd_conn *c, bool reset)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     bool cut = h->stream != NULL && h->stream->head_sent;
     client_gone(c);
     if (reset || cut)
@@ -663,7 +666,7 @@ static void on_flushed(cd_conn *c)
 
 static void on_drained(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (h->stream != NULL && h->stream->blocked) {
         h->stream->blocked = 0;
         cd_stream_post(h->stream, CD_POST_DRAIN);
@@ -675,7 +678,7 @@ static void on_drained(cd_conn *c)
 static bool body_is_slow(cd_conn *c)
 {
     cd_limits *limits = &c->server->limits;
-    if ((double)c->http1->received < limits->body_timeout * (double)limits->body_min_rate)
+    if ((double)cd_http1_of(c)->received < limits->body_timeout * (double)limits->body_min_rate)
         return true;
     start_window(c);
     return false;
@@ -683,7 +686,7 @@ static bool body_is_slow(cd_conn *c)
 
 static void on_timeout(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     switch ((enum cd_http1_phase)h->phase) {
     case CD_HTTP1_IDLE:
         /* Not idle while it still reads the last response, and write_timeout watches that. */
@@ -719,7 +722,7 @@ static void close_unless_asked(cd_conn *c, double seconds)
 
 static void on_drain(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     cd_limits *limits = &c->server->limits;
     if (h->phase == CD_HTTP1_IDLE)
         /* Its next request may be under way. No client repeats a first one by itself. */
@@ -731,10 +734,11 @@ static void on_drain(cd_conn *c)
 static void on_close(cd_conn *c)
 {
     client_gone(c);
-    cd_http1_dispose(c);
+    dispose(c->self); /* the parser may be running: the rest goes with the connection */
 }
 
 const cd_protocol_ops cd_http1_protocol = {
+    .open = on_connect,
     .input = on_input,
     .eof = on_eof,
     .flushed = on_flushed,
@@ -742,6 +746,7 @@ const cd_protocol_ops cd_http1_protocol = {
     .timeout = on_timeout,
     .drain = on_drain,
     .close = on_close,
+    .free = on_free,
 };
 
 /* ---- what the application asks of the request ---- */
@@ -756,16 +761,17 @@ static void expect_body(cd_stream *s)
     cd_conn *c = s->conn;
     s->expect_continue = 0;
     start_window(c);
-    if (!s->head_sent && c->http1->body_size == 0 && cd_conn_put(c, line, sizeof line - 1) < 0)
+    if (!s->head_sent && cd_http1_of(c)->body_size == 0 &&
+        cd_conn_put(c, line, sizeof line - 1) < 0)
         cd_conn_abort(c);
 }
 
 static void on_pulled(cd_stream *s)
 {
     cd_conn *c = s->conn;
-    if (s->expect_continue && c->http1->phase == CD_HTTP1_BODY && c->state == CD_CONN_OPEN)
+    if (s->expect_continue && cd_http1_of(c)->phase == CD_HTTP1_BODY && c->state == CD_CONN_OPEN)
         expect_body(s);
-    if (c->http1->phase != CD_HTTP1_BODY || c->state != CD_CONN_OPEN)
+    if (cd_http1_of(c)->phase != CD_HTTP1_BODY || c->state != CD_CONN_OPEN)
         return;
     if (!c->want_read && cd_buf_length(&s->in) - s->taken < c->server->limits.body_high_water) {
         cd_conn_want_read(c, true);

@@ -9,6 +9,8 @@
 #include "conn.h"
 #include "stream.h"
 
+#include <llhttp.h>
+
 extern const cd_protocol_ops cd_http1_protocol;
 
 enum cd_http1_phase {
@@ -20,14 +22,46 @@ enum cd_http1_phase {
     CD_HTTP1_DISCARD, /* the response is complete, the rest of the request's body is dropped */
 };
 
-/* Makes c->http1 of a fresh connection and sets its head deadline. CD_OK or CD_NOMEM. */
-int cd_http1_open(cd_conn *c);
+/* Where a header field lies in the bytes of a head. */
+typedef struct {
+    uint32_t name, name_size, value, value_size;
+} cd_http1_field;
 
-/* Frees what the parser holds: at the end, and when HTTP/2 takes the connection over. */
-void cd_http1_dispose(cd_conn *c);
+/* HTTP/1 state of a connection. */
+typedef struct {
+    llhttp_t parser;
+    struct cd_stream *stream; /* the request being received or answered; NULL between requests */
+    cd_buf head;              /* what earlier reads brought of an unfinished head */
+    const uint8_t *slice;     /* the bytes under the parser, while it runs */
+    bool slice_body;          /* some of the slice was body */
+    cd_http1_field *fields;   /* offsets count from the first byte of the head */
+    uint32_t field_count, field_size;
+    uint32_t target, target_size;
+    int fault;               /* status to refuse the request with, or CD_NOMEM; 0: none */
+    const char *why;         /* for the log: a constant text */
+    uint64_t content_length; /* announced; UINT64_MAX: chunked */
+    uint64_t body_size;      /* body bytes parsed so far */
+    uint64_t received;       /* body bytes since the timer last looked */
+    uint64_t chunk;          /* its size so far, then what is left of it and its line end */
+    size_t chunk_extra;      /* bytes that the chunk lines could do without */
+    char chunk_line[18];     /* 16 digits, CRLF: what the parser is given for one */
+    cd_str
+        settings; /* of the HTTP/2 that the request asks for, in its stream's arena; p NULL: none */
+    size_t trailer_size;
+    size_t discarded;   /* body bytes dropped after the response */
+    size_t served;      /* pipelined requests answered in a row */
+    unsigned phase : 3; /* enum cd_http1_phase */
+    unsigned chunk_state : 4;
+    unsigned fresh : 1;      /* no byte has come on this connection */
+    unsigned field_open : 1; /* fields[field_count] is being filled */
+    unsigned keep_alive : 1; /* the request allows it */
+    unsigned complete : 1;   /* the parser has seen the end of the message */
+} cd_http1;
 
-/* Frees c->http1 too, if it is there. Never while the parser runs. */
-void cd_http1_free(cd_conn *c);
+static inline cd_http1 *cd_http1_of(const cd_conn *c)
+{
+    return c->self;
+}
 
 /* ---- http1_head.c ---- */
 

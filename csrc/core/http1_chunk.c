@@ -16,7 +16,7 @@
  */
 #include "header.h"
 #include "http1.h"
-#include "server.h"
+#include "server_state.h"
 
 /* What was read last. The first is that of a new message. */
 enum state {
@@ -155,7 +155,7 @@ static void take_byte(cd_http1 *h, uint8_t byte)
 /* The line is whole: it becomes what llhttp is given. */
 static cd_str end_line(cd_conn *c)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     size_t most = c->server->limits.max_body_size;
     if (most > 0 && (h->body_size > most || h->chunk > most - h->body_size))
         refuse(h, 413, "body above max_body_size");
@@ -172,7 +172,7 @@ static cd_str end_line(cd_conn *c)
 /* Returns how many bytes belong to the line; its end makes *piece. */
 static size_t take_line(cd_conn *c, const uint8_t *p, size_t n, cd_str *piece)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     for (size_t i = 0; i < n; i++) {
         if (h->chunk_state == CR && p[i] == '\n') {
             *piece = end_line(c);
@@ -201,7 +201,7 @@ static size_t take_data(cd_http1 *h, const uint8_t *p, size_t n, cd_str *piece)
 /* No more than they may be: where they end, llhttp knows. */
 static size_t take_trailers(cd_conn *c, const uint8_t *p, size_t n, cd_str *piece)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     size_t end = sizeof "\r\n" - 1;
     size_t most = cd_least(c->server->limits.max_trailer_size, SIZE_MAX - end) + end;
     n = cd_least(n, most - h->trailer_size);
@@ -214,7 +214,7 @@ static size_t take_trailers(cd_conn *c, const uint8_t *p, size_t n, cd_str *piec
 
 size_t cd_http1_next_piece(cd_conn *c, const uint8_t *p, size_t n, cd_str *piece)
 {
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     *piece = (cd_str){NULL, 0};
     if (h->chunk_state == DATA)
         return take_data(h, p, n, piece);

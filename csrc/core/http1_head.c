@@ -16,7 +16,7 @@
  */
 #include "header.h"
 #include "http1.h"
-#include "server.h"
+#include "server_state.h"
 #include "target.h"
 
 #include <string.h>

@@ -17,10 +17,11 @@
  * Heads are assembled with memcpy in the place they are sent from. No snprintf: it alone would cost
  * a tenth of a small request.
  */
+#include "date.h"
 #include "header.h"
 #include "http1.h"
 #include "response.h"
-#include "server.h"
+#include "upcalls.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -76,7 +77,7 @@ static uint8_t *put_field(uint8_t *to, cd_str name, cd_str value)
 static uint8_t *put_date_and_server(uint8_t *to, cd_server *server, bool date, bool name)
 {
     if (date)
-        to = put(to, cd_server_date(server), DATE_ROOM);
+        to = put(to, cd_date_header(&server->date), DATE_ROOM);
     return name ? put(to, server->server_header, server->server_header_length) : to;
 }
 
@@ -122,7 +123,7 @@ int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t co
 static bool must_close(cd_stream *s, bool more)
 {
     cd_conn *c = s->conn;
-    cd_http1 *h = c->http1;
+    cd_http1 *h = c->self;
     if (s->close_after || !h->keep_alive || c->server->draining || s->head.kind != CD_HTTP)
         return true;
     if (h->phase != CD_HTTP1_BODY)
@@ -363,7 +364,7 @@ static int queue_page(cd_conn *c, int status, bool is_old, bool bodyless)
 
 void cd_http1_refuse(cd_conn *c, int status)
 {
-    if (queue_page(c, status, false, c->http1->parser.method == HTTP_HEAD) < 0)
+    if (queue_page(c, status, false, cd_http1_of(c)->parser.method == HTTP_HEAD) < 0)
         cd_conn_abort(c);
     else
         cd_conn_close(c, true);
@@ -371,7 +372,7 @@ void cd_http1_refuse(cd_conn *c, int status)
 
 static void end_exchange(cd_stream *s, bool client_gone)
 {
-    s->conn->http1->stream = NULL;
+    cd_http1_of(s->conn)->stream = NULL;
     if (s->head.kind == CD_HTTP)
         cd_stream_access(s, CD_COMPLETE);
     cd_stream_detach(s, client_gone);

@@ -25,9 +25,8 @@
 #include "http2.h"
 
 #include "header.h"
-#include "http1.h"
 #include "mem.h"
-#include "server.h"
+#include "server_state.h"
 #include "ws.h"
 
 #include <string.h>
@@ -542,7 +541,7 @@ static bool receive(cd_http2 *h, const uint8_t *p, size_t n)
 /* nghttp2 gets one frame at a time, so that each is judged by what those before it did. */
 static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 {
-    cd_http2 *h = c->u.http2;
+    cd_http2 *h = c->self;
     const uint8_t *end = p + n, *slice;
     size_t size;
     while ((size = cd_http2_next_frame(h, &p, end, &slice)) > 0) {
@@ -558,7 +557,7 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 
 static void on_fill(cd_conn *c)
 {
-    cd_http2 *h = c->u.http2;
+    cd_http2 *h = c->self;
     if (!take_output(h, c->server->limits.write_high_water)) {
         cd_conn_abort(c);
         return;
@@ -570,8 +569,8 @@ static void on_fill(cd_conn *c)
 
 static void on_eof(cd_conn *c, bool is_reset)
 {
-    end_streams(c->u.http2);
-    cd_http2_end_tunnels(c->u.http2);
+    end_streams(c->self);
+    cd_http2_end_tunnels(c->self);
     if (is_reset)
         cd_conn_abort(c);
     else
@@ -596,7 +595,7 @@ static void say_last(cd_http2 *h)
 
 static void on_drain(cd_conn *c)
 {
-    cd_http2 *h = c->u.http2;
+    cd_http2 *h = c->self;
     if (h->drain != CD_HTTP2_SERVING)
         return;
     h->drain = CD_HTTP2_NOTICE;
@@ -611,7 +610,7 @@ static void on_drain(cd_conn *c)
 
 static void on_timeout(cd_conn *c)
 {
-    cd_http2 *h = c->u.http2;
+    cd_http2 *h = c->self;
     double now = cd_loop_now(c->loop);
     h->armed_at = 0;
     if (h->head_at != 0 && now >= h->head_at) {
@@ -636,7 +635,7 @@ static void on_timeout(cd_conn *c)
 
 static void on_close(cd_conn *c)
 {
-    cd_http2 *h = c->u.http2;
+    cd_http2 *h = c->self;
     end_streams(h);
     cd_http2_end_tunnels(h);
     while (!cd_list_empty(&h->streams)) {
@@ -649,7 +648,7 @@ static void on_close(cd_conn *c)
     cd_http2_drop_session(h);
     cd_free(h->fields);
     cd_free(h);
-    c->u.http2 = NULL;
+    c->self = NULL;
 }
 
 static const cd_protocol_ops protocol = {
@@ -751,9 +750,7 @@ int cd_http2_open(cd_conn *c)
         cd_free(h);
         return CD_NOMEM;
     }
-    cd_http1_dispose(c);
-    c->u.http2 = h;
-    c->protocol = &protocol;
+    cd_conn_become(c, &protocol, h);
     h->head_at = h->idle_at = cd_http2_due(h, c->server->limits.head_timeout);
     cd_conn_flush_later(c);
     rearm(h);
@@ -779,8 +776,8 @@ static int open_first(cd_http2 *h, const cd_head *head, cd_str settings)
 
 int cd_http2_upgrade(cd_conn *c, const cd_head *head, cd_str settings)
 {
-    if (cd_http2_open(c) < 0 || open_first(c->u.http2, head, settings) < 0)
+    if (cd_http2_open(c) < 0 || open_first(c->self, head, settings) < 0)
         return CD_NOMEM;
-    rearm(c->u.http2);
+    rearm(c->self);
     return CD_OK;
 }

@@ -18,7 +18,7 @@
 #include "http2.h"
 
 #include "mem.h"
-#include "server.h"
+#include "server_state.h"
 
 #include <string.h>
 

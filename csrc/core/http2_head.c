@@ -17,7 +17,7 @@
 #include "header.h"
 #include "http2.h"
 #include "mem.h"
-#include "server.h"
+#include "server_state.h"
 #include "target.h"
 #include "ws.h"
 

@@ -16,10 +16,11 @@
  * the client must never take half an answer for a whole one. The connection goes on, except without
  * memory: then nobody knows what nghttp2 still can.
  */
+#include "date.h"
 #include "header.h"
 #include "http2.h"
 #include "response.h"
-#include "server.h"
+#include "upcalls.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -209,7 +210,7 @@ static size_t own_fields(nghttp2_nv *to, cd_server *server, bool date, bool name
 {
     nghttp2_nv *start = to;
     if (date && server->date_header) {
-        const char *text = cd_server_date(server) + sizeof date_name - 1;
+        const char *text = cd_date_header(&server->date) + sizeof date_name - 1;
         *to++ = FIELD("date", text, strlen(text) - 2);
     }
     if (name && server->server_header != NULL)

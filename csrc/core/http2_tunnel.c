@@ -18,7 +18,7 @@
 
 #include "header.h"
 #include "mem.h"
-#include "server.h"
+#include "server_state.h"
 #include "ws.h"
 
 #include <string.h>

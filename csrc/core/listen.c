@@ -20,6 +20,7 @@
 #include "pending.h"
 #include "proxy.h"
 #include "tls.h"
+#include "upcalls.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -8,7 +8,7 @@
 
 #include <sys/socket.h>
 
-typedef struct {
+typedef struct cd_log {
     int fd;                       /* -1: off; not owned */
     cd_log_format *format;        /* owned */
     cd_buf pending;               /* lines of this turn */
@@ -33,12 +33,5 @@ bool cd_log_wants(const cd_log *log, cd_str raw_path);
 void cd_log_access(cd_log *log, const cd_access *access);
 /* Writes what is pending. Called once per turn. */
 void cd_log_flush(cd_log *log);
-
-/* How much of a text that a peer sent goes into a line of the other log: for "%.*s". */
-static inline int cd_log_width(cd_str text)
-{
-    enum { WIDEST = 200 };
-    return text.n < WIDEST ? (int)text.n : WIDEST;
-}
 
 #endif

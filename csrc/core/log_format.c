@@ -18,6 +18,7 @@
 #include "log_format.h"
 
 #include "date.h"
+#include "escape.h"
 #include "header.h"
 #include "mem.h"
 
@@ -221,29 +222,6 @@ static void put(writer *w, const char *text, size_t n)
 
 static const char hex[] = "0123456789abcdef";
 
-static size_t escape_byte(char *to, unsigned char byte)
-{
-    memcpy(to, "\\x", 2);
-    to[2] = hex[byte >> 4];
-    to[3] = hex[byte & 15];
-    return 4;
-}
-
-size_t cd_log_escape(char *to, const char *text, size_t n)
-{
-    char *p = to;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char byte = (unsigned char)text[i];
-        if (byte == '\\')
-            *p++ = '\\';
-        if (byte >= 0x20 && byte < 0x7f)
-            *p++ = (char)byte;
-        else
-            p += escape_byte(p, byte);
-    }
-    return (size_t)(p - to);
-}
-
 /* JSON has \u00NN for a byte (RFC 8259, 7): every byte is the Latin-1 character of its number. */
 static size_t escape_json(char *to, const char *text, size_t n)
 {
@@ -268,9 +246,9 @@ static size_t escape_quoted(char *to, const char *text, size_t n)
     while (n > 0) {
         const char *quote = memchr(text, '"', n);
         size_t part = quote ? (size_t)(quote - text) : n;
-        p += cd_log_escape(p, text, part);
+        p += cd_escape(p, text, part);
         if (quote != NULL) {
-            p += escape_byte(p, '"');
+            p += cd_escape_byte(p, '"');
             part++;
         }
         text += part;
@@ -289,7 +267,7 @@ static void put_escaped(writer *w, cd_str s)
     if (w->format->json)
         n = escape_json(p, s.p, s.n);
     else
-        n = (w->format->quote ? escape_quoted : cd_log_escape)(p, s.p, s.n);
+        n = (w->format->quote ? escape_quoted : cd_escape)(p, s.p, s.n);
     cd_buf_commit(w->out, n);
 }
 

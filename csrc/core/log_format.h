@@ -31,10 +31,4 @@ bool cd_log_format_headers(const cd_log_format *format);
 /* Appends one line with its line end: CD_OK, or CD_NOMEM and nothing was appended. */
 int cd_log_format_write(cd_log_format *format, cd_buf *out, const cd_log_entry *entry);
 
-/*
- * Copies text so that it is one line of printable ASCII: other bytes become \xNN, a backslash
- * becomes \\. Returns bytes written, at most 4 * n; nothing is NUL-terminated.
- */
-size_t cd_log_escape(char *to, const char *text, size_t n);
-
 #endif

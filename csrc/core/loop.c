@@ -19,7 +19,6 @@
  */
 #include "loop.h"
 
-#include "conn.h"
 #include "mem.h"
 
 #include <errno.h>
@@ -65,6 +64,11 @@ void cd_job_post(cd_loop *loop, cd_job *job)
 void cd_job_defer(cd_loop *loop, cd_job *job)
 {
     post(&loop->later, job);
+}
+
+void cd_job_flush(cd_loop *loop, cd_job *job)
+{
+    post(&loop->flushes, job);
 }
 
 void cd_job_end(cd_loop *loop, cd_job *job)
@@ -195,11 +199,7 @@ static void flush_all(cd_loop *loop)
     cd_list flushes;
     cd_list_init(&flushes);
     cd_list_move(&flushes, &loop->flushes);
-    while (!cd_list_empty(&flushes)) {
-        cd_conn *c = cd_container(flushes.next, cd_conn, flush_link);
-        cd_list_remove(&c->flush_link);
-        cd_conn_flush(c);
-    }
+    run_jobs(&flushes);
     run_jobs(&loop->ends);
 }
 

@@ -30,7 +30,7 @@ struct cd_loop {
                       back */
     cd_list jobs;  /* run in this dispatch, also when posted during it */
     cd_list later; /* run in the next dispatch; the poll before it does not sleep */
-    cd_list flushes;    /* connections with output that is to be written */
+    cd_list flushes;    /* run before the poll waits and after the jobs: they write output */
     cd_list ends;       /* run once at the end of the turn, after the output (log lines) */
     cd_watches watches; /* descriptors of others */
     void (*sleep)(void *), (*wake)(void *);
@@ -50,7 +50,9 @@ void cd_job_init(cd_job *job, void (*run)(cd_job *));
 void cd_job_post(cd_loop *loop, cd_job *job);
 /* In the next turn, after everybody else had theirs. */
 void cd_job_defer(cd_loop *loop, cd_job *job);
-/* At the end of this turn, or before the next sleep. */
+/* After the jobs of this turn, or before the next sleep: the place to write what they queued. */
+void cd_job_flush(cd_loop *loop, cd_job *job);
+/* At the end of this turn, behind the flushes, or before the next sleep. */
 void cd_job_end(cd_loop *loop, cd_job *job);
 /* Forgets a posted job: before its memory goes. */
 void cd_job_cancel(cd_job *job);

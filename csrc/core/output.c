@@ -16,7 +16,7 @@
 #include "output.h"
 
 #include "mem.h"
-#include "server.h"
+#include "upcalls.h"
 
 #include <errno.h>
 #include <string.h>

@@ -21,6 +21,8 @@
 #include "mem.h"
 #include "proxy.h"
 #include "tls.h"
+#include "trust.h"
+#include "upcalls.h"
 
 #include <errno.h>
 #include <string.h>
@@ -63,7 +65,7 @@ static void drop(pending *p)
     cd_server *server = p->server;
     close(p->fd);
     release(p);
-    cd_server_conn_closed(server);
+    server->conn_closed(server);
 }
 
 static void log_refusal(cd_server *server, const cd_addr *client, const char *what, const char *why)
@@ -101,7 +103,7 @@ static void pass_on(pending *p, const cd_proxy_header *h)
         c->protocol->drain(c);
     release(p);
     if (c == NULL)
-        cd_server_conn_closed(server);
+        server->conn_closed(server);
 }
 
 /* ---- looking ---- */
@@ -230,7 +232,7 @@ static void on_timer(cd_timer *timer)
 void cd_pending_new(cd_server *server, const cd_listen *how, int fd, const cd_addr *client,
                     const cd_addr *local)
 {
-    bool trusted = cd_trust_addr(&server->trust, client);
+    bool trusted = cd_trust_addr(server->trust, client);
     if (!trusted && how->proxy == CD_PROXY_REQUIRED)
         refuse_untrusted(server, client);
     pending *p = trusted || how->proxy != CD_PROXY_REQUIRED ? cd_zalloc(sizeof *p) : NULL;

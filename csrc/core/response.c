@@ -13,8 +13,8 @@
 #include "response.h"
 
 #include "conn.h"
+#include "escape.h"
 #include "header.h"
-#include "log.h"
 
 #include <string.h>
 

@@ -17,9 +17,13 @@
 #include "stream.h"
 
 #include "conn.h"
+#include "escape.h"
+#include "forwarded.h"
+#include "log.h"
 #include "mem.h"
 #include "proxy.h"
-#include "server.h"
+#include "trust.h"
+#include "upcalls.h"
 
 #include <errno.h>
 #include <string.h>
@@ -76,8 +80,8 @@ static void report_access(cd_stream *s)
 static void open_up(cd_stream *s)
 {
     struct cd_server *server = s->server;
-    if (server->forwarding.address.p != NULL &&
-        cd_forwarded_read(&server->forwarding, &server->trust, &s->head, &s->arena) < 0) {
+    if (server->forwarding->address.p != NULL &&
+        cd_forwarded_read(server->forwarding, server->trust, &s->head, &s->arena) < 0) {
         s->finished = 1;
         cd_stream_abort(s);
         return;
@@ -445,17 +449,17 @@ int cd_ws_close(cd_stream *s, int code, cd_str reason)
 void cd_stream_access(cd_stream *s, enum cd_action action)
 {
     cd_server *server = s->server;
-    if (!cd_log_wants(&server->log, s->head.raw_path))
+    if (!cd_log_wants(server->log, s->head.raw_path))
         return;
     if (server->ops->on_access != NULL) {
         s->access_due |= 1u << action & 31u;
         cd_stream_post(s, 0);
-    } else if (server->log.fd >= 0) {
+    } else if (server->log->fd >= 0) {
         cd_access access = {
             .action = action, .head = &s->head, .status = s->status, .size = s->sent};
-        if (cd_log_format_timed(server->log.format))
+        if (cd_log_format_timed(server->log->format))
             access.duration = cd_clock() - s->opened;
-        cd_log_access(&server->log, &access);
+        cd_log_access(server->log, &access);
         cd_job_end(server->loop, &server->log_end);
     }
 }

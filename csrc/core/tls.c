@@ -27,7 +27,7 @@
 
 #include "conn.h"
 #include "mem.h"
-#include "server.h"
+#include "server_state.h"
 
 #include <limits.h>
 #include <openssl/err.h>

@@ -82,4 +82,11 @@ cd_tls_facts *cd_tls_facts_new(SSL *ssl);
 /* One that says nothing yet, with an arena for its texts. NULL: no memory. */
 cd_tls_facts *cd_tls_facts_blank(cd_arena **arena);
 
+/* ---- tls.c ---- */
+
+/* A transport that speaks TLS over a connected non-blocking socket, which it owns from here on; the
+ * handshake begins with the first want(). It holds `tls` as long as it needs it. NULL: no memory;
+ * fd stays the caller's. */
+cd_transport *cd_tls_accept(cd_server *server, int fd, cd_tls *tls);
+
 #endif

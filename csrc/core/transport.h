@@ -55,10 +55,6 @@ struct cd_transport {
  * stays the caller's. */
 cd_transport *cd_tcp_new(cd_loop *loop, int fd);
 
-/* The same with TLS on it; the handshake begins with the first want(). The transport holds `tls` as
- * long as it needs it. */
-cd_transport *cd_tls_accept(cd_server *server, int fd, cd_tls *tls);
-
 /* What recv() or send() returned, as read and writev have it; errno is theirs. */
 ssize_t cd_socket_result(ssize_t n);
 /* writev and sendfile as above, of a socket that takes the bytes as they are; flags as of send().

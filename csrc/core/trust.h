@@ -14,7 +14,7 @@ typedef struct {
     unsigned bits; /* of the 128 that count */
 } cd_network;
 
-typedef struct {
+typedef struct cd_trust {
     cd_network *networks; /* owned */
     size_t count;
     bool local; /* unix sockets */

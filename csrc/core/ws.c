@@ -24,9 +24,8 @@
  */
 #include "ws.h"
 
-#include "http1.h"
 #include "mem.h"
-#include "server.h"
+#include "upcalls.h"
 #include "ws_deflate.h"
 #include "ws_frame.h"
 
@@ -74,6 +73,11 @@ enum {
 
 static const cd_str no_reason = {NULL, 0};
 
+static struct cd_ws *ws_of(const cd_conn *c)
+{
+    return c->self;
+}
+
 static void set_state(struct cd_ws *ws, enum ws_state state)
 {
     assert(state > ws->state);
@@ -102,12 +106,12 @@ static void let_go(struct cd_ws *ws, int code, cd_str reason)
 
 static void end(cd_conn *c, int code, cd_str reason)
 {
-    set_state(c->u.ws, CLOSED);
-    let_go(c->u.ws, code, reason);
+    set_state(ws_of(c), CLOSED);
+    let_go(ws_of(c), code, reason);
     cd_conn_close(c, true);
 }
 
-/* A control frame. CD_NOMEM: the connection was aborted, and with it went c->u.ws. */
+/* A control frame. CD_NOMEM: the connection was aborted, and with it went its cd_ws. */
 static int put_control(cd_conn *c, enum cd_ws_opcode opcode, const uint8_t *payload, size_t n)
 {
     uint8_t *room = cd_conn_reserve(c, CD_WS_MAX_SERVER_HEADER + n);
@@ -135,7 +139,7 @@ static int put_close(cd_conn *c, int code, cd_str reason)
 
 static void read_on(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     ws->paused = 0;
     ws->heard = cd_loop_now(c->loop);
     if (ws->pinged)
@@ -147,7 +151,7 @@ static void read_on(cd_conn *c)
 /* The close handshake begins on our side. */
 static int start_close(cd_conn *c, int code, cd_str reason)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     if (put_close(c, code, reason) < 0)
         return CD_NOMEM;
     set_state(ws, CLOSING);
@@ -162,7 +166,7 @@ static int start_close(cd_conn *c, int code, cd_str reason)
 /* Our last frame. The stream has its code already. */
 static void answer(cd_conn *c)
 {
-    if (put_close(c, c->u.ws->answer, no_reason) == CD_OK)
+    if (put_close(c, ws_of(c)->answer, no_reason) == CD_OK)
         end(c, CD_WS_ABNORMAL, no_reason);
 }
 
@@ -175,7 +179,7 @@ static void answer(cd_conn *c)
  */
 static void begin_answer(cd_conn *c, int code, int code_for_app, cd_str reason)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     cd_stream *s = ws->stream;
     double patience = c->server->limits.websocket_close_timeout;
     cd_stream_disconnect(s, code_for_app, reason);
@@ -190,10 +194,10 @@ static void begin_answer(cd_conn *c, int code, int code_for_app, cd_str reason)
     cd_conn_deadline(c, patience);
 }
 
-/* The peer broke a rule. Always false, for its callers to return; c->u.ws may be gone. */
+/* The peer broke a rule. Always false, for its callers to return; the cd_ws may be gone. */
 static bool fail(cd_conn *c, int code)
 {
-    if (c->u.ws->state == OPEN)
+    if (ws_of(c)->state == OPEN)
         begin_answer(c, code, CD_WS_ABNORMAL, no_reason);
     else
         end(c, CD_WS_ABNORMAL, no_reason);
@@ -243,7 +247,7 @@ static size_t unread(const cd_stream *s)
 /* The stream's input has a message more. */
 static void deliver(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     ws->opcode = 0;
     cd_stream_wake(ws->stream);
     if (unread(ws->stream) >= c->server->limits.websocket_high_water) {
@@ -261,7 +265,7 @@ static void write_record(uint8_t *to, uint64_t length, bool text)
 /* The frame is the message and its n bytes of payload are all here. */
 static bool take_whole(cd_conn *c, const uint8_t *p, size_t n)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     cd_buf *in = &ws->stream->in;
     bool text = ws->opcode == CD_WS_TEXT;
     uint8_t *room = cd_buf_reserve(in, sizeof(record) + n);
@@ -286,7 +290,7 @@ static uint8_t *make_room(struct cd_ws *ws, size_t head, size_t n)
 
 static bool take_part(cd_conn *c, const uint8_t *p, size_t n)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     size_t head = cd_buf_length(&ws->message) == 0 ? sizeof(record) : 0;
     uint8_t *room = make_room(ws, head, n);
     if (room == NULL)
@@ -305,7 +309,7 @@ static bool take_part(cd_conn *c, const uint8_t *p, size_t n)
 /* What a piece of a compressed message became, perhaps nothing. */
 static bool take_inflated(cd_conn *c, cd_str plain)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     size_t limit = c->server->limits.websocket_max_message_size;
     size_t head = cd_buf_length(&ws->message) == 0 ? sizeof(record) : 0;
     size_t size = cd_buf_length(&ws->message) + head - sizeof(record) + plain.n;
@@ -329,7 +333,7 @@ static bool inflate_piece(cd_conn *c, cd_str packed)
 {
     cd_str plain;
     do {
-        int code = cd_ws_deflate_inflate(&c->u.ws->deflate, &packed, &plain);
+        int code = cd_ws_deflate_inflate(&ws_of(c)->deflate, &packed, &plain);
         if (code != CD_OK)
             return code == CD_NOMEM ? no_memory(c) : fail_deflate(c);
         if (!take_inflated(c, plain))
@@ -341,7 +345,7 @@ static bool inflate_piece(cd_conn *c, cd_str packed)
 /* n bytes of a frame of a compressed message. */
 static bool take_packed(cd_conn *c, const uint8_t *p, size_t n)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     uint64_t offset = ws->frame.length - ws->left;
     uint8_t piece[2048];
     while (n > 0) {
@@ -360,7 +364,7 @@ static bool take_packed(cd_conn *c, const uint8_t *p, size_t n)
  */
 static bool finish_packed(cd_conn *c)
 {
-    cd_ws_deflate *d = &c->u.ws->deflate;
+    cd_ws_deflate *d = &ws_of(c)->deflate;
     if (!d->inflating)
         return take_inflated(c, (cd_str){"", 0});
     if (!inflate_piece(c, cd_ws_deflate_tail))
@@ -371,7 +375,7 @@ static bool finish_packed(cd_conn *c)
 /* The last frame of a message that came in pieces, or compressed, has ended. */
 static bool finish_message(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     cd_buf *in = &ws->stream->in;
     bool text = ws->opcode == CD_WS_TEXT;
     if (ws->packed && !finish_packed(c))
@@ -395,7 +399,7 @@ static bool finish_message(cd_conn *c)
 /* n bytes of the frame's payload, perhaps none. */
 static bool take_data(cd_conn *c, const uint8_t *p, size_t n)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     cd_ws_frame *frame = &ws->frame;
     bool open = ws->state == OPEN, last = n == ws->left;
     bool whole =
@@ -412,7 +416,7 @@ static bool take_data(cd_conn *c, const uint8_t *p, size_t n)
 
 static bool answer_ping(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     size_t n = cd_buf_length(&ws->control);
     if (c->out.size == 0 || c->out.size < c->server->limits.write_low_water)
         return put_control(c, CD_WS_PONG, n ? cd_buf_data(&ws->control) : NULL, n) == CD_OK;
@@ -425,7 +429,7 @@ static bool answer_ping(cd_conn *c)
 
 static void flush_pong(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     cd_buf pong = ws->pong;
     if (!ws->pong_due || ws->state != OPEN)
         return;
@@ -439,7 +443,7 @@ static void flush_pong(cd_conn *c)
 /* The answer to ours, or the beginning, which is answered with the same code (5.5.1). */
 static bool take_close(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     size_t n = cd_buf_length(&ws->control);
     cd_str reason;
     int code, fault = cd_ws_parse_close(n ? cd_buf_data(&ws->control) : NULL, n, &code, &reason);
@@ -456,7 +460,7 @@ static bool take_close(cd_conn *c)
 
 static bool finish_control(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     if (ws->frame.opcode == CD_WS_CLOSE)
         return take_close(c);
     if (ws->frame.opcode == CD_WS_PING && ws->state == OPEN && !answer_ping(c))
@@ -467,7 +471,7 @@ static bool finish_control(cd_conn *c)
 
 static bool take_control(cd_conn *c, const uint8_t *p, size_t n)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     if (n > 0) {
         uint8_t *room = cd_buf_reserve(&ws->control, n);
         if (room == NULL)
@@ -492,7 +496,7 @@ static bool beyond(const struct cd_ws *ws, uint64_t size, size_t limit)
 /* Is the frame allowed here, and within the limits? Counts it. */
 static bool check_data_frame(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     const cd_limits *limits = &c->server->limits;
     const cd_ws_frame *frame = &ws->frame;
     bool continues = frame->opcode == CD_WS_CONTINUATION;
@@ -517,12 +521,12 @@ static bool check_data_frame(cd_conn *c)
 
 static bool take_payload(cd_conn *c, const uint8_t *p, size_t n)
 {
-    return cd_ws_is_control(c->u.ws->frame.opcode) ? take_control(c, p, n) : take_data(c, p, n);
+    return cd_ws_is_control(ws_of(c)->frame.opcode) ? take_control(c, p, n) : take_data(c, p, n);
 }
 
 static bool begin_frame(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     ws->left = ws->frame.length;
     ws->in_frame = 1;
     if (ws->state == OPEN && !cd_ws_is_control(ws->frame.opcode) && !check_data_frame(c))
@@ -533,7 +537,7 @@ static bool begin_frame(cd_conn *c)
 /* Reads a frame header, which may have been cut anywhere; returns how many bytes of p it used. */
 static size_t take_header(cd_conn *c, const uint8_t *p, size_t n)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     size_t held = ws->header_size, have = n;
     const uint8_t *from = p;
     if (held > 0) {
@@ -559,7 +563,7 @@ static size_t take_header(cd_conn *c, const uint8_t *p, size_t n)
 
 static void hear(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     ws->heard = cd_loop_now(c->loop);
     if (ws->pinged) {
         ws->pinged = 0;
@@ -571,7 +575,7 @@ static void hear(cd_conn *c)
 /* Once the connection is not open any more, ws may be gone: the state of c is looked at first. */
 static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     size_t i = 0;
     hear(c);
     while (i < n && c->state == CD_CONN_OPEN && !ws->paused) {
@@ -592,11 +596,11 @@ static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 
 static void on_eof(cd_conn *c, bool reset)
 {
-    if (c->u.ws->state == ANSWERING && !reset) {
+    if (ws_of(c)->state == ANSWERING && !reset) {
         answer(c);
         return;
     }
-    let_go(c->u.ws, CD_WS_ABNORMAL, no_reason);
+    let_go(ws_of(c), CD_WS_ABNORMAL, no_reason);
     if (reset)
         cd_conn_abort(c);
     else
@@ -605,7 +609,7 @@ static void on_eof(cd_conn *c, bool reset)
 
 static void on_drained(cd_conn *c)
 {
-    cd_stream *s = c->u.ws->stream;
+    cd_stream *s = ws_of(c)->stream;
     if (s && s->blocked) {
         s->blocked = 0;
         cd_stream_post(s, CD_POST_DRAIN);
@@ -615,7 +619,7 @@ static void on_drained(cd_conn *c)
 /* ping_interval or ping_timeout may have passed. */
 static void look_for_life(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     const cd_limits *limits = &c->server->limits;
     double silence = cd_loop_now(c->loop) - ws->heard;
     if (ws->paused) {
@@ -635,9 +639,9 @@ static void look_for_life(cd_conn *c)
 
 static void on_timeout(cd_conn *c)
 {
-    if (c->u.ws->state == OPEN)
+    if (ws_of(c)->state == OPEN)
         look_for_life(c);
-    else if (c->u.ws->state == ANSWERING)
+    else if (ws_of(c)->state == ANSWERING)
         answer(c);
     else if (c->out.size > 0)
         cd_conn_abort(c); /* it does not even read */
@@ -647,21 +651,21 @@ static void on_timeout(cd_conn *c)
 
 static void on_drain(cd_conn *c)
 {
-    cd_stream *s = c->u.ws->stream;
-    if (c->u.ws->state == OPEN && start_close(c, CD_WS_GOING_AWAY, no_reason) == CD_OK)
+    cd_stream *s = ws_of(c)->stream;
+    if (ws_of(c)->state == OPEN && start_close(c, CD_WS_GOING_AWAY, no_reason) == CD_OK)
         cd_stream_disconnect(s, CD_WS_GOING_AWAY, no_reason);
 }
 
 static void on_close(cd_conn *c)
 {
-    struct cd_ws *ws = c->u.ws;
+    struct cd_ws *ws = c->self;
     let_go(ws, CD_WS_ABNORMAL, no_reason);
     cd_buf_dispose(&ws->message);
     cd_ws_deflate_dispose(&ws->deflate);
     cd_buf_dispose(&ws->control);
     cd_buf_dispose(&ws->pong);
     cd_free(ws);
-    c->u.ws = NULL;
+    c->self = NULL;
 }
 
 static const cd_protocol_ops protocol = {
@@ -719,7 +723,7 @@ static bool next_message(cd_stream *s, cd_event *event)
 
 static void on_pulled(cd_stream *s)
 {
-    struct cd_ws *ws = s->conn->u.ws;
+    struct cd_ws *ws = s->conn->self;
     if (ws->state == ANSWERING && s->disconnect_taken)
         answer(s->conn);
     else if (ws->paused && unread(s) <= s->server->limits.websocket_high_water / 2)
@@ -738,7 +742,7 @@ static int put_pinned(cd_conn *c, cd_chunk chunk)
 /* The message compressed, until cd_ws_deflate_packed; p == NULL: as it is. */
 static cd_str pack(cd_conn *c, cd_chunk chunk)
 {
-    cd_ws_deflate *d = &c->u.ws->deflate;
+    cd_ws_deflate *d = &ws_of(c)->deflate;
     bool worth = d->agreed.on && chunk.n >= c->server->limits.websocket_deflate_min_size;
     return worth ? cd_ws_deflate_pack(d, (cd_str){chunk.p, chunk.n}) : (cd_str){NULL, 0};
 }
@@ -747,14 +751,14 @@ static int send_packed(cd_conn *c, enum cd_ws_opcode opcode, cd_str packed, void
 {
     uint8_t *room = cd_conn_reserve(c, CD_WS_MAX_SERVER_HEADER + packed.n);
     if (room == NULL || (token && cd_server_expect_release(c->server) < 0)) {
-        cd_ws_deflate_packed(&c->u.ws->deflate);
+        cd_ws_deflate_packed(&ws_of(c)->deflate);
         cd_conn_abort(c);
         return CD_NOMEM;
     }
     size_t size = cd_ws_write_header(room, opcode, packed.n);
     room[0] |= CD_WS_RSV1;
     memcpy(room + size, packed.p, packed.n);
-    cd_ws_deflate_packed(&c->u.ws->deflate);
+    cd_ws_deflate_packed(&ws_of(c)->deflate);
     cd_conn_commit(c, size + packed.n);
     if (token)
         cd_server_release(c->server, token);
@@ -765,7 +769,7 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
 {
     cd_conn *c = s->conn;
     bool copied = chunk.token == NULL || chunk.n < c->server->limits.pin_size;
-    if (c->u.ws->state > ANSWERING)
+    if (ws_of(c)->state > ANSWERING)
         return CD_GONE;
     cd_str packed = pack(c, chunk);
     if (packed.p)
@@ -788,7 +792,7 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
 
 static int close_accepted(cd_stream *s, int code, cd_str reason)
 {
-    struct cd_ws *ws = s->conn->u.ws;
+    struct cd_ws *ws = s->conn->self;
     if (ws->state > ANSWERING)
         return ws->app_closed ? CD_ORDER : CD_GONE;
     if (!cd_ws_code_for_app(code))
@@ -807,7 +811,7 @@ static int close_accepted(cd_stream *s, int code, cd_str reason)
 
 static void finish(cd_stream *s, bool failed)
 {
-    struct cd_ws *ws = s->conn->u.ws;
+    struct cd_ws *ws = s->conn->self;
     cd_buf_dispose(&s->in);
     s->taken = 0;
     if (ws->state == OPEN) {
@@ -853,9 +857,7 @@ int cd_ws_open(cd_stream *s, const cd_ws_extension *extension)
     ws->stream = s;
     ws->heard = cd_loop_now(c->loop);
     cd_ws_deflate_open(&ws->deflate, s->server->deflate, extension);
-    cd_http1_free(c);
-    c->u.ws = ws;
-    c->protocol = &protocol;
+    cd_conn_become(c, &protocol, ws);
     s->ops = &stream_ops;
     cd_timer_set(&s->timer, s->server->limits.websocket_timeout);
     cd_stream_access(s, CD_CONNECTED);

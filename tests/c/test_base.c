@@ -6,6 +6,7 @@
  */
 #include "arena.h"
 #include "buf.h"
+#include "escape.h"
 #include "harness.h"
 #include "log.h"
 
@@ -105,7 +106,7 @@ static void test_escape(void)
     static const char in[] = "/a\r\n\x1b[31m\\\x7f\x85"
                              "z";
     char out[4 * sizeof in];
-    size_t n = cd_log_escape(out, in, sizeof in - 1);
+    size_t n = cd_escape(out, in, sizeof in - 1);
     static const char want[] = "/a\\x0d\\x0a\\x1b[31m\\\\\\x7f\\x85z";
     check_bytes(__FILE__, __LINE__, "escaped", out, n, want, sizeof want - 1);
 }

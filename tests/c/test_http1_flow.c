@@ -708,7 +708,7 @@ static void test_lenient_flags(void)
     r->script = HELLO;
     wire *w = wire_open(r);
     for (int i = 0; i < 3; i++) {
-        CHECK_INT(w->transport.conn->http1->parser.lenient_flags, 0);
+        CHECK_INT(cd_http1_of(w->transport.conn)->parser.lenient_flags, 0);
         wire_text(w, GET);
     }
     rig_free(r);

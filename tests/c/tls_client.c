@@ -7,6 +7,8 @@
  */
 #include "tls_client.h"
 
+#include "tls.h"
+
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
