@@ -20,7 +20,7 @@ PROFILE := $(CURDIR)/build/instrumented
 REINSTALL := $(RUN_VENV)/pip install --quiet --no-deps --force-reinstall
 # The OpenSSL of wheels and benchmarks; CD_OPENSSL=DIR is another one, CD_OPENSSL=system the system's.
 OWN_OPENSSL = openssl="$${CD_OPENSSL:-$$($(PYTHON) scripts/openssl.py)}" && CD_OPENSSL="$$openssl"
-C_FILES = $(wildcard csrc/*.h csrc/*/*.[ch] tests/c/*.[ch] benchmarks/*/*.[ch])
+C_FILES = $(shell find csrc tests/c benchmarks -name '*.[ch]' | sort)
 PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.pyi' -o -name '*.html')
 
 .DEFAULT_GOAL := help

@@ -140,9 +140,9 @@ def flavour() -> str:
 
 
 def counted(objects: str) -> dict[str, Path]:
-    """{last two parts of an object's path: its counters} below CD_PROFILE, for the same platform and Python.
+    """{last three parts of an object's path: its counters} below CD_PROFILE, for the same platform and Python.
 
-    Two parts, because llhttp lies elsewhere in an sdist than in the tree.
+    Three parts, because llhttp lies elsewhere in an sdist than in the tree.
     """
     if flavour() != "profiled":
         return {}
@@ -156,7 +156,7 @@ def counted(objects: str) -> dict[str, Path]:
 
 
 def profile_key(path: str | Path) -> tuple[str, ...]:
-    return Path(path).with_suffix("").parts[-2:]
+    return Path(path).with_suffix("").parts[-3:]
 
 
 def version() -> str:
@@ -383,7 +383,7 @@ def core() -> Extension:
 
     return Extension(
         "pyasgi._core",
-        sources=paths("core/*.c") + paths("bridge/*.c"),
+        sources=paths("core/*/*.c") + paths("bridge/*.c"),
         depends=[*paths("**/*.h"), *paths("**/*.def"), "pyasgi/__init__.py", "setup.py"],
         include_dirs=["csrc", "csrc/core", "csrc/bridge"],
         define_macros=[("CD_VERSION", f'"{version()}"')],

@@ -24,7 +24,7 @@ DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 CERT_NUMBERS = {"0": "none", "1": "optional", "2": "required"}  # ssl.CERT_*, as uvicorn has it
 SHELLS = ("bash", "zsh", "fish")
-TRUST = "127.0.0.0/8,::1,unix:"  # of csrc/core/trust.c
+TRUST = "127.0.0.0/8,::1,unix:"  # of csrc/core/proxy/trust.c
 
 # daphne's long flags. Their abbreviations stay what they are, whatever flags are added to these.
 DAPHNE_FLAGS = (

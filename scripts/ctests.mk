@@ -1,5 +1,5 @@
 # The C tests: csrc/core and llhttp as libcdcore.a under ASan and UBSan, one program for each
-# tests/c/test_*.c, one replay program for each fuzz target. Called by the Makefile and scripts/tests.py.
+# tests/c/unit/test_*.c, one replay program for each fuzz target. Called by the Makefile and scripts/tests.py.
 #
 #   make -f scripts/ctests.mk programs          build/<variant>/bin/test_* and fuzz_*
 #   make -f scripts/ctests.mk VARIANT=fuzz ...  the same with clang and libFuzzer's instrumentation
@@ -32,19 +32,19 @@ WERROR := $(if $(filter true,$(CI))$(CD_WERROR),-Werror)
 BASE := -std=c11 -D_GNU_SOURCE -DCD_DEBUG -DCD_VERSION='"test"' -DOPENSSL_API_COMPAT=30000 -O1 -g -fno-omit-frame-pointer \
 	$(SANITIZERS) $(INSTRUMENT)
 WARNINGS := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 $(WERROR)
-INCLUDES := -Icsrc -Icsrc/core -Itests/c $(addprefix -isystem ,$(LLHTTP_INCLUDES))
+INCLUDES := -Icsrc -Icsrc/core -Itests/c/support $(addprefix -isystem ,$(LLHTTP_INCLUDES))
 LIBS := $(LLHTTP_LIBS) -lev -lssl -lcrypto -lnghttp2 -lz -lpthread -lm
 
-CORE := $(sort $(wildcard csrc/core/*.c))
-TESTS := $(sort $(wildcard tests/c/test_*.c))
-FUZZERS := $(filter-out tests/c/fuzz_main.c,$(sort $(wildcard tests/c/fuzz_*.c)))
-SUPPORT := $(filter-out $(TESTS) $(FUZZERS) tests/c/fuzz_main.c,$(sort $(wildcard tests/c/*.c)))
+CORE := $(sort $(wildcard csrc/core/*/*.c))
+TESTS := $(sort $(wildcard tests/c/unit/*.c))
+FUZZERS := $(filter-out tests/c/fuzz/fuzz_main.c,$(sort $(wildcard tests/c/fuzz/*.c)))
+SUPPORT := $(sort $(wildcard tests/c/support/*.c))
 
 objects = $(patsubst %.c,$(OUT)/%.o,$(1))
 LLHTTP_OBJECTS := $(addprefix $(OUT)/llhttp/,$(notdir $(LLHTTP_SOURCES:.c=.o)))
 LIBRARY := $(OUT)/libcdcore.a
-TEST_PROGRAMS := $(TESTS:tests/c/%.c=$(OUT)/bin/%)
-FUZZ_PROGRAMS := $(FUZZERS:tests/c/%.c=$(OUT)/bin/%)
+TEST_PROGRAMS := $(TESTS:tests/c/unit/%.c=$(OUT)/bin/%)
+FUZZ_PROGRAMS := $(FUZZERS:tests/c/fuzz/%.c=$(OUT)/bin/%)
 PROGRAMS := $(TEST_PROGRAMS) $(FUZZ_PROGRAMS)
 
 # The first rule here is for build/llhttp.mk, which make reads again once it is made.
@@ -85,13 +85,13 @@ $(OUT)/libsupport.a: $(call objects,$(SUPPORT))
 	@rm -f $@
 	$(SHOW)ar rcs $@ $^
 
-$(TEST_PROGRAMS): $(OUT)/bin/%: $(OUT)/tests/c/%.o $(OUT)/libsupport.a $(LIBRARY)
+$(TEST_PROGRAMS): $(OUT)/bin/%: $(OUT)/tests/c/unit/%.o $(OUT)/libsupport.a $(LIBRARY)
 	@mkdir -p $(@D)
 	$(SHOW)$(CC) $(SANITIZERS) $^ $(LIBRARY) $(LIBS) -o $@
 
-$(FUZZ_PROGRAMS): $(OUT)/bin/%: $(OUT)/tests/c/%.o \
-		$(if $(FUZZ_LINK),,$(OUT)/tests/c/fuzz_main.o) $(OUT)/libsupport.a $(LIBRARY)
+$(FUZZ_PROGRAMS): $(OUT)/bin/%: $(OUT)/tests/c/fuzz/%.o \
+		$(if $(FUZZ_LINK),,$(OUT)/tests/c/fuzz/fuzz_main.o) $(OUT)/libsupport.a $(LIBRARY)
 	@mkdir -p $(@D)
 	$(SHOW)$(CC) $(SANITIZERS) $(FUZZ_LINK) $^ $(LIBRARY) $(LIBS) -o $@
 
--include $(patsubst %.o,%.d,$(call objects,$(CORE) $(TESTS) $(FUZZERS) $(SUPPORT) tests/c/fuzz_main.c))
+-include $(patsubst %.o,%.d,$(call objects,$(CORE) $(TESTS) $(FUZZERS) $(SUPPORT) tests/c/fuzz/fuzz_main.c))

@@ -2,7 +2,7 @@
 
 The rows of the threat list, section 5.1. Each is sent in one write and byte by byte; then the next
 clean connection must be served. The same rows run against the core alone, under ASan and in every
-cut, in tests/c/test_http1.c.
+cut, in tests/c/unit/test_http1.c.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ def test_bad_list(server: Servers, value: str, says: str) -> None:
 
 def test_default_in_the_help_is_the_cores() -> None:
     _core.check_trust(flags.TRUST)
-    source = (Path(__file__).parent.parent / "csrc/core/trust.c").read_text()
+    source = (Path(__file__).parent.parent / "csrc/core/proxy/trust.c").read_text()
     assert f'default_list[] = "{flags.TRUST}"' in source
 
 

@@ -151,7 +151,7 @@ def test_extension_from_the_proxys_words(required: Handle) -> None:
 
 
 def test_ciphers_have_openssls_numbers() -> None:
-    source = (ROOT / "csrc/core/proxy_facts.c").read_text()
+    source = (ROOT / "csrc/core/proxy/proxy_facts.c").read_text()
     listed = dict(re.findall(r'\{"([A-Z0-9_-]+)", (0x[0-9a-f]{4})\}', source))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.set_ciphers("ALL:@SECLEVEL=0")

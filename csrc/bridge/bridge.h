@@ -382,9 +382,6 @@ struct cdpy_loop {
  * Borrowed. */
 cdpy_loop *cdpy_loop_check(cdpy_state *state, PyObject *loop);
 
-/* The core's loop; NULL after close(). */
-cd_loop *cdpy_loop_core(PyObject *loop);
-
 /* A loop that is no asyncio loop, for a Poller of its own: a new reference, or NULL with an
  * exception. */
 cdpy_loop *cdpy_loop_bare(cdpy_state *state);

@@ -127,11 +127,6 @@ cdpy_loop *cdpy_loop_check(cdpy_state *state, PyObject *loop)
     return (cdpy_loop *)loop;
 }
 
-cd_loop *cdpy_loop_core(PyObject *loop)
-{
-    return ((cdpy_loop *)loop)->core;
-}
-
 int cdpy_loop_check_servers(const cdpy_loop *loop)
 {
     if (loop->servers == 0)

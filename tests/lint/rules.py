@@ -7,6 +7,7 @@ the rules of size are about.
 
 from __future__ import annotations
 
+import ast
 import re
 import statistics
 import subprocess
@@ -16,8 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST = 80
-MEDIAN = 12
-P90 = 45
+MEDIAN = 8
+P90 = 20
+LONGEST_PYTHON = 60
+# What a rule must have looked at before its silence means anything: C files of a layer, modules.
+LEAST_FILES = {"core": 50, "bridge": 25}
+LEAST_MODULES = 25
+# The floors of the core: a folder includes and calls itself and the folders that stand before it.
+FLOORS = "base loop net tls proxy log http ws http2 http1 server".split()
+# What only the tests call.
+FOR_TESTS = {"cd_alloc_fail_at", "cd_alloc_live", "cd_ws_code_on_wire"}
 # Files that speak a protocol, and how many functions each may export.
 PROTOCOL_EXPORTS = {"http1.c": 6, "http2.c": 6, "ws.c": 6}
 OPENING_LINES = range(8, 26)
@@ -54,16 +63,35 @@ class Function:
 
 
 def c_files(tree: Path, *layers: str) -> list[Path]:
-    return [path for layer in layers for path in sorted((tree / "csrc" / layer).glob("*.c"))]
+    return [path for layer in layers for path in sources(tree, layer) if path.suffix == ".c"]
 
 
 def sources(tree: Path, layer: str) -> list[Path]:
-    found = [
-        path
-        for pattern in ("*.c", "*.h", "*.def")
-        for path in (tree / "csrc" / layer).glob(pattern)
+    """C files and headers of a layer, however deep; of "." only what lies in csrc itself."""
+    folder = tree / "csrc" / layer
+    found = folder.glob("*") if layer == "." else folder.rglob("*")
+    return sorted(path for path in found if path.suffix in (".c", ".h", ".def"))
+
+
+def modules(tree: Path) -> list[Path]:
+    """Modules of the package."""
+    return sorted((tree / "pyasgi").rglob("*.py"))
+
+
+def complete(tree: Path) -> list[str]:
+    """Every file lies where the build and the rules look for it, and there are as many as there should be."""
+    wrong = [
+        at(tree, path, 1, f"lies on no floor; the folders of csrc/core are {' '.join(FLOORS)}")
+        for path in sources(tree, "core")
+        if path.parent.parent != tree / "csrc" / "core" or path.parent.name not in FLOORS
     ]
-    return sorted(found)
+    for layer, least in LEAST_FILES.items():
+        count = len(c_files(tree, layer))
+        if count < least:
+            wrong.append(f"csrc/{layer}: the rules see {count} C files; there are {least} or more")
+    if len(modules(tree)) < LEAST_MODULES:
+        wrong.append(f"pyasgi: the rules see {len(modules(tree))} modules")
+    return wrong
 
 
 def blank(match: re.Match[str]) -> str:
@@ -142,13 +170,15 @@ def includes(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def core_without_python(tree: Path) -> list[str]:
     files = [*sources(tree, "core"), *sources(tree, ".")]
+    core = tree / "csrc" / "core"
+    own = {str(path.relative_to(core)) for path in sources(tree, "core")}
     return [
         at(tree, path, line, f"{name} in a file that must build without Python")
         for path in files
         for line, _, name in includes(path)
         if name == "Python.h"
         or name.startswith("bridge")
-        or (tree / "csrc" / "bridge" / name).exists()
+        or (name not in own and (tree / "csrc" / "bridge" / name).exists())
     ]
 
 
@@ -248,18 +278,68 @@ def exports_named(tree: Path) -> list[str]:
 def protocol_exports(tree: Path) -> list[str]:
     wrong = []
     for name, most in PROTOCOL_EXPORTS.items():
-        path = tree / "csrc" / "core" / name
-        names = [f.name for f in exported(path)] if path.exists() else []
-        if len(names) > most:
-            wrong.append(
-                at(
-                    tree,
-                    path,
-                    1,
-                    f"exports {len(names)} functions, {most} at most: {', '.join(names)}",
-                )
-            )
+        for path in (path for path in c_files(tree, "core") if path.name == name):
+            names = [f.name for f in exported(path)]
+            if len(names) > most:
+                what = f"exports {len(names)} functions, {most} at most: {', '.join(names)}"
+                wrong.append(at(tree, path, 1, what))
     return wrong
+
+
+def layers(tree: Path) -> list[str]:
+    """A folder of the core includes and calls only itself and the folders before it in FLOORS."""
+    owners = {f.name: f.path for path in c_files(tree, "core") for f in exported(path)}
+    wrong = []
+    for path in sources(tree, "core"):
+        for line, kind, name in includes(path):
+            if kind == '"' and above(path.parent.name, name.split("/")[0]):
+                wrong.append(at(tree, path, line, f"{name} is of a floor above {path.parent.name}"))
+        for number, line in enumerate(code_only(path.read_text()).split("\n"), 1):
+            for name in re.findall(r"\bcd_\w+", line):
+                if name in owners and above(path.parent.name, owners[name].parent.name):
+                    floor = owners[name].parent.name
+                    wrong.append(at(tree, path, number, f"{name} is of {floor}, a floor above"))
+    return wrong
+
+
+def above(floor: str, other: str) -> bool:
+    """Does the other folder stand after this one?"""
+    return other in FLOORS and floor in FLOORS and FLOORS.index(other) > FLOORS.index(floor)
+
+
+def exports_used(tree: Path) -> list[str]:
+    """What no other file names need not be exported."""
+    texts = {
+        path: code_only(path.read_text())
+        for path in [*sources(tree, "core"), *sources(tree, "bridge")]
+        if path.suffix != ".h"
+    }
+    return [
+        at(tree, f.path, f.line, f"{f.name} is exported, and no other file uses it")
+        for path in c_files(tree, "core", "bridge")
+        for f in exported(path)
+        if f.name not in FOR_TESTS
+        and not f.name.startswith("PyInit")
+        and not any(re.search(rf"\b{f.name}\b", text) for p, text in texts.items() if p != path)
+    ]
+
+
+def python_length(tree: Path) -> list[str]:
+    """Functions of the package, without their docstrings."""
+    return [
+        at(tree, path, line, f"{name} has {length} lines; {LONGEST_PYTHON} at most")
+        for path in modules(tree)
+        for line, name, length in python_functions(path)
+        if length > LONGEST_PYTHON
+    ]
+
+
+def python_functions(path: Path) -> Iterator[tuple[int, str, int]]:
+    """(line, name, lines of the body)."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) and node.body[1:] else node.body
+            yield node.lineno, node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1
 
 
 def opening_comments(tree: Path) -> list[str]:
@@ -287,13 +367,14 @@ def own_header_first(tree: Path) -> list[str]:
     wrong = []
     for path in c_files(tree, "core"):
         listed = list(includes(path))
-        if path.with_suffix(".h").exists() and (not listed or listed[0][2] != f"{path.stem}.h"):
+        own = f"{path.parent.name}/{path.stem}.h"
+        if path.with_suffix(".h").exists() and (not listed or listed[0][2] != own):
             wrong.append(
                 at(
                     tree,
                     path,
                     listed[0][0] if listed else 1,
-                    f"{path.stem}.h is not included first",
+                    f"{own} is not included first",
                 )
             )
     return wrong
@@ -354,7 +435,11 @@ SOURCE_RULES = (
     protocol_exports,
     opening_comments,
     own_header_first,
+    layers,
+    exports_used,
+    python_length,
 )
+WHOLE_TREE_RULES = (complete,)
 HISTORY_RULES = (nothing_foreign, commit_subjects)
 
 

@@ -32,7 +32,7 @@ OPENING = "/*\n" + " * why\n" * 8 + " */\n"
 
 @pytest.mark.parametrize("rule", rules.SOURCE_RULES, ids=lambda rule: rule.__name__)
 def test_the_source_keeps(rule: Rule) -> None:
-    assert rules.c_files(ROOT, "core"), "no C files: the rule would hold for nothing"
+    assert not rules.complete(ROOT), "\n".join(rules.complete(ROOT))
     wrong = rule(ROOT)
     assert not wrong, "\n".join(wrong)
 
@@ -56,8 +56,8 @@ def function(name: str, lines: int = 1, before: str = "") -> str:
 # rule: files that keep it, files that break it
 EXAMPLES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "core_without_python": (
-        {"core/a.c": "#include <stdio.h>\n"},
-        {"core/a.c": "#include <Python.h>\n"},
+        {"core/net/a.c": "#include <stdio.h>\n"},
+        {"core/net/a.c": "#include <Python.h>\n"},
     ),
     "bridge_without_sockets": (
         {"bridge/a.c": "#include <Python.h>\n"},
@@ -65,44 +65,56 @@ EXAMPLES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     ),
     "one_seam": (
         {"bridge/bridge.h": "", "bridge/a.c": '#include "bridge.h"\n#include "cdaphne.h"\n'},
-        {"bridge/a.c": '#include "conn.h"\n', "core/conn.h": ""},
+        {"bridge/a.c": '#include "net/conn.h"\n', "core/net/conn.h": ""},
     ),
     "function_length": (
-        {"core/a.c": function("f", 80)},
-        {"core/a.c": function("f", 81)},
+        {"core/net/a.c": function("f", 80)},
+        {"core/net/a.c": function("f", 81)},
     ),
     "function_sizes": (
-        {"core/a.c": function("f", 12) + function("g", 12) + function("h", 45)},
-        {"core/a.c": function("f", 13) + function("g", 13) + function("h", 1)},
+        {"core/net/a.c": function("f", 8) + function("g", 8) + function("h", 20)},
+        {"core/net/a.c": function("f", 9) + function("g", 9) + function("h", 1)},
     ),
     "banned_calls": (
-        {"core/a.c": '/* sprintf( */\nchar *s = "strcpy(";\nint x = cd_gets(1);\n'},
-        {"core/a.c": function("f").replace("work()", "strcpy (a, b)")},
+        {"core/net/a.c": '/* sprintf( */\nchar *s = "strcpy(";\nint x = cd_gets(1);\n'},
+        {"core/net/a.c": function("f").replace("work()", "strcpy (a, b)")},
     ),
     "exports_named": (
-        {"core/a.h": "int cd_a(void);\n", "core/a.c": f"int cd_a(void)\n{body(1)}"},
-        {"core/a.h": "int other(void);\n", "core/a.c": f"int other(void)\n{body(1)}"},
+        {"core/net/a.h": "int cd_a(void);\n", "core/net/a.c": f"int cd_a(void)\n{body(1)}"},
+        {"core/net/a.h": "int other(void);\n", "core/net/a.c": f"int other(void)\n{body(1)}"},
     ),
     "protocol_exports": (
-        {"core/ws.c": "\n".join(f"int cd_{n}(void)\n{body(1)}" for n in range(6))},
-        {"core/ws.c": "\n".join(f"int cd_{n}(void)\n{body(1)}" for n in range(7))},
+        {"core/ws/ws.c": "\n".join(f"int cd_{n}(void)\n{body(1)}" for n in range(6))},
+        {"core/ws/ws.c": "\n".join(f"int cd_{n}(void)\n{body(1)}" for n in range(7))},
     ),
     "opening_comments": (
-        {"core/a.c": OPENING + function("f")},
-        {"core/a.c": "/* too short */\n" + function("f")},
+        {"core/net/a.c": OPENING + function("f")},
+        {"core/net/a.c": "/* too short */\n" + function("f")},
     ),
     "own_header_first": (
-        {"core/a.h": "", "core/a.c": '#include "a.h"\n#include <stdio.h>\n'},
-        {"core/a.h": "", "core/a.c": '#include <stdio.h>\n#include "a.h"\n'},
+        {"core/net/a.h": "", "core/net/a.c": '#include "net/a.h"\n#include <stdio.h>\n'},
+        {"core/net/a.h": "", "core/net/a.c": '#include <stdio.h>\n#include "net/a.h"\n'},
+    ),
+    "layers": (
+        {"core/base/a.h": "", "core/net/a.c": '#include "base/a.h"\n'},
+        {"core/net/a.h": "", "core/base/a.c": '#include "net/a.h"\n'},
+    ),
+    "exports_used": (
+        {"core/net/a.c": f"int cd_a(void)\n{body(1)}", "core/ws/b.c": "int b = cd_a();\n"},
+        {"core/net/a.c": f"int cd_a(void)\n{body(1)}", "core/ws/b.c": "/* cd_a */\n"},
+    ),
+    "python_length": (
+        {"pyasgi/a.py": "def f():\n" + "    work()\n" * rules.LONGEST_PYTHON},
+        {"pyasgi/a.py": "def f():\n" + "    work()\n" * (rules.LONGEST_PYTHON + 1)},
     ),
 }
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
-    for layer in ("core", "bridge"):
-        (root / "csrc" / layer).mkdir(parents=True)
     for name, text in files.items():
-        (root / "csrc" / name).write_text(text)
+        path = root / name if name.startswith("pyasgi/") else root / "csrc" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     return root
 
 
@@ -117,14 +129,34 @@ def test_a_rule_can_be_kept_and_broken(rule: Rule, tmp_path: Path) -> None:
     assert len(rule(tree(tmp_path / "bad", bad))) == 1
 
 
+def test_a_call_upwards_is_seen(tmp_path: Path) -> None:
+    files = {
+        "core/server/a.c": f"int cd_a(void)\n{body(1)}",
+        "core/loop/b.c": "\nint b = cd_a();\n",
+    }
+    (wrong,) = rules.layers(tree(tmp_path, files))
+    assert wrong == "csrc/core/loop/b.c:2: cd_a is of server, a floor above"
+
+
+@pytest.mark.parametrize("place", ["core/a.c", "core/nowhere/a.c", "core/net/deep/a.c"])
+def test_a_file_on_no_floor_is_seen(place: str, tmp_path: Path) -> None:
+    wrong = rules.complete(tree(tmp_path, {place: "int a;\n"}))
+    assert f"csrc/{place}:1: lies on no floor" in wrong[0]
+
+
+def test_a_rule_that_sees_too_little_is_seen(tmp_path: Path) -> None:
+    wrong = rules.complete(tree(tmp_path, {"core/net/a.c": "int a;\n"}))
+    assert [line.split(":")[0] for line in wrong] == ["csrc/core", "csrc/bridge", "pyasgi"]
+
+
 def test_an_export_without_a_header(tmp_path: Path) -> None:
-    (wrong,) = rules.exports_named(tree(tmp_path, {"core/a.c": f"int cd_a(void)\n{body(1)}"}))
-    assert wrong == "csrc/core/a.c:1: cd_a is exported but in no header"
+    (wrong,) = rules.exports_named(tree(tmp_path, {"core/net/a.c": f"int cd_a(void)\n{body(1)}"}))
+    assert wrong == "csrc/core/net/a.c:1: cd_a is exported but in no header"
 
 
 def test_a_long_function_may_say_why(tmp_path: Path) -> None:
     text = function("f", 99, "/* exempt: one switch over the states of RFC 9112 */\n")
-    assert rules.function_length(tree(tmp_path, {"core/a.c": text})) == []
+    assert rules.function_length(tree(tmp_path, {"core/net/a.c": text})) == []
 
 
 def test_functions_are_found(tmp_path: Path) -> None:
@@ -160,10 +192,10 @@ def repository(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("name", "text", "count"),
     [
-        ("csrc/core/a.c", "int x;\n", 0),
+        ("csrc/core/net/a.c", "int x;\n", 0),
         ("third_party/a.c", "int x;\n", 1),
         ("static/page.min.js", "x()\n", 1),
-        ("csrc/core/a.c", "/* Copy" + "right (c) Somebody Else */\n", 1),
+        ("csrc/core/net/a.c", "/* Copy" + "right (c) Somebody Else */\n", 1),
     ],
 )
 def test_foreign_code_is_seen(repository: Path, name: str, text: str, count: int) -> None:

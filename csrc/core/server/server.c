@@ -1,0 +1,219 @@
+/*
+ * server.c - the life of a server: configuration, and the lists that own connections and streams.
+ *
+ * What connections and streams may see of it is server_state.h, floors below. The access log, the
+ * trusted peers and the like are of floors between, so the state has pointers to them, and the
+ * memory is one block that is made and freed here.
+ *
+ * Graceful shutdown is two functions for the bridge to call with its own deadline in between:
+ * cd_server_drain asks everybody to come to an end, cd_server_cancel (stream.c, which knows what is
+ * running) ends what did not.
+ */
+#include "server/server.h"
+
+#include "base/mem.h"
+#include "http/stream.h"
+#include "http1/http1.h"
+#include "log/log.h"
+#include "net/conn.h"
+#include "net/upcalls.h"
+#include "proxy/forwarded.h"
+#include "proxy/trust.h"
+#include "server/listen.h"
+#include "server/pending.h"
+#include "ws/ws_deflate.h"
+
+#include <llhttp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+
+enum { DESCRIPTOR_RESERVE = 64 }; /* descriptors left to the application: databases, files, pipes */
+
+void cd_limits_init(cd_limits *limits)
+{
+    *limits = (cd_limits){
+#define CD_TIME(name, value, doc) .name = value,
+#define CD_SIZE(name, value, unit, doc) .name = value,
+#include "limits.def"
+#undef CD_TIME
+#undef CD_SIZE
+    };
+}
+
+const char *cd_llhttp_version(void)
+{
+#define TEXT_OF(x) #x
+#define TEXT(x) TEXT_OF(x)
+    return TEXT(LLHTTP_VERSION_MAJOR) "." TEXT(LLHTTP_VERSION_MINOR) "." TEXT(LLHTTP_VERSION_PATCH);
+#undef TEXT
+#undef TEXT_OF
+}
+
+/* ---- the access log ---- */
+
+static void on_log_end(cd_job *job)
+{
+    cd_log_flush(cd_container(job, cd_server, log_end)->log);
+}
+
+void cd_server_set_access_fd(cd_server *server, int fd)
+{
+    cd_log_set_fd(server->log, fd);
+}
+
+/* ---- headers of every response ---- */
+
+static int make_server_header(cd_server *server, const char *value)
+{
+    static const char name[] = "server: ";
+    if (value == NULL || *value == '\0')
+        return CD_OK;
+    size_t n = sizeof name - 1 + strlen(value) + 2;
+    server->server_header = cd_alloc(n + 1);
+    if (server->server_header == NULL)
+        return CD_NOMEM;
+    snprintf(server->server_header, n + 1, "%s%s\r\n", name, value);
+    server->server_header_length = n;
+    return CD_OK;
+}
+
+static int make_deflate(cd_server *server, const cd_config *config)
+{
+    const cd_limits *limits = &config->limits;
+    if (!config->websocket_deflate)
+        return CD_OK;
+    server->deflate_takeover = config->websocket_deflate_context_takeover;
+    server->deflate = cd_ws_deflate_pool_new((int)limits->websocket_deflate_level,
+                                             (int)limits->websocket_deflate_mem_level,
+                                             limits->websocket_deflate_memory);
+    return server->deflate ? CD_OK : CD_NOMEM;
+}
+
+/* ---- life ---- */
+
+/* A server with the parts that its connections see by a pointer only. */
+typedef struct {
+    cd_server server;
+    cd_log log;
+    cd_trust trust;
+    cd_forwarding forwarding;
+} whole;
+
+static void dispose(cd_server *server)
+{
+    cd_log_dispose(server->log);
+    cd_trust_dispose(server->trust);
+    cd_forwarding_dispose(server->forwarding);
+    cd_upcalls_dispose(server);
+    cd_free(server->server_header);
+    cd_ws_deflate_pool_free(server->deflate);
+    cd_free(cd_container(server, whole, server));
+}
+
+static void on_conn_closed(cd_server *server)
+{
+    server->conn_count--;
+    for (cd_list *l = server->listeners.next; l != &server->listeners; l = l->next)
+        cd_listener_resume(cd_listener_of(l));
+}
+
+/* Everything that cannot fail. NULL: no memory. */
+static cd_server *new_server(cd_loop *loop, const cd_config *config)
+{
+    whole *all = cd_zalloc(sizeof *all);
+    if (all == NULL)
+        return NULL;
+    cd_server *server = &all->server;
+    server->loop = loop;
+    server->limits = config->limits;
+    server->first_protocol = &cd_http1_protocol;
+    server->conn_closed = on_conn_closed;
+    server->date_header = config->date_header;
+    server->http2 = config->http2;
+    server->http2_upgrade = config->http2 && config->http2_upgrade;
+    server->log = &all->log;
+    server->trust = &all->trust;
+    server->forwarding = &all->forwarding;
+    cd_list_init(&server->listeners);
+    cd_list_init(&server->conns);
+    cd_list_init(&server->pendings);
+    cd_list_init(&server->streams);
+    cd_upcalls_init(server);
+    cd_job_init(&server->log_end, on_log_end);
+    return server;
+}
+
+cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data)
+{
+    cd_server *server = new_server(loop, config);
+    if (server == NULL)
+        return NULL;
+    server->ops = ops;
+    server->data = data;
+    if (cd_log_init(server->log, config) < 0 ||
+        cd_trust_init(server->trust, config->trust, NULL, 0) < 0 ||
+        cd_forwarding_init(server->forwarding, config) < 0 ||
+        make_server_header(server, config->server_header) < 0 || make_deflate(server, config) < 0) {
+        dispose(server);
+        return NULL;
+    }
+    cd_loop_enter(loop);
+    CD_LIVE(servers, 1);
+    return server;
+}
+
+void cd_server_drain(cd_server *server)
+{
+    server->draining = true;
+    cd_server_stop_listening(server);
+    cd_pendings_drain(server);
+    for (cd_list *l = server->conns.next; l != &server->conns; l = l->next) {
+        cd_conn *c = cd_container(l, cd_conn, link);
+        if (c->state == CD_CONN_OPEN)
+            c->protocol->drain(c);
+    }
+}
+
+size_t cd_server_connections(const cd_server *server)
+{
+    return server->conn_count;
+}
+
+size_t cd_server_streams(const cd_server *server)
+{
+    return server->stream_count;
+}
+
+bool cd_server_trusts(const cd_server *server, const cd_addr *peer)
+{
+    return cd_trust_addr(server->trust, peer);
+}
+
+size_t cd_server_max_connections(const cd_server *server)
+{
+    struct rlimit limit;
+    if (server->limits.max_connections > 0)
+        return server->limits.max_connections;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < 2 * DESCRIPTOR_RESERVE)
+        return DESCRIPTOR_RESERVE;
+    return (size_t)limit.rlim_cur - DESCRIPTOR_RESERVE;
+}
+
+void cd_server_free(cd_server *server)
+{
+    if (server == NULL)
+        return;
+    cd_server_stop_listening(server);
+    cd_pendings_close(server);
+    for (cd_list *l = server->conns.next; l != &server->conns; l = l->next)
+        cd_conn_abort(cd_container(l, cd_conn, link));
+    for (cd_list *l = server->streams.next; l != &server->streams; l = l->next)
+        cd_stream_finish(cd_container(l, cd_stream, link), true);
+    cd_loop_dispatch(server->loop);
+    cd_log_flush(server->log);
+    cd_job_cancel(&server->log_end);
+    cd_loop_leave(server->loop);
+    dispose(server);
+    CD_LIVE(servers, -1);
+}

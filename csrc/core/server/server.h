@@ -1,0 +1,13 @@
+/* A server's own files: listeners, accepted connections, the end of all. */
+#ifndef CD_SERVER_H
+#define CD_SERVER_H
+
+#include "net/server_state.h"
+
+/* Closes the listening sockets (listen.c). */
+void cd_server_stop_listening(cd_server *server);
+
+/* How many connections there may be (max_connections, or what the descriptors allow). */
+size_t cd_server_max_connections(const cd_server *server);
+
+#endif
