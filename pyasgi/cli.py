@@ -17,6 +17,7 @@ from .config import ConfigError
 from .endpoints import build_endpoint_description_strings
 from .flags import DEFAULT_HOST, DEFAULT_PORT
 from .importer import ApplicationError, import_by_path, load
+from .process import hold_standard_descriptors
 from .server import Server
 from .tls import Pair, Settings
 
@@ -113,9 +114,10 @@ class CommandLineInterface:
 
         SystemExit when it could not serve: 2 for bad usage, else 1. ArgumentError for a flag that needs another.
         """
+        hold_standard_descriptors()
         options = self._options(args)
         if options.completion:
-            print(completion.script(options.completion, self.parser))
+            self.parser.say(completion.script(options.completion, self.parser))
             return
         self._set_up_logging(options)
         endpoints = self._endpoints(options)
@@ -240,7 +242,7 @@ class CommandLineInterface:
             )
         for line in advice.lines():
             print(f"{self.parser.prog}: warning: {line}", file=sys.stderr)
-        print(f"{options.application}: ready to listen at {', '.join(endpoints)}")
+        self.parser.say(f"{options.application}: ready to listen at {', '.join(endpoints)}")
 
     # ---- what the flags mean ----
 

@@ -33,6 +33,8 @@ PORT_ATTEMPTS = 10  # for port 0 on a name with several addresses
 EVERYWHERE = ("proxy",)  # parameters of every type of endpoint
 PROXY_MODES = ("off", "optional", "required")
 V4_WILDCARDS = ("", "0", "0.0.0.0")
+LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a client here can ask for
+PORTS = {"http": 80, "https": 443}
 
 Address = tuple[int, tuple[Any, ...]]  # family, and what bind() takes
 
@@ -256,6 +258,25 @@ class Listener:
             return None
         name = self.sock.getsockname()
         return name[0], name[1]
+
+    def place(self) -> str:
+        """Where a client finds it: a URL, or the path of a unix socket with a command that asks there."""
+        scheme = "http" if self.tls is None else "https"
+        name = self.sock.getsockname()
+        if self.sock.family == socket.AF_UNIX:
+            import shlex
+
+            path = os.fsdecode(name) or "without a name"
+            if self.proxy == "required" or not path.startswith("/"):
+                return f"unix socket {path}"
+            return (
+                f"unix socket {path} (curl --unix-socket {shlex.quote(path)} {scheme}://localhost/)"
+            )
+        host, port = LOOPBACKS.get(name[0], name[0]), name[1]
+        if self.proxy == "required":
+            return f"{_pretty(host, port)}, for a proxy that sends PROXY headers"
+        host = f"[{host.replace('%', '%25')}]" if ":" in host else host
+        return f"{scheme}://{host}/" if port == PORTS[scheme] else f"{scheme}://{host}:{port}/"
 
     def close(self) -> None:
         """Closes the socket if it was not detached, and removes the unix socket that we made."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import os
 import re
 import sys
 from argparse import ArgumentTypeError
@@ -82,16 +83,16 @@ LIMIT_GROUPS = (
 class ShowVersion(argparse.Action):
     """argparse's own action wants the text beforehand, and asking for it takes a module."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
-        print(version())
-        parser.exit()
+    def __call__(self, parser: Any, *_: Any) -> NoReturn:
+        parser.say(version())
+        sys.exit(0)
 
 
 class ShowHelpAll(argparse.Action):
     """--help is short; this shows every flag."""
 
     def __call__(self, parser: Any, *_: Any) -> NoReturn:
-        parser._print_message(parser.format_help_all(), sys.stdout)
+        parser.say(parser.format_help_all())
         sys.exit(0)
 
 
@@ -126,6 +127,19 @@ class Parser(argparse.ArgumentParser):
         """The help of every flag, in groups."""
         self._width = None
         return super().format_help()
+
+    def print_help(self, file: Any = None) -> None:
+        self.say(self.format_help(), file)
+
+    def say(self, text: str, file: Any = None) -> None:
+        """Prints what was asked for. A reader that has left, as head does, is no error; a full disk is one."""
+        try:
+            print(text.rstrip("\n"), file=file, flush=True)
+        except OSError as error:
+            with open(os.devnull, "w") as null:
+                os.dup2(null.fileno(), sys.stdout.fileno())  # for what Python still flushes at exit
+            if not isinstance(error, BrokenPipeError):
+                self.exit(1, f"{self.prog}: error: cannot write to stdout: {error.strerror}\n")
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")

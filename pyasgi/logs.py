@@ -36,15 +36,39 @@ class ColourFormatter(logging.Formatter):
         return text.replace(record.levelname, f"\x1b[{code}m{record.levelname}\x1b[0m", 1)
 
 
-def wants_colour(stream: TextIO) -> bool:
+def wants_colour(stream: TextIO | None) -> bool:
     """Is it a terminal that shows colours, and did nobody say no (https://no-color.org)?"""
-    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    if stream is None or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return stream.isatty()
 
 
 def setup(verbosity: int, log_format: str = DEFAULT_FORMAT) -> None:
     """Sends all loggers to stderr. LogError for a format that logging does not take."""
+    logging.basicConfig(level=LEVELS[verbosity], handlers=[_to_stderr(log_format)])
+
+
+def setup_if_nobody_did(verbosity: int) -> bool:
+    """Sends the server's own loggers to stderr, in a program that has not set up logging; False in one that has.
+
+    All other loggers, and what the program does with the root logger later, stay as they are.
+    """
+    own = logging.getLogger(OWN)
+    if not any(handler in _made for handler in own.handlers):
+        if own.hasHandlers():
+            return False
+        _made.append(_to_stderr(DEFAULT_FORMAT))
+        own.addHandler(_made[-1])
+        own.propagate = False
+    own.setLevel(LEVELS[verbosity])
+    return True
+
+
+OWN = "daphne"  # the logger above all of the server's
+_made: list[logging.Handler] = []  # by setup_if_nobody_did
+
+
+def _to_stderr(log_format: str) -> logging.Handler:
     handler = logging.StreamHandler()
     make = ColourFormatter if wants_colour(sys.stderr) else logging.Formatter
     try:
@@ -53,7 +77,7 @@ def setup(verbosity: int, log_format: str = DEFAULT_FORMAT) -> None:
         raise LogError(
             f"--log-fmt {log_format!r} is no format of Python's logging: {error}"
         ) from None
-    logging.basicConfig(level=LEVELS[verbosity], handlers=[handler])
+    return handler
 
 
 # ---- --log-config ----

@@ -1,4 +1,4 @@
-"""What a server does to its process: descriptor limit, worker threads, a look at what it left."""
+"""What a server does to its process: standard descriptors, descriptor limit, worker threads, a look at what it left."""
 
 from __future__ import annotations
 
@@ -11,6 +11,29 @@ from . import _core
 
 # Some container runtimes give a hard limit of a billion; nothing here needs more than this.
 MOST_DESCRIPTORS = 1 << 20
+
+
+STANDARD = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
+
+
+def hold_standard_descriptors() -> None:
+    """Opens /dev/null for each of stdin, stdout and stderr that the process was started without.
+
+    The next socket or log file would get its number, and what anybody prints. Python's stream, which is None
+    then, is made anew, so that whoever writes to it need not ask.
+    """
+    for number, name, mode in STANDARD:
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
+            os.set_inheritable(number, True)
+            if getattr(sys, name) is None:
+                stream = open(number, mode, errors="backslashreplace", closefd=False)  # noqa: SIM115
+                setattr(sys, name, stream)
 
 
 def raise_descriptor_limit() -> None:

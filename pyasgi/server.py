@@ -25,7 +25,7 @@ from .importer import ApplicationError, single_callable
 from .lifespan import MODES, Lifespan, LifespanError
 from .loop import EventLoop
 from .notify import Notifier
-from .process import Leaks, raise_descriptor_limit, worker_threads
+from .process import Leaks, hold_standard_descriptors, raise_descriptor_limit, worker_threads
 from .signals import ShutdownSignals
 from .tls import Context, Settings, TlsError
 
@@ -152,6 +152,7 @@ class Server:
 
         self.listeners: list[Listener] = []
         self.listening_addresses: list[tuple[str, int]] = []
+        self._places: list[str] = []  # where a client finds the listeners
         self._tls: dict[Settings, Context] = {}
         self.abort_start = False
         self.abort_reason = ""  # one line, of a server that could not start
@@ -173,6 +174,7 @@ class Server:
         """
         if self.abort_start:
             return
+        hold_standard_descriptors()
         leaks = Leaks()
         raise_descriptor_limit()
         try:
@@ -364,6 +366,7 @@ class Server:
         self.listeners.clear()
         self._tls.clear()
         self.listening_addresses.clear()
+        self._places.clear()
         for text in self.endpoints:
             logger.info("Configuring endpoint %s", text)
             try:
@@ -445,6 +448,7 @@ class Server:
             if self.ready_callable is not None:
                 self.ready_callable()
             self._announce()
+            logger.info("Ready at %s (pid %d)", ", ".join(self._places), os.getpid())
             assert self._stopping is not None and self._notifier is not None
             self._notifier.ready(self._status())
             await self._stopping.wait()
@@ -541,6 +545,7 @@ class Server:
 
     def _listen(self, core: _core.Server, listener: Listener) -> None:
         address = listener.address()
+        self._places.append(listener.place())
         tls = None if listener.tls is None else self._tls[listener.tls].core
         core.listen(listener.sock.fileno(), tls=tls, proxy=listener.proxy)
         listener.sock.detach()  # it is the core's now

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from pyasgi.access import AccessLogGenerator
 from pyasgi.cli import CommandLineInterface
 from pyasgi.flags import EVERYDAY
 from pyasgi.server import Server
-from tests.conftest import ROOT, Servers
+from tests.conftest import ROOT, Servers, needs_ipv6
 
 APP = "tests.apps.basic:app"
 
@@ -398,14 +399,65 @@ def test_help_all_and_version() -> None:
 
 def test_start_up_lines(server: Servers) -> None:
     handle = server.start(APP)
+    handle.wait_for_log("Ready at")
     lines = [re.sub(r"^\S+ \S+ +", "", line) for line in handle.stderr().splitlines()]
     assert lines == [
         "INFO     Starting server at tcp:port=0:interface=127.0.0.1",
         "INFO     HTTP/2 support enabled",
         "INFO     Configuring endpoint tcp:port=0:interface=127.0.0.1",
         f"INFO     Listening on TCP address 127.0.0.1:{handle.port}",
+        f"INFO     Ready at http://127.0.0.1:{handle.port}/ (pid {handle.process.pid})",
     ]
     assert handle.get("/").body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("bind", "place"),
+    [
+        (("-b", "0.0.0.0", "-p", "0"), r"http://127\.0\.0\.1:\d+/"),
+        (("-e", "tcp:0", "-e", "tcp:0:interface=127.0.0.2"), r"http://127.*/, http://127\..*/"),
+        (("-e", "tcp:0:proxy=required"), r"127\.0\.0\.1:\d+, for a proxy that sends PROXY headers"),
+        pytest.param(("-b", "::", "-p", "0"), r"http://\[::1\]:\d+/", marks=needs_ipv6),
+    ],
+)
+def test_ready_line_is_for_a_browser(server: Servers, bind: tuple[str, ...], place: str) -> None:
+    handle = server.start(APP, bind=bind)
+    handle.wait_for_log(rf"Ready at {place} \(pid {handle.process.pid}\)")
+
+
+def test_ready_line_of_a_unix_socket_is_a_command(server: Servers, tmp_path: Path) -> None:
+    path = tmp_path / "a socket"
+    handle = server.start(APP, unix=path)
+    found = handle.wait_for_log(r"Ready at unix socket \S+ socket \((curl .*)\) \(pid \d+\)")
+    done = subprocess.run(
+        [*shlex.split(found.group(1)), "--silent"], capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout == "hello"
+
+
+def test_ready_comes_after_lifespan(server: Servers) -> None:
+    handle = server.spawn("tests.apps.lifespans:slow")
+    handle.wait_for_log("(?s)lifespan: starting.*Listening on.*Ready at")
+    handle = server.spawn("tests.apps.lifespans:failing")
+    handle.expect_errors(1)
+    assert handle.wait() == 1
+    assert "Ready at" not in handle.stderr()
+
+
+@pytest.mark.parametrize("flags", [["--version"], ["--help"], ["--help-all"], ["--check", APP]])
+def test_output_that_cannot_be_written(flags: list[str]) -> None:
+    def run(redirection: str) -> tuple[int, str]:
+        script = f'"$@" {redirection}'
+        program = ["bash", "-o", "pipefail", "-c", script, "bash", sys.executable, "-m", "pyasgi"]
+        done = subprocess.run(
+            [*program, *flags], cwd=ROOT, capture_output=True, text=True, timeout=60
+        )
+        return done.returncode, done.stderr
+
+    assert run("| true") == (0, "")
+    assert run(">&-") == (0, "")
+    reason = "cdaphne: error: cannot write to stdout: No space left on device\n"
+    assert run(">/dev/full") == (1, reason)
 
 
 def test_quiet(server: Servers, tmp_path: Path) -> None:

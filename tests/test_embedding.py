@@ -88,6 +88,65 @@ def ports() -> list[int]:
         return [one.getsockname()[1], two.getsockname()[1]]
 
 
+# ---- what a program that has set up no logging hears ----
+
+TALKING = """
+import logging, pyasgi, sys, threading, urllib.request
+{setup}
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({{"type": "http.response.start", "status": 200}})
+        await send({{"type": "http.response.body", "body": b"hello"}})
+    else:
+        raise ValueError(scope["type"])
+
+def ask():
+    urllib.request.urlopen("http://127.0.0.1:{port}/").close()
+    import os, signal
+    os.kill(os.getpid(), signal.SIGTERM)
+
+pyasgi.run(app, port={port}, ready_callable=lambda: threading.Timer(0.1, ask).start(), **{options})
+logging.getLogger("mine").info("not ours to show")
+"""
+
+
+def said(port: int, setup: str = "", redirection: str = "", **options: Any) -> tuple[str, str]:
+    """What pyasgi.run() and one request put on stdout and stderr."""
+    code = TALKING.format(setup=setup, port=port, options=options)
+    done = subprocess.run(
+        ["bash", "-c", f'"$@" {redirection}', "bash", sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_run_says_what_the_command_says(ports: list[int]) -> None:
+    out, err = said(ports[0])
+    assert '"GET /" 200 5' in out
+    assert f"INFO     Listening on TCP address 127.0.0.1:{ports[0]}" in err
+    assert f"INFO     Ready at http://127.0.0.1:{ports[0]}/ (pid " in err
+    assert "INFO     Received SIGTERM: shutting down" in err
+    assert "not ours" not in err
+    assert said(ports[1], action_logger=None)[0] == ""
+
+
+def test_run_leaves_the_logging_of_a_program_alone(ports: list[int]) -> None:
+    assert said(ports[0], "logging.basicConfig(level='WARNING')") == ("", "")
+    _, err = said(ports[1], "logging.basicConfig(level='INFO', format='mine: %(message)s')")
+    assert f"mine: Ready at http://127.0.0.1:{ports[1]}/" in err
+    assert err.count("Ready at") == 1 and "INFO" not in err
+
+
+def test_run_can_be_quiet_and_can_do_without_stderr(ports: list[int]) -> None:
+    assert said(ports[0], verbosity=0) == ("", "")
+    assert '"GET /" 200 5' in said(ports[1], redirection="2>&-")[0]
+    assert said(ports[0], redirection=">&- 2>&-") == ("", "")
+
+
 # ---- serve() ----
 
 

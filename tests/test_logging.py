@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, Servers, wait_for
+from tests.conftest import ROOT, Handle, Servers, wait_for
 
 APP = "tests.apps.basic:app"
 
@@ -190,3 +190,69 @@ def test_no_colours_in_a_pipe(server: Servers) -> None:
     handle = server.start(APP)
     assert "INFO     Listening on TCP address" in handle.stderr()
     assert "\x1b" not in handle.stderr()
+
+
+# ---- standard descriptors that are closed, full or broken ----
+
+
+def open_files(pid: int) -> list[str]:
+    return [os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)]
+
+
+@pytest.mark.parametrize(
+    ("redirection", "null", "access_log"),
+    [
+        ("0<&-", {0}, "file"),
+        (">&-", {1}, "-"),
+        (">&-", {1}, "file"),
+        ("2>&-", {2}, "file"),
+        ("0<&- >&- 2>&-", {0, 1, 2}, "-"),
+        ("0<&- >&- 2>&-", {0, 1, 2}, "file"),
+        (">/dev/full", set(), "-"),
+        ("2>/dev/full", set(), "file"),
+        ("> >(true)", set(), "-"),
+        ("2> >(true)", set(), "file"),
+    ],
+)
+def test_serves_and_logs_without_standard_descriptors(
+    redirection: str, null: set[int], access_log: str, tmp_path: Path, free_port: int
+) -> None:
+    config, access = write_config(tmp_path, "json"), tmp_path / "access.log"
+    flags = ["--log-config", str(config), "--access-log", access_log.replace("file", str(access))]
+    command = [sys.executable, "-m", "pyasgi", "-p", str(free_port), *flags, APP]
+    process = subprocess.Popen(
+        ["bash", "-c", f'exec "$@" {redirection}', "bash", *command],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        handle = object.__new__(Handle)
+        handle.process, handle.host, handle.port, handle.unix = (
+            process,
+            "127.0.0.1",
+            free_port,
+            None,
+        )
+        wait_for(lambda: answers(handle), 60, "an answer")
+        files = open_files(process.pid)
+        assert all(files[number] == "/dev/null" for number in null), files
+        assert not any(name.startswith(("socket:", "anon_inode:")) for name in files), files
+        assert handle.get("/").body == b"hello"
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
+    assert "Ready at http" in (tmp_path / "server.log").read_text()
+    assert access.exists() == (access_log == "file")
+    if access_log == "file":
+        assert '"GET /"' in access.read_text()
+
+
+def answers(handle: Handle) -> bool:
+    assert handle.process.poll() is None, f"it ended with {handle.process.poll()}"
+    try:
+        handle.connect().close()
+    except ConnectionRefusedError:
+        return False
+    return True
