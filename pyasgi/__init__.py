@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .ending import stopping, until_stopping
+
 __version__ = "0.1.0"
 
-__all__ = ["__version__", "run", "serve"]
+__all__ = ["__version__", "run", "serve", "stopping", "until_stopping"]
 
 
 def run(app: Callable[..., Any], host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:

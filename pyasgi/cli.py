@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
-import threading
 from argparse import ArgumentError, Namespace
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -17,13 +17,15 @@ from .config import ConfigError
 from .endpoints import build_endpoint_description_strings
 from .flags import DEFAULT_HOST, DEFAULT_PORT
 from .importer import ApplicationError, import_by_path, load
+from .leaving import leave
 from .process import hold_standard_descriptors
 from .server import Server
+from .signals import before_a_server
 from .tls import Pair, Settings
 
 logger = logging.getLogger("daphne.cli")
 
-EXIT_SECONDS = 5.0  # for worker threads to come back after the server has ended
+EXIT_SECONDS = 60.0  # of a process whose flags could not be read
 
 # Limits that Server() takes by daphne's names; the others are passed on when a setting changed them.
 DAPHNE_LIMITS = (
@@ -38,6 +40,7 @@ DAPHNE_LIMITS = (
 )
 OWN_OPTIONS = (
     "graceful_timeout",
+    "cancel_timeout",
     "lifespan",
     "lifespan_startup_timeout",
     "lifespan_shutdown_timeout",
@@ -77,9 +80,11 @@ class CommandLineInterface:
             usage="%(prog)s [options] application",
         )
         self.server: Any = None
+        self.exit_timeout = EXIT_SECONDS
         flags.add_endpoints(self.parser)
         flags.add_tls(self.parser)
         flags.add_application(self.parser)
+        flags.add_stop(self.parser)
         flags.add_command(self.parser)
         self.arg_proxy_host, self.arg_proxy_port = flags.add_proxy(self.parser)
         flags.add_logging(self.parser)
@@ -90,6 +95,7 @@ class CommandLineInterface:
     @classmethod
     def entrypoint(cls) -> None:
         """The console script: runs sys.argv and leaves the process with daphne's exit status."""
+        before_a_server()
         interface = cls()
         status: Any = 0
         try:
@@ -98,12 +104,15 @@ class CommandLineInterface:
             status = 1
             interface.parser.exit(status, f"{interface.parser.prog}: error: {error}\n")
         except KeyboardInterrupt:
-            pass  # an application's, which has ended the server
+            # The application's own ends a server gracefully, with 0 as ever.
+            if not getattr(interface.server, "served", False):
+                status = 128 + signal.SIGINT
+                raise SystemExit(status) from None
         except SystemExit as error:
             status = error.code
             raise
         finally:
-            leave_soon(status if isinstance(status, int) else 1)
+            leave(status if isinstance(status, int) else 1, interface.exit_timeout)
 
     def load_asgi_app(self, asgi_app_path: str) -> Any:
         """The application for MODULE:ATTRIBUTE; frozen programs override this."""
@@ -119,6 +128,7 @@ class CommandLineInterface:
         if options.completion:
             self.parser.say(completion.script(options.completion, self.parser))
             return
+        self.exit_timeout = options.exit_timeout
         self._set_up_logging(options)
         endpoints = self._endpoints(options)
         self.server = self._server(options, endpoints)
@@ -349,21 +359,6 @@ class CommandLineInterface:
 
 def given(value: object) -> bool:
     return value is not None and value != ""
-
-
-def leave_soon(status: int) -> None:
-    """Python waits at exit for worker threads; one that is stuck in the application must not keep the process."""
-
-    def give_up() -> None:
-        logger.warning(
-            "Worker threads still run %g s after the end: exiting without them", EXIT_SECONDS
-        )
-        logging.shutdown()
-        os._exit(status)
-
-    timer = threading.Timer(EXIT_SECONDS, give_up)
-    timer.daemon = True
-    timer.start()
 
 
 def main() -> None:

@@ -451,21 +451,43 @@ def add_application(parser: Parser) -> None:
         default=True,
         help="keep what importing the application made out of Python's garbage collections (default)",
     )
+    group.add_argument(
+        "--lifespan-startup-timeout",
+        type=positive_seconds,
+        default=300,
+        metavar="SECONDS",
+        help="time for the application to start (default 300)",
+    )
+
+
+def add_stop(parser: Parser) -> None:
+    group = parser.add_argument_group(
+        "stop",
+        "after SIGTERM or SIGINT, each step in its time and one after the other: together less than the 10 seconds"
+        " that docker and supervisor give, before atexit's hooks",
+    )
     for name, default, text in (
-        ("--lifespan-startup-timeout", 300, "time for the application to start"),
-        ("--lifespan-shutdown-timeout", 30, "time for the application to shut down"),
+        ("--graceful-timeout", 5, "time for running requests to end (default 5, daphne: 0)"),
         (
-            "--graceful-timeout",
-            10,
-            "time for running requests to end after SIGTERM or SIGINT (daphne: 0)",
+            "--cancel-timeout",
+            0.5,
+            "time for what is then cancelled to end, in turn requests, lifespan, other tasks, async generators"
+            " (default 0.5)",
+        ),
+        (
+            "--lifespan-shutdown-timeout",
+            2,
+            "time for the application to shut down, besides what the requests leave of theirs (default 2, 0 for"
+            " no limit)",
+        ),
+        (
+            "--exit-timeout",
+            60,
+            "time for threads and atexit's hooks after that (default 60, 0 for no limit)",
         ),
     ):
         group.add_argument(
-            name,
-            type=positive_seconds,
-            default=default,
-            metavar="SECONDS",
-            help=f"{text} (default {default})",
+            name, type=positive_seconds, default=default, metavar="SECONDS", help=text
         )
 
 

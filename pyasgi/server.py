@@ -8,17 +8,15 @@ fork and run in a thread.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import _core, access, logs, main_loop, trace
+from . import _core, access, ending, logs, main_loop, trace
 from .access import native_descriptor, open_unblocking
 from .endpoints import EndpointError, Listener, check_endpoint, open_endpoint
 from .importer import ApplicationError, single_callable
@@ -35,7 +33,6 @@ ActionLogger = Callable[[str, str, dict[str, Any]], object]
 LIMITS = {name: default for name, _, default, _, _ in _core.limits()}
 TIMES = frozenset(name for name, kind, _, _, _ in _core.limits() if kind == "time")
 DRAIN_STEP = 0.02  # seconds between two looks at what still runs
-CANCEL_SECONDS = 5.0  # for cancelled applications and tasks to end
 
 
 class StartError(RuntimeError):
@@ -49,8 +46,10 @@ class Server:
     negative numbers mean "no limit". Further keyword arguments, each kept as an attribute:
 
     graceful_timeout: how long running requests may go on after stop(), 0 for not at all
+    cancel_timeout: how long what is cancelled may take to end: requests, the lifespan, tasks, async generators
     lifespan: "on", "off" or "auto"
-    lifespan_startup_timeout, lifespan_shutdown_timeout: 0 for no limit
+    lifespan_startup_timeout: 0 for no limit
+    lifespan_shutdown_timeout: besides what the requests leave of graceful_timeout, 0 for no limit
     date_header: send a Date header
     websocket_deflate: agree to permessage-deflate when a client offers it
     websocket_deflate_context_takeover: let compression windows live from message to message, both ways
@@ -88,10 +87,11 @@ class Server:
         ready_callable: Callable[[], object] | None = None,
         server_name: str = "cdaphne",
         *,
-        graceful_timeout: float = 10,
+        graceful_timeout: float = 5,
+        cancel_timeout: float = 0.5,
         lifespan: str = "auto",
         lifespan_startup_timeout: float = 300,
-        lifespan_shutdown_timeout: float = 30,
+        lifespan_shutdown_timeout: float = 2,
         date_header: bool = True,
         websocket_deflate: bool = True,
         websocket_deflate_context_takeover: bool = False,
@@ -126,6 +126,7 @@ class Server:
         self.ready_callable = ready_callable
         self.server_name = server_name
         self.graceful_timeout = graceful_timeout
+        self.cancel_timeout = cancel_timeout
         self.lifespan = lifespan
         self.lifespan_startup_timeout = lifespan_startup_timeout
         self.lifespan_shutdown_timeout = lifespan_shutdown_timeout
@@ -154,13 +155,12 @@ class Server:
         self.listening_addresses: list[tuple[str, int]] = []
         self._places: list[str] = []  # where a client finds the listeners
         self._tls: dict[Settings, Context] = {}
-        self.abort_start = False
+        self.abort_start = self.served = False  # served: run() came so far as to accept connections
         self.abort_reason = ""  # one line, of a server that could not start
         self._core: _core.Server | None = None
         self._notifier: Notifier | None = None
         self._access_descriptor: int | None = None  # one that is ours to close
-        self._stopping: asyncio.Event | None = None
-        self._running_loop: asyncio.AbstractEventLoop | None = None
+        self._stop: ending.Stop | None = None  # of the run that is under way
         if not self.endpoints:
             logger.error("No endpoints. This server will not listen on anything.")
             sys.exit(1)
@@ -199,13 +199,12 @@ class Server:
             )
         if self.abort_start:
             return
-        self._stopping = asyncio.Event()
-        self._running_loop = loop
+        self._stop = ending.Stop()
         serving = loop.create_task(self._serve(loop), name="server")
         try:
             await asyncio.shield(serving)
         except asyncio.CancelledError:
-            self._stopping.set()
+            self._stop.set()
             try:
                 await asyncio.shield(serving)
             except asyncio.CancelledError:
@@ -213,18 +212,18 @@ class Server:
                 await asyncio.wait({serving})
             raise
         finally:
-            self._running_loop = self._stopping = None
+            self._stop.set()
+            self._stop = None
         if self.abort_start:
             raise StartError(self.abort_reason)
 
     def stop(self) -> None:
         """Begins the graceful shutdown; before run() it makes run() return at once. From any thread."""
-        loop, stopping = self._running_loop, self._stopping
-        if loop is None or stopping is None:
+        stop = self._stop
+        if stop is None:
             self.abort_start = True
         else:
-            with contextlib.suppress(RuntimeError):  # the loop was closed a moment ago
-                loop.call_soon_threadsafe(stopping.set)
+            stop.set()
 
     def check(self) -> list[str]:
         """What run() would complain of, one line each; opens no endpoint and does not run the lifespan."""
@@ -250,7 +249,7 @@ class Server:
 
     async def _try_core(self, loop: EventLoop) -> None:
         application = single_callable(self.application)
-        self._make_core(loop, application, Lifespan(application, "off", 0, 0)).close()
+        self._make_core(loop, application, Lifespan(application, "off", 0, 0, 0)).close()
 
     def reopen_logs(self) -> None:
         """Opens the log files anew after a rotation; in the loop's thread. SIGUSR1 calls it."""
@@ -306,16 +305,15 @@ class Server:
             asyncio.set_event_loop(loop)
             self._run(loop)
         finally:
-            loop.run_until_complete(_end_tasks())
-            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(_end_tasks(self.cancel_timeout))
+            loop.run_until_complete(_end_generators(loop, self.cancel_timeout))
             asyncio.set_event_loop(None)
             loop.close()
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         if self.verbosity >= 3:
             loop.set_debug(True)
-        self._stopping = asyncio.Event()
-        self._running_loop = loop
+        self._stop = ending.Stop()
         serving = loop.create_task(self._serve(loop), name="server")
         try:
             loop.run_until_complete(serving)
@@ -323,23 +321,24 @@ class Server:
             if serving.done():
                 raise
             logger.warning("Application raised %s: shutting down", type(error).__name__)
-            self._stopping.set()
+            self._stop.set()
             loop.run_until_complete(serving)
             # What the application held in its frames would live on with the exception.
             traceback.clear_frames(error.__traceback__)
             raise
         finally:
-            self._running_loop = self._stopping = None
+            self._stop.set()
+            self._stop = None
 
     async def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
+        assert self._stop is not None
+        ending.begin(self._stop)
         try:
             application = single_callable(self.application)
         except ApplicationError as error:
             self._abort(f"Cannot start: {error}")
             return
-        if trace.wanted():
-            application = trace.traced(application)
-        signals = self._signals(loop)
+        signals = self._signals(loop, self._stop)
         with signals, Notifier(loop, self.signal_handlers) as self._notifier:
             try:
                 if self._open_endpoints():
@@ -350,9 +349,10 @@ class Server:
                 for listener in self.listeners:
                     listener.close()
 
-    def _signals(self, loop: asyncio.AbstractEventLoop) -> ShutdownSignals:
+    def _signals(self, loop: asyncio.AbstractEventLoop, stop: ending.Stop) -> ShutdownSignals:
         return ShutdownSignals(
             loop,
+            stop,
             self._first_signal,
             self._second_signal,
             self.reopen_logs,
@@ -403,23 +403,24 @@ class Server:
             self.lifespan,
             self.lifespan_startup_timeout,
             self.lifespan_shutdown_timeout,
+            self.cancel_timeout,
         )
         try:
             if not await self._unless_stopped(lifespan.startup()):
                 return
         except LifespanError as error:
-            self._abort(str(error))
+            self._abort(str(error), error.details)
             return
         try:
             await self._accept(loop, application, lifespan)
         finally:
-            await lifespan.shutdown()
+            await lifespan.shutdown(self._left())
 
     async def _unless_stopped(self, work: Any) -> bool:
         """Awaits work; False when stop() came first and cancelled it."""
-        assert self._stopping is not None
+        assert self._stop is not None
         task = asyncio.ensure_future(work)
-        stopped = asyncio.ensure_future(self._stopping.wait())
+        stopped = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -447,11 +448,12 @@ class Server:
                 watching = loop.create_task(self._watch_files(), name="tls files")
             if self.ready_callable is not None:
                 self.ready_callable()
+            self.served = True
             self._announce()
             logger.info("Ready at %s (pid %d)", ", ".join(self._places), os.getpid())
-            assert self._stopping is not None and self._notifier is not None
+            assert self._stop is not None and self._notifier is not None
             self._notifier.ready(self._status())
-            await self._stopping.wait()
+            await self._stop.wait()
             self._notifier.stopping("Finishing what is running")
             await self._drain(core)
         finally:
@@ -481,6 +483,8 @@ class Server:
     def _make_core(
         self, loop: asyncio.AbstractEventLoop, application: Callable[..., Any], lifespan: Lifespan
     ) -> _core.Server:
+        if trace.wanted():
+            application = trace.traced(application)
         descriptor, on_access = -1, None
         plain = type(self).log_action is Server.log_action
         native = native_descriptor(self.action_logger) if plain else None
@@ -555,24 +559,25 @@ class Server:
 
     # ---- the end ----
 
-    def _abort(self, reason: str) -> None:
-        logger.critical("%s", reason)
+    def _abort(self, reason: str, details: str = "") -> None:
+        logger.critical("%s%s", reason, details)
         self.abort_start = True
         self.abort_reason = self.abort_reason or reason
 
-    def _first_signal(self, number: signal.Signals) -> None:
-        logger.info("Received %s: shutting down", number.name)
-        if self._stopping is not None:
-            self._stopping.set()
+    def _first_signal(self, name: str) -> None:
+        logger.info("Received %s: shutting down", name)
 
-    def _second_signal(self, number: signal.Signals) -> None:
+    def _second_signal(self, name: str) -> None:
         running = 0 if self._core is None else self._core.streams
-        logger.warning(
-            "Received %s again: exiting at once, %d requests are cut", number.name, running
-        )
+        logger.warning("Received %s again: exiting at once, %d requests are cut", name, running)
         for listener in self.listeners:
             listener.unlink()
         logging.shutdown()
+
+    def _left(self) -> float:
+        """What the requests have left of the graceful timeout."""
+        assert self._stop is not None
+        return max(0.0, self.graceful_timeout - self._stop.age())
 
     async def _drain(self, core: _core.Server) -> None:
         """Lets what runs come to its end, for graceful_timeout; then cancels it."""
@@ -585,7 +590,7 @@ class Server:
             return
         running = core.tasks
         core.cancel()
-        if not await _until(lambda: not core.tasks, CANCEL_SECONDS):
+        if not await _until(lambda: not core.tasks, self.cancel_timeout):
             logger.warning("%d applications swallowed their cancellation", core.tasks)
         if running:
             logger.info("Killed %d pending application instances", running)
@@ -601,15 +606,25 @@ async def _until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-async def _end_tasks() -> None:
+async def _end_tasks(seconds: float) -> None:
     """Cancels the tasks that applications left behind."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
     if left:
-        _, stuck = await asyncio.wait(left, timeout=CANCEL_SECONDS)
+        _, stuck = await asyncio.wait(left, timeout=seconds)
         for task in stuck:
             logger.warning("Task %s swallowed its cancellation", task.get_name())
+
+
+async def _end_generators(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+    """Closes the async generators that applications left behind."""
+    closing = loop.create_task(loop.shutdown_asyncgens())
+    _, stuck = await asyncio.wait({closing}, timeout=seconds)
+    if stuck:
+        logger.warning("An async generator took longer than %g s to close", seconds)
+        closing.cancel()
+        await asyncio.sleep(0)
 
 
 def _warn(context: Context) -> None:

@@ -4,6 +4,9 @@ SIGUSR1 reopens the log files; SIGHUP loads certificates anew where there are so
 process as ever. All of it only in the main thread, SIGINT only where Python's own handler
 stands, SIGUSR1 and SIGHUP where nobody's does: what an embedding program, the application or a shell's `nohup`
 chose stays.
+
+Whoever replaces our handler decides what the signal does, and hands it on by calling ours, now or later. A handler
+that was there before ours gets the signal when the graceful shutdown is over, as under uvicorn.
 """
 
 from __future__ import annotations
@@ -11,16 +14,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
-from types import FrameType, TracebackType
+from types import FrameType, SimpleNamespace, TracebackType
 from typing import Any
+
+from .ending import Stop
 
 
 class ShutdownSignals:
     """Context manager: while it is open, signals call `first` in the loop, then `second` in the main thread.
 
-    SIGUSR1 calls `reopen` in the loop.
+    SIGUSR1 calls `reopen` in the loop. The first signal also sets `stop`, before `first` is called.
 
     second runs as a Python signal handler, so it also works while the application blocks the loop; when it
     returns the process exits with 128 plus the signal's number.
@@ -29,34 +35,47 @@ class ShutdownSignals:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        first: Callable[[signal.Signals], None],
-        second: Callable[[signal.Signals], None],
+        stop: Stop,
+        first: Callable[[str], None],
+        second: Callable[[str], None],
         reopen: Callable[[], None],
         reload: Callable[[], None],
         enabled: bool = True,
     ) -> None:
         self._enabled = enabled
         self._loop = loop
+        self._stop = stop
         self._first = first
         self._second = second
         self._reopen = reopen
         self._reload = reload
         self._previous: dict[signal.Signals, Any] = {}
-        self._seen = 0
+        self._seen: int | None = None
+        self._open = False
+
+    @property
+    def should_exit(self) -> bool:
+        """Does the server stop? sse-starlette looks for this in the object whose method handles SIGTERM."""
+        return self._stop.requested
 
     def __enter__(self) -> None:
         if not self._active():
             return
+        global _served
+        _served = self._open = True
         for number in (signal.SIGTERM, signal.SIGINT):
             previous = signal.getsignal(number)
             if number == signal.SIGINT and previous is not signal.default_int_handler:
                 continue
             self._previous[number] = previous
-            self._loop.add_signal_handler(number, self._first, number)
-            # In place of asyncio's empty handler; the descriptor that wakes the loop stays asyncio's.
-            signal.signal(number, self._arrived)
-            signal.siginterrupt(number, False)
+            self._take(number)
         self._take_free(signal.SIGUSR1, self._reopen)
+
+    def _take(self, number: signal.Signals) -> None:
+        # asyncio's call wakes the loop for the signal, and has nothing to do when it is awake.
+        self._loop.add_signal_handler(number, _nothing)
+        signal.signal(number, self.handle_exit)
+        signal.siginterrupt(number, False)
 
     def reload_too(self) -> None:
         """From now on SIGHUP calls `reload` in the loop."""
@@ -77,14 +96,86 @@ class ShutdownSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._open = False
         for number, previous in self._previous.items():
+            now = signal.getsignal(number)
             self._loop.remove_signal_handler(number)
-            if previous is not None:  # None: set by C code that Python cannot put back
+            if now != self.handle_exit and not _is_asyncios(now):
+                signal.signal(number, now)  # somebody's, who came after us
+            elif previous is not None:  # None: set by C code that Python cannot put back
                 signal.signal(number, previous)
-        self._previous.clear()
+        for number, previous in self._previous.items():
+            if number == self._seen and callable(previous) and previous not in DEFAULTS:
+                signal.raise_signal(number)
 
-    def _arrived(self, number: int, frame: FrameType | None) -> None:
-        self._seen += 1
-        if self._seen > 1:
-            self._second(signal.Signals(number))
+    def handle_exit(self, number: int, frame: FrameType | None = None) -> None:
+        """The handler of SIGTERM and SIGINT. Others may call it, from any thread and at any time."""
+        if not self._open:
+            self._hand_on(number, frame)
+            return
+        if self._seen is not None:
+            self._second(_name(number))
             os._exit(128 + number)
+        self._seen = number
+        self._stop.set()
+        self._loop.call_soon_threadsafe(self._first, _name(number))
+        self._loop.call_soon_threadsafe(_tell_uvicorns_patches, number)
+
+    def _hand_on(self, number: int, frame: FrameType | None) -> None:
+        """The server is over: the signal does what it did before."""
+        previous = self._previous.get(signal.Signals(number), signal.SIG_DFL)
+        if callable(previous):
+            previous(number, frame)
+        elif previous is signal.SIG_DFL:
+            os._exit(128 + number)
+
+
+_served = False  # has there been a server in this process?
+
+
+def before_a_server() -> None:
+    """Lets SIGTERM end a process that is PID 1, as in a container, until a server takes the signal.
+
+    That process has no default actions: SIGTERM would be lost while the application is imported.
+    """
+    if os.getpid() == 1 and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _end)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    if not _served:  # else the application's handler hands on what the server has had
+        os._exit(128 + number)
+
+
+DEFAULTS = (signal.default_int_handler, _end)
+
+
+def is_default(handler: object) -> bool:
+    """Is the handler one that nobody has chosen?"""
+    return handler is signal.SIG_DFL or handler in DEFAULTS
+
+
+def _nothing() -> None:
+    """The loop is awake."""
+
+
+def _is_asyncios(handler: object) -> bool:
+    """Does loop.add_signal_handler() handle the signal? That ends with the loop."""
+    return getattr(handler, "__module__", None) == "asyncio.unix_events"
+
+
+def _tell_uvicorns_patches(number: int) -> None:
+    """Libraries that patch uvicorn's handler to hear of a stop, as sse-starlette 1 and 2 do, hear of ours."""
+    server = getattr(sys.modules.get("uvicorn.server"), "Server", None)
+    handler = getattr(server, "handle_exit", None)
+    if handler is not None and handler.__module__ != "uvicorn.server":
+        handler(
+            SimpleNamespace(should_exit=False, force_exit=False, _captured_signals=[]), number, None
+        )
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

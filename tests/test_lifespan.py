@@ -7,10 +7,12 @@ import contextlib
 import contextvars
 import json
 import signal
+import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect
 
 from pyasgi.lifespan import Lifespan, LifespanError
 from tests.conftest import Servers, wait_for
@@ -36,7 +38,7 @@ async def whole(scope: Message, receive: Receive, send: Send) -> None:
 
 def run(app: App, mode: str = "auto", seconds: float = 5, shutdown: bool = True) -> Lifespan:
     async def main() -> Lifespan:
-        lifespan = Lifespan(app, mode, seconds, seconds)
+        lifespan = Lifespan(app, mode, seconds, seconds, 1)
         await lifespan.startup()
         if shutdown:
             await lifespan.shutdown()
@@ -130,6 +132,7 @@ def test_startup_timeout() -> None:
     cancelled = []
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -171,7 +174,7 @@ def test_raises_while_serving(caplog: pytest.LogCaptureFixture) -> None:
         raise RuntimeError("background job died")
 
     async def main() -> None:
-        lifespan = Lifespan(app, "auto", 5, 5)
+        lifespan = Lifespan(app, "auto", 5, 5, 1)
         await lifespan.startup()
         await asyncio.sleep(0.05)
         await lifespan.shutdown()
@@ -190,7 +193,6 @@ def test_raises_while_serving(caplog: pytest.LogCaptureFixture) -> None:
             ValueError,
             "Cannot handle message type lifespan.startup.done!",
         ),
-        (["http.response.start"], ValueError, "Cannot handle message type http.response.start!"),
         (["lifespan.shutdown.complete"], RuntimeError, "before lifespan.startup.complete"),
         (["lifespan.startup.complete"] * 2, RuntimeError, "phase of the lifespan is over"),
         (
@@ -318,7 +320,98 @@ def test_shutdown_comes_after_the_last_request(server: Servers) -> None:
 
 
 def test_shutdown_timeout(server: Servers) -> None:
-    handle = server.start(APP + "never_ends", "--lifespan-shutdown-timeout", "0.3")
+    flags = ("--graceful-timeout", "0", "--lifespan-shutdown-timeout", "0.3")
+    handle = server.start(APP + "never_ends", *flags)
     handle.expect_errors()
     assert handle.stop(timeout=10) == 0
     assert "ERROR    Application shutdown took longer than 0.3 s" in handle.stderr()
+
+
+# ---- applications that have no lifespan, and work on daphne ----
+
+NONE = "Application has no lifespan: it "
+
+
+@pytest.mark.parametrize(
+    ("app", "says"),
+    [
+        ("loop_of_messages", "waits for another event before it answers lifespan.startup"),
+        ("loop_that_accepts", "sends websocket.accept"),
+    ],
+)
+def test_application_that_takes_it_for_a_websocket(server: Servers, app: str, says: str) -> None:
+    handle = server.start(APP + app)
+    assert json.loads(handle.get("/").body)["state"] is None
+    handle.wait_for_log(f"INFO +{NONE}{says}")
+    with connect(handle.ws_url) as client:
+        client.send("hello")
+        assert client.recv(timeout=10) == "hello"
+    assert handle.stop() == 0
+    assert "loop:" not in handle.stderr(), "the application hears of no error"
+    assert "WARNING" not in handle.stderr()
+
+
+def test_application_that_receives_in_a_task(server: Servers) -> None:
+    handle = server.start(APP + "busy_loop", env={"PYTHONASYNCIODEBUG": ""})
+    handle.wait_for_log(f"INFO +{NONE}waits for another event")
+    assert handle.get("/").status == 200
+
+
+def test_application_that_reads_ahead_may_start_slowly(server: Servers) -> None:
+    handle = server.start(APP + "reads_ahead")
+    assert json.loads(handle.get("/").body)["state"] == {"requests": 1}
+    assert handle.stop() == 0
+    assert "no lifespan" not in handle.stderr()
+    assert "lifespan: pool closed" in handle.stderr()
+
+
+def test_application_that_never_asks(server: Servers) -> None:
+    handle = server.start(APP + "deaf_to_startup", "--lifespan-startup-timeout", "0.3")
+    assert handle.get("/").status == 200
+    handle.wait_for_log(f"WARNING +{NONE}did not ask for lifespan.startup within 0.3 s")
+
+
+def test_application_that_raises_is_one_line(server: Servers) -> None:
+    handle = server.start(APP + "asserting")
+    assert handle.get("/").status == 200
+    line = handle.wait_for_log(f"WARNING +{NONE}raises AssertionError.*").group()
+    assert "lifespans.py, line" in line
+
+
+@pytest.mark.parametrize("app", ["loop_of_messages", "busy_loop", "deaf_to_startup"])
+def test_on_takes_them_for_slow(server: Servers, app: str) -> None:
+    flags = ("--lifespan", "on", "--lifespan-startup-timeout", "0.3")
+    handle = server.spawn(APP + app, *flags)
+    handle.expect_errors(1)
+    assert handle.wait() == 1
+    assert "Application startup took longer than 0.3 s" in handle.stderr()
+
+
+# ---- a failed start ----
+
+
+async def fails_as_starlette_does(scope: Message, receive: Receive, send: Send) -> None:
+    await receive()
+    try:
+        raise RuntimeError("no database")
+    except RuntimeError:
+        await send({"type": "lifespan.startup.failed", "message": traceback.format_exc()})
+
+
+def test_traceback_of_a_failed_start_keeps_its_lines() -> None:
+    with pytest.raises(LifespanError) as caught:
+        run(fails_as_starlette_does)
+    assert str(caught.value) == "Application startup failed: RuntimeError: no database"
+    lines = caught.value.details.splitlines()
+    assert lines[1] == "Traceback (most recent call last):"
+    assert lines[-1] == "RuntimeError: no database"
+    assert 'raise RuntimeError("no database")' in map(str.strip, lines)
+
+
+def test_traceback_of_a_failed_start_in_the_log(server: Servers) -> None:
+    handle = server.spawn("tests.test_lifespan:fails_as_starlette_does")
+    handle.expect_errors(1)
+    assert handle.wait() == 1
+    says = r"CRITICAL Application startup failed: RuntimeError: no database\nTraceback \(most"
+    handle.wait_for_log(says)
+    assert max(map(len, handle.stderr().splitlines())) < 250

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -96,14 +97,6 @@ def test_deaf_application_does_not_keep_the_server(server: Servers) -> None:
     assert "swallowed their cancellation" in handle.stderr()
 
 
-def test_worker_thread_does_not_keep_the_server(server: Servers) -> None:
-    handle = server.start(APP, "--graceful-timeout", "0.2")
-    with begin(handle, "/thread"):
-        handle.signal(TERM)
-        assert seconds_to_end(handle) < 15
-    assert "Worker threads still run" in handle.stderr()
-
-
 def test_background_tasks_are_cancelled(server: Servers) -> None:
     handle = server.start(APP)
     assert handle.get("/background").body == b"done"
@@ -195,6 +188,93 @@ def test_hangup_keeps_its_default_action(server: Servers) -> None:
     handle = server.start(APP)
     handle.expect_errors(-signal.SIGHUP)
     assert handle.stop(signal.SIGHUP) == -signal.SIGHUP
+
+
+# ---- handlers of applications ----
+
+HANDLERS = "tests.apps.handlers:"
+
+
+@pytest.mark.parametrize(
+    ("app", "told"),
+    [
+        ("at_once", "handler: flushed"),
+        ("in_thread", ""),
+        ("by_asyncio", "asyncio: called"),
+    ],
+)
+def test_handler_that_hands_the_signal_on(server: Servers, app: str, told: str) -> None:
+    handle = server.start(HANDLERS + app)
+    assert handle.get("/").body == b"done"
+    assert handle.stop(TERM) == 0
+    log = handle.stderr()
+    assert log.index(told) < log.index("Received SIGTERM: shutting down")
+    assert log.count("lifespan: shutdown") == 1
+
+
+def test_handler_that_hands_the_signal_on_later(server: Servers) -> None:
+    handle = server.start(HANDLERS + "later")
+    handle.signal(TERM)
+    handle.wait_for_log("handler: later")
+    assert handle.get("/").body == b"done", "who replaces the handler decides when the stop begins"
+    assert handle.wait() == 0
+    assert "Received SIGTERM: shutting down" in handle.stderr()
+
+
+def test_handler_from_before_is_called_after_the_shutdown(server: Servers) -> None:
+    handle = server.start(HANDLERS + "of_import")
+    assert handle.stop(TERM) == 0
+    log = handle.stderr()
+    assert log.index("lifespan: shutdown") < log.index("handler of the import: 15")
+
+
+@pytest.mark.parametrize("path", ["/task", "/wait", "/thread"])
+def test_application_learns_of_the_stop(server: Servers, path: str) -> None:
+    handle = server.start(HANDLERS + "knowing", "--graceful-timeout", "60")
+    with handle.connect() as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+        client.read_until(b"first")
+        handle.signal(TERM)
+        assert b" last" in client.read_until(b"0\r\n\r\n")
+    assert handle.wait() == 0
+
+
+# ---- before there is a server ----
+
+SLOW = "tests.apps.imports_slowly:app"
+
+
+def test_interrupt_during_the_import(server: Servers) -> None:
+    handle = server.spawn(SLOW)
+    handle.expect_errors(130)
+    handle.wait_for_log("importing", 60)
+    assert handle.stop(INT, timeout=10) == 130
+    assert "Traceback" not in handle.stderr()
+
+
+def test_sigterm_during_the_import(server: Servers) -> None:
+    handle = server.spawn(SLOW)
+    handle.expect_errors(-TERM)
+    handle.wait_for_log("importing", 60)
+    assert handle.stop(TERM, timeout=10) == -TERM
+
+
+CONTAINER = ["unshare", "--map-root-user", "--pid", "--fork", "--kill-child"]
+
+
+@pytest.mark.parametrize(("sig", "status"), [(TERM, 143), (INT, 130)])
+def test_signal_during_the_import_of_process_1(sig: int, status: int) -> None:
+    if subprocess.run([*CONTAINER, "true"], capture_output=True).returncode:
+        pytest.skip("this machine has no unprivileged pid namespaces")
+    command = [*CONTAINER, sys.executable, "-m", "pyasgi", "-p", "0", SLOW]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as outer:
+        assert outer.stderr is not None
+        while "importing" not in outer.stderr.readline():
+            assert outer.poll() is None
+        children = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        (inner,) = map(int, children.read_text().split())
+        os.kill(inner, sig)
+        assert outer.wait(20) == status
 
 
 # ---- Server in a program of its own ----
