@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 
 import pytest
 
@@ -26,7 +27,7 @@ REFUSED = {
     "no version": (request("/", "-Sec-WebSocket-Version"), 426, {"sec-websocket-version": "13"}),
     "body": (request("/", "Content-Length: 5") + b"hello", 400, {}),
     "chunked body": (request("/", "Transfer-Encoding: chunked") + b"0\r\n\r\n", 400, {}),
-    "subprotocol twice": (request("/", "Sec-WebSocket-Protocol: a, b, a"), 400, {}),
+    "subprotocol beyond ASCII": (request("/", "Sec-WebSocket-Protocol: a, b\xff"), 400, {}),
     "no Host": (request("/", "-Host"), 400, {}),
     "control byte in a header": (request("/", "X-Split: a\x0bb"), 400, {}),
 }
@@ -42,6 +43,47 @@ def test_refused(server: Servers, case: str) -> None:
         assert headers.items() <= response.headers.items()
         assert client.closed()
     assert handle.get("/opened").body == b"0"
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        "dXNlcg==",  # credentials in base64, with a character that no token has
+        "v4.channel.k8s.io, base64url.bearer.authorization.k8s.io.dG9rZW4",
+        "a+b/c=, a+b/c=",
+        '{"user": "x@y z"}',
+        ", ".join(f"p{i}" for i in range(1000)),
+    ],
+)
+def test_subprotocols_of_any_text(server: Servers, offered: str) -> None:
+    handle = server.start(APP)
+    with handle.connect() as client:
+        client.send(request("/first", f"Sec-WebSocket-Protocol: {offered}"))
+        head = client.read_until(b"\r\n\r\n").decode()
+    assert head.startswith("HTTP/1.1 101 ")
+    assert f"\r\nSec-WebSocket-Protocol: {offered.split(', ')[0]}\r\n" in head
+
+
+def test_target_and_host_as_old_clients_send_them(server: Servers) -> None:
+    handle = server.start(APP)
+    for scheme, host in (("ws", "b"), ("WSS", "b"), ("http", "")):
+        data = request("/echo", f"Host: {host}").replace(b"/echo", f"{scheme}://a/echo".encode(), 1)
+        with handle.connect() as client:
+            assert client.request(data).status == 101
+    with handle.connect() as client:
+        assert client.request(request("/echo", "Host: ")).status == 101
+
+
+def test_every_refusal_says_why(server: Servers) -> None:
+    handle = server.start(APP, "-v", "2")
+    for name, (data, status, _) in REFUSED.items():
+        before = len(handle.stderr())
+        assert handle.raw(data).startswith(f"HTTP/1.1 {status} ".encode()), name
+        line = f"INFO .*Request of 127.0.0.1 refused with {status}: \\w.* .*\n"
+        wait_for(
+            lambda since=before, want=line: re.search(want, handle.stderr()[since:]),  # type: ignore[misc]
+            what=name,
+        )
 
 
 def test_other_upgrades_are_plain_requests(server: Servers) -> None:

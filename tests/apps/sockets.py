@@ -3,6 +3,7 @@
 /echo           sends back what it receives
 /reject         closes before accept                  /return   returns before accept
 /hang           never answers the handshake
+/first          accepts with the first subprotocol offered
 /sub/NAME       accepts with a subprotocol            /header/NAME/VALUE   accepts with a header
 /close/CODE/REASON  closes after the first message    /push/N/SIZE  sends N messages of SIZE bytes, then closes
 /lazy/S         accepts, receives nothing for S seconds, then counts what comes until the text "end" and sends the count
@@ -94,6 +95,8 @@ async def websocket(scope: Message, receive: Receive, send: Send) -> None:
     accept: Message = {"type": "websocket.accept"}
     if name == "sub":
         accept["subprotocol"] = arguments[0]
+    if name == "first":
+        accept["subprotocol"] = scope["subprotocols"][0]
     if name == "header":
         accept["headers"] = [(arguments[0].encode(), arguments[1].encode())]
     await send(accept)

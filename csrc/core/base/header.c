@@ -232,11 +232,19 @@ static bool has_good_escapes(cd_str s)
     return true;
 }
 
-/* Inside of the brackets: the bytes of an IPv6 address. No zone (RFC 6874 keeps it out of Host), no
- * IPvFuture (there is none). */
+/* Inside of the brackets: the bytes of an IPv6 address, perhaps with a zone, which should not be
+ * there (RFC 6874, 1) and which http.client of Python and Node.js send. No IPvFuture (there is
+ * none). */
 static bool is_ipv6(cd_str s)
 {
     size_t colons = 0;
+    const char *zone = s.n > 0 ? memchr(s.p, '%', s.n) : NULL;
+    if (zone != NULL) {
+        cd_str name = {zone + 1, s.n - (size_t)(zone - s.p) - 1};
+        if (name.n == 0 || !all(name, HOST))
+            return false;
+        s.n = (size_t)(zone - s.p);
+    }
     for (size_t i = 0; i < s.n; i++) {
         colons += s.p[i] == ':';
         if (s.p[i] != ':' && s.p[i] != '.' && !(classes[(unsigned char)s.p[i]] & HEX))

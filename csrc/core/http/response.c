@@ -246,3 +246,11 @@ uint8_t *cd_response_put_number(uint8_t *to, uint64_t number)
     memcpy(to, p, n);
     return to + n;
 }
+
+void cd_response_log_refusal(cd_conn *c, int status, const cd_refusal *refusal)
+{
+    cd_str said = refusal->said;
+    cd_conn_log(c, CD_INFO, "Request of %s refused with %d: %s%s%.*s%s", cd_conn_peer(c), status,
+                refusal->why, said.p != NULL ? ": '" : "", cd_log_width(said),
+                said.p != NULL ? said.p : "", said.p != NULL ? "'" : "");
+}

@@ -49,6 +49,8 @@ bool cd_response_fits(cd_stream *s, size_t n, bool more);
 /* A log line: the application ended too early, or took longer than http_timeout. */
 void cd_response_log_unfinished(cd_stream *s);
 void cd_response_log_timeout(cd_stream *s);
+/* The one line about a request that is refused with this status, whatever its protocol. */
+void cd_response_log_refusal(cd_conn *c, int status, const cd_refusal *refusal);
 
 /* The standard reason phrase, "" for an unknown status. */
 const char *cd_response_reason(int status);

@@ -15,6 +15,12 @@
 
 typedef struct cd_conn cd_conn;
 
+/* Why a request is refused: what the log says beside the status that the peer gets. */
+typedef struct {
+    const char *why; /* a constant text */
+    cd_str said;     /* the peer's words that are meant, until the end of the turn; or nothing */
+} cd_refusal;
+
 /*
  * What differs between kinds of stream. Arguments and results as the seam's functions of the same
  * name. But for message, only called while conn != NULL.

@@ -46,6 +46,7 @@ static void reset_message(cd_conn *c)
     h->field_count = 0;
     h->target_size = 0;
     h->fault = 0;
+    h->refusal = (cd_refusal){.why = NULL};
     h->content_length = h->body_size = h->received = 0;
     h->chunk = h->chunk_extra = 0;
     h->chunk_state = 0;
@@ -146,14 +147,8 @@ void cd_http1_responded(cd_stream *s)
 static int fault(cd_http1 *h, int status, const char *why)
 {
     h->fault = status;
-    h->why = why;
+    h->refusal.why = why;
     return -1;
-}
-
-static void log_fault(cd_conn *c, int status)
-{
-    cd_conn_log(c, CD_INFO, "Request of %s refused with %d: %s", cd_conn_peer(c), status,
-                cd_http1_of(c)->why);
 }
 
 /* The request cannot go on: the right answer if there is still room for one, else the end. */
@@ -165,7 +160,7 @@ static void fail(cd_conn *c)
         cd_conn_abort(c);
         return;
     }
-    log_fault(c, status);
+    cd_response_log_refusal(c, status, &h->refusal);
     if (h->phase == CD_HTTP1_DISCARD)
         cd_conn_close(c, true);
     else if (h->stream == NULL)
@@ -182,19 +177,24 @@ static bool is_token_byte(const char *p)
 }
 
 /* What llhttp found, as a status. The reasons are its own constant texts. */
-static void note_parse_error(cd_http1 *h, enum llhttp_errno code)
+static void note_parse_error(cd_conn *c, enum llhttp_errno code, const uint8_t *p, size_t n)
 {
+    cd_http1 *h = c->self;
+    bool begins = h->fresh && cd_buf_length(&h->head) == 0;
     const char *reason = llhttp_get_error_reason(&h->parser);
+    const char *other = begins ? cd_http1_other_protocol(p, n) : NULL;
     int status = 400;
     if (h->fault != 0)
         return;
-    if (code == HPE_PAUSED_H2_UPGRADE)
+    if (code == HPE_PAUSED_H2_UPGRADE) {
         status = 505;
-    else if (code == HPE_INVALID_VERSION && strcmp(reason, "Invalid HTTP version") == 0)
+        reason = c->server->http2 ? "HTTP/2 where HTTP/1 was agreed on or has begun"
+                                  : "HTTP/2, which is switched off (--no-http2)";
+    } else if (code == HPE_INVALID_VERSION && strcmp(reason, "Invalid HTTP version") == 0)
         status = 505;
     else if (code == HPE_INVALID_METHOD && is_token_byte(llhttp_get_error_pos(&h->parser)))
         status = 501; /* a token, but no method that we know (RFC 9110, 15.6.2) */
-    fault(h, status, reason);
+    fault(h, status, other != NULL ? other : reason);
 }
 
 /* ---- the parser's callbacks: head ---- */
@@ -226,7 +226,7 @@ static int on_url(llhttp_t *parser, const char *at, size_t n)
     cd_conn *c = conn_of(parser);
     cd_http1 *h = c->self;
     if (!extend(h, &h->target, &h->target_size, at, n))
-        return fault(h, 400, "malformed target");
+        return fault(h, 400, "target in pieces");
     if (h->target_size > c->server->limits.max_target_size)
         return fault(h, 414, "target longer than max_target_size");
     return 0;
@@ -309,8 +309,7 @@ static bool may_become_http2(const cd_conn *c)
 static int check_upgrade(cd_conn *c, cd_stream *s)
 {
     cd_http1 *h = c->self;
-    int status = cd_ws_check(&s->head);
-    h->why = "malformed WebSocket handshake";
+    int status = cd_ws_check(&s->head, &h->refusal);
     if (status == 0 && may_become_http2(c))
         return cd_http2_read_upgrade(s, &h->settings);
     if (status != 101)
@@ -327,11 +326,11 @@ static int check_head(cd_conn *c, cd_stream *s, bool upgrade)
         return status;
     bool chunked = h->parser.flags & F_CHUNKED;
     if (!chunked && h->content_length == UINT64_MAX) { /* our sign for chunked */
-        h->why = "Content-Length that no body can have";
+        h->refusal.why = "Content-Length that no body can have";
         return 413;
     }
     if (most > 0 && !chunked && h->content_length > most) {
-        h->why = "Content-Length above max_body_size";
+        h->refusal.why = "Content-Length above max_body_size";
         return 413;
     }
     return upgrade ? check_upgrade(c, s) : 0;
@@ -352,7 +351,7 @@ static int open_stream(cd_conn *c, bool upgrade)
     if (status != 0) {
         if (s != NULL)
             drop_stream(s);
-        return fault(h, status, h->why);
+        return fault(h, status, h->refusal.why);
     }
     h->stream = s;
     h->phase = CD_HTTP1_BODY;
@@ -559,7 +558,7 @@ static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
         switch_protocol(c); /* h is void now */
         return parsed;
     } else if (code != HPE_OK) {
-        note_parse_error(h, code);
+        note_parse_error(c, code, p, n);
         fail(c);
         return n;
     }

@@ -38,7 +38,7 @@ typedef struct {
     uint32_t field_count, field_size;
     uint32_t target, target_size;
     int fault;               /* status to refuse the request with, or CD_NOMEM; 0: none */
-    const char *why;         /* for the log: a constant text */
+    cd_refusal refusal;      /* why */
     uint64_t content_length; /* announced; UINT64_MAX: chunked */
     uint64_t body_size;      /* body bytes parsed so far */
     uint64_t received;       /* body bytes since the timer last looked */
@@ -67,7 +67,7 @@ static inline cd_http1 *cd_http1_of(const cd_conn *c)
 
 /*
  * Fills s->head from h->head and h->slice when the parser is at the end of the head, and checks it.
- * 0: good; else the status to refuse it with (h->why says why), or CD_NOMEM.
+ * 0: good; else the status to refuse it with (h->refusal says why), or CD_NOMEM.
  */
 int cd_http1_read_head(cd_http1 *h, cd_stream *s);
 
@@ -79,6 +79,10 @@ int cd_http1_read_head(cd_http1 *h, cd_stream *s);
  * fault is noted in c->http1.
  */
 size_t cd_http1_next_piece(cd_conn *c, const uint8_t *p, size_t n, cd_str *piece);
+
+/* The protocol that a connection begins with when it is another than HTTP/1: "TLS" and the like,
+ * for the log; or NULL. */
+const char *cd_http1_other_protocol(const uint8_t *p, size_t n);
 
 /* ---- http1_response.c: for http1's own streams and for denied WebSocket handshakes (stream->conn
  * must be set) ---- */

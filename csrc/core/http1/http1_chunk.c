@@ -131,7 +131,7 @@ static int digit_of(uint8_t byte)
 static void refuse(cd_http1 *h, int status, const char *why)
 {
     h->fault = status;
-    h->why = why;
+    h->refusal.why = why;
 }
 
 /* One byte of a line before its LF. */

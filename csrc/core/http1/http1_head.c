@@ -18,6 +18,7 @@
 #include "http/target.h"
 #include "http1/http1.h"
 #include "net/server_state.h"
+#include "proxy/proxy.h"
 
 #include <string.h>
 
@@ -32,7 +33,13 @@ typedef struct {
 
 static int refuse(cd_http1 *h, int status, const char *why)
 {
-    h->why = why;
+    h->refusal.why = why;
+    return status;
+}
+
+static int refuse_text(cd_http1 *h, int status, const char *why, cd_str said)
+{
+    h->refusal = (cd_refusal){why, said};
     return status;
 }
 
@@ -115,7 +122,7 @@ static int check_fields(cd_http1 *h, cd_header *headers, findings *f)
 {
     for (uint32_t i = 0; i < h->field_count; i++) {
         if (!cd_is_field_value(headers[i].value))
-            return refuse(h, 400, "control byte in a header value");
+            return refuse_text(h, 400, "control byte in the value of a header", headers[i].name);
         look_at(f, &headers[i]);
     }
     return 0;
@@ -151,7 +158,7 @@ static int check_coding(cd_http1 *h, const findings *f)
     while (cd_str_next_element(&list, &element))
         chunked += cd_str_is(element, "chunked");
     bool known_length = f->codings == 1 && chunked == 1 && cd_str_is(element, "chunked");
-    return refuse(h, known_length ? 501 : 400, why);
+    return refuse_text(h, known_length ? 501 : 400, why, f->coding->value);
 }
 
 static int check_host(cd_http1 *h, const findings *f)
@@ -160,15 +167,19 @@ static int check_host(cd_http1 *h, const findings *f)
         return refuse(h, 400, "more than one Host");
     if (f->hosts == 0)
         return h->parser.http_minor == 0 ? 0 : refuse(h, 400, "no Host");
-    return cd_is_host(f->host->value) ? 0 : refuse(h, 400, "malformed Host");
+    /* An empty one is for targets without an authority, and good (RFC 9112, 3.2). */
+    if (f->host->value.n == 0 || cd_is_host(f->host->value))
+        return 0;
+    return refuse_text(h, 400, "malformed Host", f->host->value);
 }
 
 static int check_expect(cd_http1 *h, cd_stream *s, const findings *f)
 {
-    if (f->expects == 0 || h->parser.http_minor == 0)
+    bool none = f->expects == 0 || (f->expects == 1 && f->expect->value.n == 0);
+    if (none || h->parser.http_minor == 0)
         return 0;
     if (f->expects > 1 || !cd_str_is(f->expect->value, "100-continue"))
-        return refuse(h, 417, "unknown expectation");
+        return refuse_text(h, 417, "unknown expectation", f->expect->value);
     s->expect_continue = h->content_length > 0;
     return 0;
 }
@@ -180,12 +191,16 @@ static bool begins(cd_str s, const char *prefix, size_t n)
     return s.n >= n && cd_str_is((cd_str){s.p, n}, prefix);
 }
 
-/* Length of "http://" or "https://", 0 for none. */
+/* Length of "http://" or the like, 0 for none. Clients of WebSockets send theirs to a proxy. */
 static size_t scheme_size(cd_str target)
 {
-    if (begins(target, "http://", 7))
-        return 7;
-    return begins(target, "https://", 8) ? 8 : 0;
+    static const char *const schemes[] = {"http://", "https://", "ws://", "wss://"};
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        size_t n = strlen(schemes[i]);
+        if (begins(target, schemes[i], n))
+            return n;
+    }
+    return 0;
 }
 
 /* Takes scheme and authority off an absolute target and lets the authority be the Host. */
@@ -195,8 +210,10 @@ static int take_authority(cd_http1 *h, cd_head *head, cd_header *headers, cd_str
     while (n < rest->n && rest->p[n] != '/' && rest->p[n] != '?')
         n++;
     cd_str authority = {rest->p + scheme, n - scheme};
-    if (scheme == 0 || !cd_is_host(authority))
-        return refuse(h, 400, "malformed target");
+    if (scheme == 0)
+        return refuse_text(h, 400, "target that is neither a path nor a URL of HTTP", *rest);
+    if (!cd_is_host(authority))
+        return refuse_text(h, 400, "malformed host in the target", authority);
     if (f->host == NULL) {
         f->host = &headers[head->header_count++];
         f->host->name = (cd_str){"host", 4};
@@ -211,7 +228,7 @@ static int read_target(cd_http1 *h, cd_stream *s, cd_header *headers, findings *
 {
     cd_str rest = s->head.target;
     if (!cd_target_is_clean(rest))
-        return refuse(h, 400, "malformed target");
+        return refuse_text(h, 400, "target with a byte that no target may have", rest);
     if (rest.n == 1 && rest.p[0] == '*') {
         if (h->parser.method != HTTP_OPTIONS)
             return refuse(h, 400, "target * is for OPTIONS only");
@@ -262,4 +279,14 @@ int cd_http1_read_head(cd_http1 *h, cd_stream *s)
     if (status == 0)
         status = check_expect(h, s, &f);
     return status != 0 ? status : read_target(h, s, headers, &f);
+}
+
+const char *cd_http1_other_protocol(const uint8_t *p, size_t n)
+{
+    enum { HANDSHAKE = 0x16 }; /* RFC 8446, 5.1 */
+    cd_proxy_header h;
+    if (n > 0 && p[0] == HANDSHAKE)
+        return "it speaks TLS, and this port does not";
+    cd_proxy_read(p, n, SIZE_MAX, &h);
+    return h.begun ? "a PROXY header, which this port does not expect (--proxy-protocol)" : NULL;
 }

@@ -26,6 +26,7 @@
 
 #include "base/header.h"
 #include "base/mem.h"
+#include "http/response.h"
 #include "net/server_state.h"
 #include "ws/ws.h"
 
@@ -175,9 +176,10 @@ static bool take_output(cd_http2 *h, size_t most)
 }
 
 /* The connection ends with GOAWAY; so do its streams. */
-static void say_goodbye(cd_http2 *h, uint32_t code)
+static void say_goodbye(cd_http2 *h, uint32_t code, const char *why)
 {
     cd_conn *c = h->conn;
+    h->why = why;
     end_streams(h);
     cd_http2_end_tunnels(h);
     if (nghttp2_session_terminate_session(h->session, code) != 0 || !take_output(h, SIZE_MAX))
@@ -204,8 +206,9 @@ static void rearm(cd_http2 *h)
 
 /* ---- nghttp2's callbacks: heads ---- */
 
-static int reset(cd_http2 *h, int32_t id, uint32_t code)
+static int reset(cd_http2 *h, int32_t id, uint32_t code, const char *why, cd_str said)
 {
+    cd_http2_explain(h, id, code, &(cd_refusal){why, said});
     return nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id, code) == 0
                ? 0
                : NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -257,7 +260,10 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     /* No application begins on what the last GOAWAY, which may still wait to be sent, leaves out.
      */
     if (h->drain == CD_HTTP2_LAST || h->live >= h->conn->server->limits.http2_max_streams)
-        return reset(h, id, NGHTTP2_REFUSED_STREAM);
+        return reset(h, id, NGHTTP2_REFUSED_STREAM,
+                     h->drain == CD_HTTP2_LAST ? "the server is stopping"
+                                               : "more streams than http2_max_streams",
+                     (cd_str){NULL, 0});
     h->head = new_stream(h, id);
     if (h->head == NULL || nghttp2_session_set_stream_user_data(session, id, &h->head->wire) != 0)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
@@ -277,7 +283,8 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST &&
         h->head_size > h->conn->server->limits.max_trailer_size) {
         h->head_size = 0;
-        return reset(h, frame->hd.stream_id, NGHTTP2_ENHANCE_YOUR_CALM);
+        return reset(h, frame->hd.stream_id, NGHTTP2_ENHANCE_YOUR_CALM,
+                     "trailer section longer than max_trailer_size", (cd_str){NULL, 0});
     }
     return 0;
 }
@@ -287,8 +294,10 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
                              const uint8_t *name, size_t name_size, const uint8_t *value,
                              size_t value_size, uint8_t flags, void *user_data)
 {
-    (void)session, (void)name, (void)name_size, (void)value, (void)value_size, (void)flags;
-    int rc = reset(user_data, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR);
+    (void)session, (void)value, (void)value_size, (void)flags;
+    int rc =
+        reset(user_data, frame->hd.stream_id, NGHTTP2_PROTOCOL_ERROR,
+              "a header field that HTTP/2 does not allow", (cd_str){(const char *)name, name_size});
     return rc == 0 ? NGHTTP2_ERR_TEMPORAL_CALLBACK_FAILURE : rc;
 }
 
@@ -301,9 +310,8 @@ static int refuse(cd_http2 *h, cd_http2_stream *st, int status)
     if (status == CD_NOMEM)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (status == CD_FRAMING)
-        return reset(h, id, NGHTTP2_PROTOCOL_ERROR);
-    cd_conn_log(h->conn, CD_INFO, "Request of %s refused with %d: %s", cd_conn_peer(h->conn),
-                status, st->why);
+        return reset(h, id, NGHTTP2_PROTOCOL_ERROR, st->refusal.why, st->refusal.said);
+    cd_response_log_refusal(h->conn, status, &st->refusal);
     return cd_http2_submit_page(h, id, status, bodyless) == CD_OK ? 0
                                                                   : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
@@ -402,8 +410,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
 static int too_large(cd_http2 *h, cd_http2_stream *st)
 {
     int code = st->base.head_sent ? cd_http2_cut(st, NGHTTP2_CANCEL, true) : cd_http2_page(st, 413);
-    cd_conn_log(h->conn, CD_INFO, "Request of %s refused with 413: body above max_body_size",
-                cd_conn_peer(h->conn));
+    cd_response_log_refusal(h->conn, 413, &(cd_refusal){.why = "body above max_body_size"});
     return code == CD_OK ? 0 : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
@@ -472,9 +479,27 @@ static void end_response(cd_http2 *h, int32_t id)
     cd_http2_end_exchange(st, false);
 }
 
+static int on_error(nghttp2_session *session, int error, const char *text, size_t n,
+                    void *user_data)
+{
+    (void)session, (void)error;
+    cd_http2_note_detail(user_data, text, n);
+    return 0;
+}
+
+/* What is wrong with one, as nghttp2 sees it. */
+static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error,
+                            void *user_data)
+{
+    (void)session;
+    cd_http2_explain_frame(user_data, frame->hd.stream_id, error);
+    return 0;
+}
+
 static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *user_data)
 {
     cd_http2 *h = user_data;
+    cd_http2_explain_sent(h, frame);
     bool response = frame->hd.type == NGHTTP2_DATA || frame->hd.type == NGHTTP2_HEADERS;
     /* INTERNAL_ERROR is what our application did. */
     if (frame->hd.type == NGHTTP2_RST_STREAM && frame->rst_stream.error_code != NGHTTP2_NO_ERROR &&
@@ -497,7 +522,7 @@ static bool settle(cd_http2 *h)
         return false;
     }
     if (h->verdict != NGHTTP2_NO_ERROR) {
-        say_goodbye(h, h->verdict);
+        say_goodbye(h, h->verdict, h->why);
         return false;
     }
     if (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session)) {
@@ -527,14 +552,14 @@ static bool receive(cd_http2 *h, const uint8_t *p, size_t n)
     ssize_t used = nghttp2_session_mem_recv(h->session, p, n);
     size_t queued = nghttp2_session_get_outbound_queue_size(h->session);
     if (used == NGHTTP2_ERR_BAD_CLIENT_MAGIC)
-        say_goodbye(h, NGHTTP2_PROTOCOL_ERROR);
+        say_goodbye(h, NGHTTP2_PROTOCOL_ERROR, "it does not begin as HTTP/2 does");
     else if (used == NGHTTP2_ERR_FLOODED ||
              queued > limits->http2_queue_depth + 2 * limits->http2_max_streams)
         flooded(h);
     else if (used == NGHTTP2_ERR_NOMEM || used == NGHTTP2_ERR_CALLBACK_FAILURE)
         cd_conn_abort(c);
     else if (used < 0) /* too many of CONTINUATION, or of settings, depending on its version */
-        say_goodbye(h, NGHTTP2_ENHANCE_YOUR_CALM);
+        say_goodbye(h, NGHTTP2_ENHANCE_YOUR_CALM, nghttp2_strerror((int)used));
     return c->state == CD_CONN_OPEN;
 }
 
@@ -614,13 +639,11 @@ static void on_timeout(cd_conn *c)
     double now = cd_loop_now(c->loop);
     h->armed_at = 0;
     if (h->head_at != 0 && now >= h->head_at) {
-        cd_conn_log(c, CD_INFO, "Connection of %s closed: head not complete within head_timeout",
-                    cd_conn_peer(c));
-        say_goodbye(h, NGHTTP2_PROTOCOL_ERROR);
+        say_goodbye(h, NGHTTP2_PROTOCOL_ERROR, "head not complete within head_timeout");
         return;
     }
     if (h->active == 0 && h->idle_at != 0 && now >= h->idle_at && c->out.size == 0) {
-        say_goodbye(h, NGHTTP2_NO_ERROR);
+        say_goodbye(h, NGHTTP2_NO_ERROR, NULL);
         return;
     }
     if (h->active == 0 && h->idle_at != 0 && now >= h->idle_at)
@@ -683,6 +706,8 @@ static void set_callbacks(nghttp2_session_callbacks *cb)
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
     nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
     nghttp2_session_callbacks_set_on_frame_send_callback(cb, on_sent);
+    nghttp2_session_callbacks_set_on_invalid_frame_recv_callback(cb, on_invalid_frame);
+    nghttp2_session_callbacks_set_error_callback2(cb, on_error);
     nghttp2_session_callbacks_set_send_data_callback(cb, cd_http2_send_data);
 }
 

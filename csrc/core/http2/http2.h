@@ -40,15 +40,15 @@ typedef struct {
     /* Request. */
     cd_str authority, protocol; /* pseudo fields that are in no head */
     int fault;                  /* status to refuse it with; 0: none */
-    const char *why;
-    bool opened;              /* its head was good: an application hears of it */
-    bool websocket;           /* an Extended CONNECT for one */
-    bool counted;             /* in http2->live */
-    uint64_t content_length;  /* announced; UINT64_MAX: not */
-    uint64_t received;        /* body bytes, all in all */
-    uint64_t credited;        /* of them, given back to the stream's window */
-    uint64_t window_received; /* since body_check was set */
-    double body_check;        /* when the body's rate is looked at; 0: not now */
+    cd_refusal refusal;         /* why */
+    bool opened;                /* its head was good: an application hears of it */
+    bool websocket;             /* an Extended CONNECT for one */
+    bool counted;               /* in http2->live */
+    uint64_t content_length;    /* announced; UINT64_MAX: not */
+    uint64_t received;          /* body bytes, all in all */
+    uint64_t credited;          /* of them, given back to the stream's window */
+    uint64_t window_received;   /* since body_check was set */
+    double body_check;          /* when the body's rate is looked at; 0: not now */
     /* Response. */
     nghttp2_nv *fields; /* in the arena; held until the first write */
     size_t field_count;
@@ -107,7 +107,9 @@ struct cd_http2 {
     /* The newest stream of the peer, and a bit for each of the last 64 (bit 0: the newest): was it
      * opened, has the peer ended it? */
     int32_t newest;
-    uint64_t opened, ended;
+    uint64_t opened, ended, told; /* told: the log has why we reset it */
+    const char *why;              /* the connection ends, for the log: a constant text; or NULL */
+    char detail[120];             /* nghttp2's words about the frame that it refuses; or "" */
     uint32_t verdict; /* error of the GOAWAY that ends the connection once nghttp2 has returned */
     unsigned failed : 1; /* no memory in a callback: abort then */
     unsigned spoilt : 1; /* the session had no memory: its functions are not called any more */
@@ -159,6 +161,16 @@ static inline void cd_http2_sooner(double *at, double other)
 nghttp2_mem cd_http2_mem(cd_http2 *h);
 /* Frees the session, whatever state it is in. */
 void cd_http2_drop_session(cd_http2 *h);
+
+/* ---- http2_fault.c ---- */
+
+/* Logs why a stream of the peer's is reset. */
+void cd_http2_explain(cd_http2 *h, int32_t id, uint32_t code, const cd_refusal *refusal);
+/* The same for what nghttp2 finds wrong: an error of its, and its words, which come before. */
+void cd_http2_explain_frame(cd_http2 *h, int32_t id, int error);
+void cd_http2_note_detail(cd_http2 *h, const char *text, size_t n);
+/* RST_STREAM or GOAWAY is on its way: logs it, if nobody has said why. */
+void cd_http2_explain_sent(cd_http2 *h, const nghttp2_frame *frame);
 
 /* ---- http2_head.c ---- */
 
@@ -235,6 +247,8 @@ int cd_http2_expect_page(cd_http2 *h, int32_t id);
 /* Some of the body came; it has ended. */
 void cd_http2_take_rest(cd_http2 *h, int32_t id);
 void cd_http2_end_rest(cd_http2 *h, int32_t id);
+/* Has a stream's bit (told, opened, ended) a place? Then how far from the newest; else -1. */
+int cd_http2_age(const cd_http2 *h, int32_t id);
 /* A stream was reset, by the peer or through its fault. */
 void cd_http2_count_reset(cd_http2 *h);
 /* Looks at bodies and responses that are not moving; sets sweep_at. Poll phase. */

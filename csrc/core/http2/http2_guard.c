@@ -18,6 +18,7 @@
 #include "http2/http2.h"
 
 #include "base/mem.h"
+#include "http/response.h"
 #include "net/server_state.h"
 
 #include <string.h>
@@ -42,7 +43,7 @@ static bool take(cd_http2_bucket *b, size_t burst, size_t rate, double now)
 static void sentence(cd_http2 *h, uint32_t error, const char *why)
 {
     if (h->verdict == NGHTTP2_NO_ERROR)
-        cd_conn_log(h->conn, CD_INFO, "Connection of %s closed: %s", cd_conn_peer(h->conn), why);
+        h->why = why;
     h->verdict = error;
 }
 
@@ -83,7 +84,7 @@ static bool carries_nothing(const frame_head *hd)
     }
 }
 
-static int age_of(const cd_http2 *h, int32_t id)
+int cd_http2_age(const cd_http2 *h, int32_t id)
 {
     int32_t age = (h->newest - id) / 2;
     return id > 0 && id % 2 == 1 && id <= h->newest && age < 64 ? (int)age : -1;
@@ -95,13 +96,14 @@ void cd_http2_note_open(cd_http2 *h, int32_t id)
     uint32_t step = ((uint32_t)id - (uint32_t)h->newest + 1) / 2;
     h->opened = step < 64 ? h->opened << step : 0;
     h->ended = step < 64 ? h->ended << step : 0;
+    h->told = step < 64 ? h->told << step : 0;
     h->opened |= 1;
     h->newest = id;
 }
 
 void cd_http2_note_end(cd_http2 *h, int32_t id)
 {
-    int age = age_of(h, id);
+    int age = cd_http2_age(h, id);
     if (age >= 0)
         h->ended |= (uint64_t)1 << age;
 }
@@ -113,7 +115,7 @@ void cd_http2_note_end(cd_http2 *h, int32_t id)
  */
 static void judge_stream(cd_http2 *h, const frame_head *hd)
 {
-    int age = age_of(h, hd->stream_id);
+    int age = cd_http2_age(h, hd->stream_id);
     if (age < 0 || nghttp2_session_get_stream_remote_close(h->session, hd->stream_id) >= 0)
         return;
     if (!(h->opened >> age & 1))
@@ -328,9 +330,8 @@ static bool is_stalled(const cd_http2_wire *w)
 
 static void end_slow_body(cd_http2_stream *st)
 {
-    cd_conn_log(st->base.conn, CD_INFO,
-                "Request of %s refused with 408: body slower than body_min_rate",
-                cd_conn_peer(st->base.conn));
+    cd_response_log_refusal(st->base.conn, 408,
+                            &(cd_refusal){.why = "body slower than body_min_rate"});
     if (st->base.head_sent)
         cd_http2_cut(st, NGHTTP2_ENHANCE_YOUR_CALM, true);
     else

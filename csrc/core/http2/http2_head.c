@@ -31,7 +31,13 @@ enum {
 
 static int refuse(cd_http2_stream *st, int status, const char *why)
 {
-    st->why = why;
+    st->refusal.why = why;
+    return status;
+}
+
+static int refuse_text(cd_http2_stream *st, int status, const char *why, cd_str said)
+{
+    st->refusal = (cd_refusal){why, said};
     return status;
 }
 
@@ -209,18 +215,18 @@ static int check_host(cd_http2_stream *st, const findings *f)
     cd_str host = f->host;
     if (st->authority.p != NULL) {
         if (f->hosts > 0 && !cd_str_same(host, st->authority))
-            return CD_FRAMING;
+            return refuse_text(st, CD_FRAMING, ":authority and Host differ", host);
         host = st->authority;
     }
-    return cd_is_host(host) ? 0 : refuse(st, 400, "malformed host");
+    return cd_is_host(host) ? 0 : refuse_text(st, 400, "no host, or a malformed one", host);
 }
 
 static int check_expect(cd_http2_stream *st, const findings *f, bool has_body)
 {
-    if (f->expects == 0)
+    if (f->expects == 0 || (f->expects == 1 && f->expect.n == 0))
         return 0;
     if (f->expects > 1 || !cd_str_is(f->expect, "100-continue"))
-        return refuse(st, 417, "unknown expectation");
+        return refuse_text(st, 417, "unknown expectation", f->expect);
     st->base.expect_continue = has_body;
     return 0;
 }
@@ -232,7 +238,7 @@ static int check_length(cd_http2 *h, cd_http2_stream *st, const findings *f)
     if (f->lengths == 0)
         return 0;
     if (cd_str_number(f->length, &st->content_length) < 0)
-        return CD_FRAMING;
+        return refuse_text(st, CD_FRAMING, "Content-Length is no number", f->length);
     if (most > 0 && st->content_length > most)
         return refuse(st, 413, "Content-Length above max_body_size");
     return 0;
@@ -243,14 +249,14 @@ static int check_method(cd_http2_stream *st)
 {
     cd_str method = st->base.head.method;
     if (!is_known_method(method))
-        return refuse(st, 501, "unknown method");
+        return refuse_text(st, 501, "unknown method", method);
     if (!cd_str_is(method, "connect"))
         return 0;
     if (!cd_str_is(st->protocol, "websocket"))
         return refuse(st, 501, "CONNECT");
     st->websocket = true;
-    int status = cd_ws_check_connect(&st->base.head);
-    return status == 101 ? 0 : refuse(st, status, "malformed WebSocket handshake");
+    int status = cd_ws_check_connect(&st->base.head, &st->refusal);
+    return status == 101 ? 0 : status;
 }
 
 static int read_target(cd_http2_stream *st)
@@ -258,11 +264,11 @@ static int read_target(cd_http2_stream *st)
     cd_head *head = &st->base.head;
     bool asterisk = head->target.n == 1 && head->target.p[0] == '*';
     if (!cd_target_is_clean(head->target))
-        return refuse(st, 400, "malformed target");
+        return refuse_text(st, 400, "target with a byte that no target may have", head->target);
     if (asterisk && !cd_str_is(head->method, "options"))
         return refuse(st, 400, "target * is for OPTIONS only");
     if (!asterisk && head->target.p[0] != '/')
-        return refuse(st, 400, "malformed target");
+        return refuse_text(st, 400, "target that does not begin with a slash", head->target);
     return cd_target_split(&st->base, head->target);
 }
 

@@ -9,14 +9,14 @@
 
 /*
  * Looks at a request with an Upgrade header. 0: not a WebSocket handshake, serve it as HTTP. 101: a
- * good one. Else the status to refuse it with: 400, 405 (with Allow: GET), 426 (with
+ * good one. Else the status to refuse it with, and why: 400, 405 (with Allow: GET), 426 (with
  * Sec-WebSocket-Version: 13). Called by http1 when the head is complete, before the stream is
  * opened. In ws_handshake.c.
  */
-int cd_ws_check(const cd_head *head);
+int cd_ws_check(const cd_head *head, cd_refusal *r);
 
 /* The same for an Extended CONNECT of HTTP/2 (RFC 8441), which has no key and no Upgrade. */
-int cd_ws_check_connect(const cd_head *head);
+int cd_ws_check_connect(const cd_head *head, cd_refusal *r);
 
 /* What answers a handshake: the version of HTTP that it came in. Only while stream->conn is set. */
 typedef struct cd_ws_carrier {

@@ -2,10 +2,15 @@
  * What a WebSocket handshake must look like, and the proof that we have read it.
  *
  * cd_ws_check is asked for every request with an Upgrade header, before anybody hears of the
- * request: what it refuses costs no application and no log line. A request that names websocket in
- * Upgrade but is wrong in another place is refused and not served as plain HTTP, because its sender
- * would take the answer for a refusal anyway and never learn the reason. Origin is not judged here:
- * who may connect is the application's question (Channels' AllowedHostsOriginValidator).
+ * request: what it refuses costs no application, and one log line with the reason. A request that
+ * names websocket in Upgrade but is wrong in another place is refused and not served as plain HTTP,
+ * because its sender would take the answer for a refusal anyway and never learn the reason. Origin
+ * is not judged here: who may connect is the application's question (Channels'
+ * AllowedHostsOriginValidator).
+ *
+ * Subprotocols are tokens, each offered once (RFC 6455, 11.3.4), but clients carry credentials in
+ * them ("dXNlcg=="), and every other server takes any text. So does this one: an element that is
+ * visible ASCII without a comma can be sent back as it came and frames nothing.
  *
  * Headers of the application may not speak for the handshake itself. Sec-WebSocket-* is an error:
  * the subprotocol has its own argument, and an extension that the server did not agree to would
@@ -37,14 +42,6 @@ static bool lists(const cd_head *head, const char *name, const char *token)
     return cd_header_lists(head->headers, head->header_count, name, token);
 }
 
-/* The value of a header that must stand there exactly once; p is NULL when it does not. */
-static cd_str only(const cd_head *head, const char *name)
-{
-    size_t count;
-    const cd_header *header = cd_header_find(head->headers, head->header_count, name, &count);
-    return header && count == 1 ? cd_str_trim(header->value) : (cd_str){NULL, 0};
-}
-
 static bool has_body(const cd_head *head)
 {
     size_t count;
@@ -68,97 +65,103 @@ static bool is_key(cd_str key)
     return true;
 }
 
-/* Calls for every subprotocol offered; stops at the first call that returns false, and returns
- * false then. */
-static bool each_subprotocol(const cd_head *head, bool (*call)(void *arg, cd_str name), void *arg)
+/* Calls for every subprotocol offered. */
+static void each_subprotocol(const cd_head *head, void (*call)(void *arg, cd_str name), void *arg)
 {
     for (size_t i = 0; i < head->header_count; i++) {
         if (!cd_str_is(head->headers[i].name, "sec-websocket-protocol"))
             continue;
         cd_str list = head->headers[i].value, name;
-        while (cd_str_next_element(&list, &name)) {
-            if (!call(arg, name))
-                return false;
-        }
+        while (cd_str_next_element(&list, &name))
+            call(arg, name);
     }
-    return true;
 }
 
-typedef struct {
-    cd_str name;
-    size_t seen;
-} occurrence;
-
-static bool count_occurrence(void *arg, cd_str name)
+/* Leaves the first one that is not ASCII in *arg. Control bytes are in no header. */
+static void find_foreign(void *arg, cd_str name)
 {
-    occurrence *o = arg;
-    o->seen += same(o->name, name);
-    return true;
+    cd_str *found = arg;
+    for (size_t i = 0; i < name.n && found->p == NULL; i++) {
+        if ((unsigned char)name.p[i] > 0x7e)
+            *found = name;
+    }
 }
 
-enum { MAX_SUBPROTOCOLS = 64 };
-
-typedef struct {
-    const cd_head *head;
-    size_t count;
-} offer;
-
-/* A token, offered once (RFC 6455, 11.3.4). Comparing all pairs is bounded by MAX_SUBPROTOCOLS. */
-static bool check_subprotocol(void *arg, cd_str name)
+static int refuse(cd_refusal *r, int status, const char *why, cd_str said)
 {
-    offer *all = arg;
-    if (!cd_is_token(name) || ++all->count > MAX_SUBPROTOCOLS)
-        return false;
-    occurrence o = {name, 0};
-    each_subprotocol(all->head, count_occurrence, &o);
-    return o.seen == 1;
+    *r = (cd_refusal){why, said};
+    return status;
 }
 
-static int check_offer(const cd_head *head)
+static int check_offer(const cd_head *head, cd_refusal *r)
 {
     size_t count;
     const cd_header *version =
         cd_header_find(head->headers, head->header_count, "sec-websocket-version", &count);
-    if (version && count > 1)
-        return 400;
-    if (version == NULL || !cd_str_is(cd_str_trim(version->value), "13"))
-        return 426;
-    offer all = {head, 0};
-    return each_subprotocol(head, check_subprotocol, &all) ? 101 : 400;
+    cd_str foreign = {NULL, 0};
+    if (version == NULL)
+        return refuse(r, 426, "WebSocket handshake without Sec-WebSocket-Version", foreign);
+    if (count > 1)
+        return refuse(r, 400, "more than one Sec-WebSocket-Version", foreign);
+    if (!cd_str_is(cd_str_trim(version->value), "13"))
+        return refuse(r, 426, "Sec-WebSocket-Version other than 13", version->value);
+    each_subprotocol(head, find_foreign, &foreign);
+    return foreign.p == NULL ? 101 : refuse(r, 400, "Sec-WebSocket-Protocol is not ASCII", foreign);
 }
 
-int cd_ws_check_connect(const cd_head *head)
+int cd_ws_check_connect(const cd_head *head, cd_refusal *r)
 {
-    return check_offer(head);
+    return check_offer(head, r);
 }
 
-int cd_ws_check(const cd_head *head)
+static int check_key(const cd_head *head, cd_refusal *r)
 {
+    size_t count;
+    const cd_header *key =
+        cd_header_find(head->headers, head->header_count, "sec-websocket-key", &count);
+    if (key == NULL)
+        return refuse(r, 400, "WebSocket handshake without Sec-WebSocket-Key", (cd_str){NULL, 0});
+    if (count > 1)
+        return refuse(r, 400, "more than one Sec-WebSocket-Key", (cd_str){NULL, 0});
+    if (!is_key(cd_str_trim(key->value)))
+        return refuse(r, 400, "Sec-WebSocket-Key is not 16 bytes in base64", key->value);
+    return check_offer(head, r);
+}
+
+int cd_ws_check(const cd_head *head, cd_refusal *r)
+{
+    const cd_str nothing = {NULL, 0};
     if (!lists(head, "upgrade", "websocket"))
         return 0;
     if (!same(head->method, (cd_str){"GET", 3})) /* a method's case counts */
-        return 405;
-    if (head->http_major != 1 || head->http_minor < 1 || has_body(head))
-        return 400;
-    if (!lists(head, "connection", "upgrade") || !is_key(only(head, "sec-websocket-key")))
-        return 400;
-    return check_offer(head);
+        return refuse(r, 405, "WebSocket handshake with another method than GET", head->method);
+    if (head->http_major != 1 || head->http_minor < 1)
+        return refuse(r, 400,
+                      "WebSocket handshake in HTTP/1.0 (a proxy's? nginx needs "
+                      "\"proxy_http_version 1.1\")",
+                      nothing);
+    if (has_body(head))
+        return refuse(r, 400, "WebSocket handshake with a body", nothing);
+    if (!lists(head, "connection", "upgrade"))
+        return refuse(r, 400,
+                      "WebSocket handshake without \"Connection: Upgrade\" (a proxy has to "
+                      "pass it on)",
+                      nothing);
+    return check_key(head, r);
 }
 
 /* ---- subprotocols ---- */
 
-static bool count_one(void *arg, cd_str name)
+static void count_one(void *arg, cd_str name)
 {
     (void)name;
     ++*(size_t *)arg;
-    return true;
 }
 
-static bool list_one(void *arg, cd_str name)
+static void list_one(void *arg, cd_str name)
 {
     cd_str **next = arg;
     *(*next)++ = name;
-    return true;
 }
 
 int cd_ws_list_subprotocols(cd_head *head, cd_arena *arena)

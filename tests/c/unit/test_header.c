@@ -99,13 +99,14 @@ static void test_check(void)
 static void test_host(void)
 {
     static const char *const good[] = {
-        "a",       "example.com", "example.com:80",   "example.com:",  "127.0.0.1:8000", "[::1]",
-        "[::1]:8", "a_b-c.d~e",   "[::ffff:1.2.3.4]", "xn--bcher-kva", "a%20b",          "a:65535",
+        "a",     "example.com", "example.com:80",   "example.com:",     "127.0.0.1:8000",
+        "[::1]", "[::1]:8",     "a_b-c.d~e",        "[::ffff:1.2.3.4]", "xn--bcher-kva",
+        "a%20b", "a:65535",     "[fe80::1%eth0]:8", "[fe80::1%25eth0]",
     };
     static const char *const bad[] = {
-        "",       "a@b",     "a/b",       "a b",    "[::1", "a,b",      "a:b",      ":80",
-        "a:80:1", "a#",      "a?b",       "[::1]a", "[]",   "[a]",      "a\"b",     "a:65536",
-        "a\\b",   "[::1%1]", "b\xc3\xbc", "a%2",    "a%zz", "[::1]:8a", "http://a", "[v1.]x",
+        "",          "a@b",  "a/b",       "a b", "[::1", "a,b",      "a:b",      ":80",    "a:80:1",
+        "a#",        "a?b",  "[::1]a",    "[]",  "[a]",  "a\"b",     "a:65536",  "a\\b",   "[::1%]",
+        "[::1%a b]", "[%1]", "b\xc3\xbc", "a%2", "a%zz", "[::1]:8a", "http://a", "[v1.]x",
     };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         check_that(cd_is_host(str(good[i])), __FILE__, __LINE__, "host %s", good[i]);

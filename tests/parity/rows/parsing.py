@@ -295,6 +295,13 @@ ROWS = [
         "400, closed",
         "RFC 9112, 3.2",
     ),
+    Row("host_empty", "An empty ``Host``", sends(http("hello", host=" ")), "200, kept open"),
+    Row(
+        "expect_empty",
+        "An empty ``Expect``",
+        sends(http("hello", "Expect:")),
+        "200, kept open",
+    ),
     Row(
         "host_twice",
         "Two ``Host`` headers",
