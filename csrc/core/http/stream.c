@@ -12,7 +12,8 @@
  * the bridge reads it without a copy of ours. What a WebSocket queues is known to ws.c only.
  *
  * Parsers call cd_stream_post and cd_stream_wake; the callbacks themselves are called by the
- * stream's job, in dispatch.
+ * stream's job, in dispatch. A callback may dispatch again (an application that runs the running
+ * loop does), also this stream's own callbacks: then only the outermost job frees it.
  */
 #include "http/stream.h"
 
@@ -108,10 +109,16 @@ static void call_back(cd_stream *s)
 static void on_job(cd_job *job)
 {
     cd_stream *s = cd_container(job, cd_stream, job);
+    bool outermost = !s->busy;
+    s->busy = 1;
     call_back(s);
     report_access(s);
+    if (!outermost)
+        return;
+    s->busy = 0;
     if (!s->finished || s->conn != NULL || s->posted != 0 || s->access_due != 0)
         return;
+    s->busy = 1;
     if (s->opened_up)
         s->server->ops->on_gone(s, s->data);
     dispose(s);
@@ -212,7 +219,7 @@ void cd_stream_detach(cd_stream *s, bool client_gone)
         return;
     if (s->head.kind == CD_WEBSOCKET)
         cd_stream_access(s, CD_DISCONNECTED); /* also of one that was never accepted, as daphne */
-    if (!s->finished || s->access_due)
+    if (!s->finished || s->access_due || s->busy)
         keep_addresses(s);
     s->head.cache = NULL;
     s->head.proxied = NULL;

@@ -71,6 +71,7 @@ struct cd_stream {
     unsigned posted : 4;     /* CD_POST_* */
     unsigned access_due : 5; /* a bit per cd_action that on_access is to hear of */
     unsigned opened_up : 1;  /* on_open was called */
+    unsigned busy : 1;       /* a callback of the bridge is on the stack: it is not freed */
     unsigned finished : 1;   /* cd_stream_finish was called */
     unsigned starved : 1;    /* cd_stream_next had nothing: on_ready is owed */
     unsigned blocked : 1;    /* CD_AGAIN was returned: on_drain is owed */

@@ -357,7 +357,7 @@ typedef struct {
     const char *args, *end; /* args up to end, which is ';' or NUL */
 } op;
 
-enum { DONE, WAIT };
+enum { DONE, WAIT, MOVED /* pc is where it should be */ };
 
 static const char *code_name(int code)
 {
@@ -698,6 +698,18 @@ static int do_wsecho(app *a)
     return WAIT;
 }
 
+/* What the turn brings may run this application, too: it has asked for more. */
+static int do_inside(app *a, const op *o)
+{
+    cd_event e;
+    a->pc = o->end;
+    take(a, &e);
+    for (wire *w = a->rig->wires; w != NULL; w = w->next)
+        w->eof = true;
+    rig_turn(a->rig);
+    return MOVED;
+}
+
 static void finish(app *a, bool failing)
 {
     flush_body(a);
@@ -718,6 +730,8 @@ static int perform(app *a, const op *o)
         return do_echo(a);
     if (is(o, "wsecho"))
         return do_wsecho(a);
+    if (is(o, "inside"))
+        return do_inside(a, o);
     if (is(o, "go")) {
         a->at_go = true;
         return WAIT;
@@ -775,9 +789,11 @@ static void run_app(app *a)
             finish(a, false);
             return;
         }
-        if (perform(a, &o) == WAIT)
+        int result = perform(a, &o);
+        if (result == WAIT)
             return;
-        a->pc = o.end;
+        if (result == DONE)
+            a->pc = o.end;
     }
 }
 

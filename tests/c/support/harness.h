@@ -31,6 +31,7 @@
  *     file FROM N            cd_stream_file of the rig's file (a..z again and again), more to come;
  *                            lastfile: the last piece
  *     size N                 the rig's file gets this size (RIG_FILE_SIZE at first)
+ *     inside                 all peers leave, and the application takes a turn of the loop itself
  *
  * The trace has a line for everything the application saw, "1 open GET /x", and every code that was
  * not CD_OK or CD_AGAIN. Adjacent body events are one line, so that it does not depend on the cuts.

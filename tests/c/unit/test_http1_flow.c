@@ -527,6 +527,20 @@ static void check_all(const conversation *rows, size_t count)
 
 #define CHECK_ALL(table) check_all(table, ROWS(table))
 
+/* An application that takes a turn from inside a callback: what the callback stands on must outlive
+ * the connection and the application's end. */
+static const conversation turns_inside[] = {
+    {"in on_open", "inside;inside;leave", {SAY(GET)}, NULL, ""},
+    {"in on_ready",
+     "body;inside;inside;inside",
+     {SAY(POST "Content-Length: 3\r\n\r\n"), SAY("abc")},
+     NULL,
+     NULL},
+    {"with an answer", "body;inside;start 200;last hello", {SAY(GET)}, NULL, NULL},
+    {"behind the answer", "body;start 200;last hello;inside;inside", {SAY(GET)}, NULL, NULL},
+    {"of two, one after the other", "body;inside;leave", {SAY(GET GET)}, NULL, NULL},
+};
+
 static const conversation http_timeouts[] = {
     {"503",
      "body;go",
@@ -804,6 +818,7 @@ int main(void)
     CHECK_ALL(expectations);
     CHECK_ALL(breaks);
     CHECK_ALL(shutdowns);
+    CHECK_ALL(turns_inside);
     test_limits();
     test_common_headers();
     test_lenient_flags();
