@@ -63,6 +63,10 @@ def ssl_protocol() -> Any:
 class LoopBase:
     """The C half of pyasgi.loop.EventLoop, to stand before asyncio.SelectorEventLoop in its bases."""
 
+    @property
+    def replaced(self) -> tuple[str, ...]:
+        """Names of asyncio's methods that others had replaced when the loop was made: it calls what they put there."""
+
 Certificate = tuple[bytes, bytes, bytes | None]
 """Paths of PEM files: the certificate (with its chain), its key, and more of the chain."""
 

@@ -87,7 +87,7 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
 
     Any thread of any process may make one and run it; after a fork the child makes its own.
     ``close()`` frees everything and raises ``RuntimeError`` while a server on the loop is open.
-    ``OSError`` when the system has no descriptor left.
+    ``OSError`` when the system has no descriptor left. docs/loop.rst says what monitors see of it.
     """
 
     def __init__(self) -> None:

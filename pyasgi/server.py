@@ -338,6 +338,11 @@ class Server:
         except ApplicationError as error:
             self._abort(f"Cannot start: {error}")
             return
+        if isinstance(loop, EventLoop) and loop.replaced:
+            logger.info(
+                "Something has replaced asyncio's %s: the event loop takes asyncio's own, slower way through it",
+                ", ".join(loop.replaced),
+            )
         signals = self._signals(loop, self._stop)
         with signals, Notifier(loop, self.signal_handlers) as self._notifier:
             try:

@@ -26,7 +26,7 @@ enum {
 static bool is_usual(const cdpy_loop *loop, PyObject *const *args, Py_ssize_t count,
                      PyObject *names)
 {
-    return loop->plain && !loop->debug && names == NULL && count == ARGUMENTS &&
+    return loop->plain && !loop->slow && names == NULL && count == ARGUMENTS &&
            Py_TYPE(args[SOCK]) == (PyTypeObject *)loop->state->transport_socket_type &&
            PyLong_CheckExact(args[BACKLOG]);
 }

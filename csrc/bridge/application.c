@@ -172,7 +172,8 @@ static PyObject *new_kwargs(cdpy_server *server, PyObject *name)
                    PyDict_SetItem(kwargs, state->s_name, name) < 0))
         Py_CLEAR(kwargs);
 #if PY_VERSION_HEX >= 0x030C0000
-    if (kwargs && PyDict_SetItem(kwargs, state->s_eager_start, Py_True) < 0)
+    /* Off the short cuts a Handle runs the first step, too: monitors want to see it. */
+    if (kwargs && !server->loop->slow && PyDict_SetItem(kwargs, state->s_eager_start, Py_True) < 0)
         Py_CLEAR(kwargs);
 #endif
     return kwargs;
@@ -184,8 +185,11 @@ static PyObject *new_task(cdpy_stream *stream, PyObject *coroutine, PyObject *co
     cdpy_state *state = server->state;
     PyObject *name = stream->kind == CD_HTTP ? state->s_http : state->s_websocket;
     PyObject **kept = &server->task_kwargs[stream->kind == CD_HTTP];
+    if (server->loop->slow)
+        Py_CLEAR(*kept);
     PyObject *kwargs = *kept ? *kept : new_kwargs(server, name);
     PyObject *args = PyTuple_Pack(1, coroutine), *task = NULL;
+    bool keep = !server->loop->slow;
 
     *kept = NULL; /* the call may start another request's task */
     if (args && kwargs && PyDict_SetItem(kwargs, state->s_context, context) == 0)
@@ -196,6 +200,8 @@ static PyObject *new_task(cdpy_stream *stream, PyObject *coroutine, PyObject *co
         PyErr_Clear();
         Py_CLEAR(kwargs);
     }
+    if (!keep)
+        Py_CLEAR(kwargs);
     Py_XSETREF(*kept, kwargs);
     cdpy_error_put(error);
     return task;

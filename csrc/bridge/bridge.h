@@ -91,14 +91,13 @@ typedef struct cdpy_ready cdpy_ready;
     X(registry)          /* the one that is installed, or NULL */                                  \
     X(weak_set_type)     /* weakref.WeakSet */                                                     \
     X(loop_asyncio_type) /* asyncio.SelectorEventLoop */                                           \
-    X(loop_call_soon)    /* loop.c: SelectorEventLoop.call_soon, unbound; so the next nine */      \
+    X(current_task)      /* asyncio.tasks._current_tasks, a dict; 3.14: _swap_current_task */      \
+    X(loop_call_soon)    /* replaced.c: SelectorEventLoop's, unbound; so the next five */          \
     X(loop_call_soon_threadsafe)                                                                   \
     X(loop_call_later)                                                                             \
     X(loop_call_at)                                                                                \
     X(loop_create_task)                                                                            \
     X(loop_create_future)                                                                          \
-    X(loop_run_forever)                                                                            \
-    X(loop_run_once)                                                                               \
     X(loop_add_reader) /* with an underscore before it; so the next three */                       \
     X(loop_add_writer)                                                                             \
     X(loop_remove_reader)                                                                          \
@@ -136,7 +135,6 @@ typedef struct cdpy_ready cdpy_ready;
     X(sslproto_wrapped)                                                                            \
     X(sslproto_flushing)                                                                           \
     X(sslproto_shutting)                                                                           \
-    X(loop_close)                                                                                  \
     X(loop_task_names) /* ("loop",), keyword names of a Task call; with name, with context */      \
     X(loop_task_name_names)                                                                        \
     X(loop_task_context_names)                                                                     \
@@ -352,8 +350,7 @@ struct cdpy_loop {
     PyObject *captured_context;
     PyObject *fatal; /* KeyboardInterrupt or SystemExit out of a dispatch: Poller.select raises it
                         after it */
-    unsigned long
-        thread; /* PyThread_get_thread_ident() of the thread inside run_forever; 0: not running */
+    unsigned long thread; /* _thread_id: of the thread that runs it; 0: nobody does */
     size_t servers; /* servers on this loop: server.c counts, close() refuses while it is not 0 */
     cdpy_ready *ready;                /* strong, never NULL; _ready */
     PyObject *scheduled;              /* list, a heap of timers: _scheduled */
@@ -361,10 +358,12 @@ struct cdpy_loop {
     PyObject *task_factory;           /* _task_factory */
     PyObject *executor;               /* _default_executor */
     PyObject *debug_value;            /* _debug: what set_debug() was given */
+    PyObject *replaced;               /* a tuple, never NULL: see replaced.c */
     Py_ssize_t timer_cancelled_count; /* of the timers in `scheduled` */
     double clock_resolution;          /* seconds */
     bool armed;                       /* the next call_soon is captured */
     bool debug;                       /* asyncio's debug mode */
+    bool slow;                        /* that, or `replaced` has names: no short cuts */
     bool dispatching;                 /* inside cd_loop_dispatch */
     bool polled;                      /* has had its Poller: there can be one */
     bool sleeping;                    /* blocked in the kernel, without the GIL */
@@ -422,6 +421,20 @@ PyObject *cdpy_loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t co
                             PyObject *names);
 PyObject *cdpy_loop_run_once(PyObject *self, PyObject *ignored);
 PyObject *cdpy_loop_run_forever(PyObject *self, PyObject *ignored);
+
+/*
+ * turn.c: the current task, if there is one, is none until it is put back: around a turn that is
+ * taken from inside a task. *task is for the second call, NULL for none. 0, or -1 with an
+ * exception; the second keeps an exception that is set.
+ */
+int cdpy_set_task_aside(cdpy_loop *loop, PyObject **task);
+int cdpy_put_task_back(cdpy_loop *loop, PyObject *task);
+
+/* replaced.c: looks up asyncio's methods, and returns a new tuple of the names of those that are
+ * not asyncio's own; or NULL with an exception. */
+PyObject *cdpy_replaced(cdpy_state *state);
+/* SelectorEventLoop.name(loop). */
+PyObject *cdpy_loop_call_base(cdpy_loop *loop, PyObject *name);
 
 /* function(self, *args, **names), for the arguments of a METH_FASTCALL | METH_KEYWORDS method. */
 PyObject *cdpy_pass_on(PyObject *function, PyObject *self, PyObject *const *args, Py_ssize_t count,

@@ -26,7 +26,7 @@ typedef struct {
 
 static bool is_usual(const cdpy_loop *loop, PyObject *names)
 {
-    return loop->plain && !loop->debug && !loop->closed && names == NULL &&
+    return loop->plain && !loop->slow && !loop->closed && names == NULL &&
            cdpy_poller_serves(loop->selector, loop);
 }
 

@@ -162,7 +162,7 @@ PyObject *cdpy_loop_run_in_executor(PyObject *self, PyObject *const *args, Py_ss
 {
     cdpy_loop *loop = (cdpy_loop *)self;
     PyObject *executor = NULL;
-    if (names == NULL && count >= 2 && !loop->debug && !loop->closed)
+    if (names == NULL && count >= 2 && !loop->slow && !loop->closed)
         executor = executor_for(loop, args[0]);
     if (executor == NULL)
         return cdpy_pass_on(loop->state->loop_run_in_executor, self, args, count, names);

@@ -12,7 +12,8 @@
  *
  * Everything else is asyncio's own code, called through unbound functions that are looked up once.
  * asyncio's debug mode switches all short cuts off: every callback then goes through a Handle of
- * asyncio, which checks threads, keeps tracebacks and times it. Waiting is poller.c's.
+ * asyncio, which checks threads, keeps tracebacks and times it. So does a loop that finds asyncio's
+ * methods replaced (replaced.c). Waiting is poller.c's.
  */
 #include "bridge.h"
 
@@ -22,6 +23,12 @@
 #include <time.h>
 
 enum { MOST_KEYWORDS = 8 };
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define CURRENT_TASK "_swap_current_task"
+#else
+#define CURRENT_TASK "_current_tasks"
+#endif
 
 /* ---- the capture slot ---- */
 
@@ -65,7 +72,7 @@ static void step_in(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject
 void cdpy_step(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject *context)
 {
     PyObject *own = context == NULL ? PyContext_CopyCurrent() : Py_NewRef(context);
-    if (own == NULL || loop->debug || PyContext_Enter(own) < 0)
+    if (own == NULL || loop->slow || PyContext_Enter(own) < 0)
         step_later(loop, callback, arg, context);
     else
         step_in(loop, callback, arg, own);
@@ -167,7 +174,7 @@ static PyObject *task_names(const cdpy_state *state, PyObject *names)
 /* Does nothing stand between create_task() and Task? */
 static bool makes_plain_tasks(const cdpy_loop *loop)
 {
-    return !loop->debug && !loop->closed &&
+    return !loop->slow && !loop->closed &&
            (loop->task_factory == NULL || loop->task_factory == Py_None);
 }
 
@@ -212,7 +219,7 @@ static PyObject *loop_create_task(PyObject *self, PyObject *const *args, Py_ssiz
 static PyObject *loop_create_future(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cdpy_loop *loop = (cdpy_loop *)self;
-    if (loop->debug)
+    if (loop->slow)
         return PyObject_CallOneArg(loop->state->loop_create_future, self);
     PyObject *args[] = {self};
     return PyObject_Vectorcall(loop->state->future_type, args, 0, loop->state->loop_task_names);
@@ -236,8 +243,11 @@ static double monotonic(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-static PyObject *loop_time(PyObject *Py_UNUSED(self), PyObject *Py_UNUSED(ignored))
+static PyObject *loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
+    cdpy_loop *loop = (cdpy_loop *)self;
+    if (loop->slow)
+        return cdpy_loop_call_base(loop, loop->state->s_time);
     return PyFloat_FromDouble(monotonic());
 }
 
@@ -259,7 +269,7 @@ static PyObject *loop_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     /* A running loop has its own refusal, which comes first. */
     if (loop->thread == 0 && cdpy_loop_check_servers(loop) < 0)
         return NULL;
-    return PyObject_CallOneArg(loop->state->loop_close, self);
+    return cdpy_loop_call_base(loop, loop->state->s_close);
 }
 
 static PyObject *loop_write_to_self(PyObject *self, PyObject *Py_UNUSED(ignored))
@@ -284,6 +294,7 @@ static int set_debug_value(PyObject *self, PyObject *value, void *Py_UNUSED(clos
     if (debug < 0)
         return -1;
     loop->debug = debug;
+    loop->slow = debug || PyTuple_GET_SIZE(loop->replaced) > 0;
     Py_XSETREF(loop->debug_value, Py_XNewRef(value));
     return 0;
 }
@@ -328,7 +339,26 @@ static int loop_setattro(PyObject *self, PyObject *name, PyObject *value)
     return PyObject_GenericSetAttr(self, name, value);
 }
 
+/* Set by whoever runs the loop: asyncio's run_forever(), or what others have in its place. */
+static PyObject *get_thread(PyObject *self, void *Py_UNUSED(closure))
+{
+    unsigned long thread = ((cdpy_loop *)self)->thread;
+    return thread == 0 ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(thread);
+}
+
+static int set_thread(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
+{
+    unsigned long thread = 0;
+    if (value != NULL && value != Py_None)
+        thread = PyLong_AsUnsignedLong(value);
+    if (thread == (unsigned long)-1 && PyErr_Occurred())
+        return -1;
+    ((cdpy_loop *)self)->thread = thread;
+    return 0;
+}
+
 static PyGetSetDef loop_getset[] = {
+    {"_thread_id", get_thread, set_thread, NULL, NULL},
     {"_debug", get_debug_value, set_debug_value, NULL, NULL},
     {"_ready", get_ready, set_ready, NULL, NULL},
     {"_scheduled", get_scheduled, set_scheduled, NULL, NULL},
@@ -336,6 +366,8 @@ static PyGetSetDef loop_getset[] = {
 };
 
 static PyMemberDef loop_members[] = {
+    {"replaced", CDPY_T_OBJECT, offsetof(cdpy_loop, replaced), CDPY_READONLY,
+     "Names of asyncio's methods that others had replaced when the loop was made."},
     {"_selector", CDPY_T_OBJECT, offsetof(cdpy_loop, selector), 0, NULL},
     {"_default_executor", CDPY_T_OBJECT, offsetof(cdpy_loop, executor), 0, NULL},
     {"_executor_shutdown_called", CDPY_T_BOOL, offsetof(cdpy_loop, executor_shutdown), 0, NULL},
@@ -358,7 +390,9 @@ static cdpy_loop *loop_alloc(PyTypeObject *type, cdpy_state *state)
     loop->state = state;
     loop->ready = cdpy_ready_new(state);
     loop->scheduled = PyList_New(0);
-    if (loop->ready == NULL || loop->scheduled == NULL) {
+    loop->replaced = cdpy_replaced(state);
+    loop->slow = loop->replaced != NULL && PyTuple_GET_SIZE(loop->replaced) > 0;
+    if (loop->ready == NULL || loop->scheduled == NULL || loop->replaced == NULL) {
         Py_DECREF(loop);
         return NULL;
     }
@@ -464,6 +498,7 @@ static void loop_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     cdpy_loop_free_core(loop);
     Py_CLEAR(loop->scheduled);
+    Py_CLEAR(loop->replaced);
     (void)loop_clear(self);
     Py_XDECREF(loop->ready);
     PyTypeObject *type = Py_TYPE(self);
@@ -562,53 +597,17 @@ static PyObject *import_from(const char *module_name, const char *name)
     return object;
 }
 
-/* asyncio's own methods, as functions to call with the loop. */
-static int find_methods(cdpy_state *state)
-{
-    struct {
-        PyObject **slot;
-        const char *name;
-    } methods[] = {
-        {&state->loop_call_soon, "call_soon"},
-        {&state->loop_call_soon_threadsafe, "call_soon_threadsafe"},
-        {&state->loop_call_later, "call_later"},
-        {&state->loop_call_at, "call_at"},
-        {&state->loop_create_task, "create_task"},
-        {&state->loop_create_future, "create_future"},
-        {&state->loop_run_forever, "run_forever"},
-        {&state->loop_run_once, "_run_once"},
-        {&state->loop_add_reader, "_add_reader"},
-        {&state->loop_add_writer, "_add_writer"},
-        {&state->loop_remove_reader, "_remove_reader"},
-        {&state->loop_remove_writer, "_remove_writer"},
-        {&state->loop_sock_recv, "sock_recv"},
-        {&state->loop_sock_recv_into, "sock_recv_into"},
-        {&state->loop_sock_sendall, "sock_sendall"},
-        {&state->loop_sock_connect, "sock_connect"},
-        {&state->loop_accept_connection, "_accept_connection"},
-        {&state->loop_check_no_transport, "_ensure_fd_no_transport"},
-        {&state->loop_run_in_executor, "run_in_executor"},
-        {&state->loop_close, "close"},
-    };
-    PyObject *base = state->loop_asyncio_type = import_from("asyncio", "SelectorEventLoop");
-    int result = base == NULL ? -1 : 0;
-    for (size_t i = 0; result == 0 && i < sizeof methods / sizeof *methods; i++) {
-        *methods[i].slot = PyObject_GetAttrString(base, methods[i].name);
-        result = *methods[i].slot == NULL ? -1 : 0;
-    }
-    return result;
-}
-
 int cdpy_loop_init(PyObject *module, cdpy_state *state)
 {
-    if (find_methods(state) < 0)
-        return -1;
+    state->loop_asyncio_type = import_from("asyncio", "SelectorEventLoop");
+    state->current_task = import_from("asyncio.tasks", CURRENT_TASK);
     state->loop_selector_key = import_from("selectors", "SelectorKey");
     state->loop_context_names = Py_BuildValue("(O)", state->s_context);
     state->loop_task_names = Py_BuildValue("(O)", state->s_loop);
     state->loop_task_name_names = Py_BuildValue("(OO)", state->s_loop, state->s_name);
     state->loop_task_context_names = Py_BuildValue("(OO)", state->s_loop, state->s_context);
-    if (state->loop_selector_key == NULL || state->loop_context_names == NULL ||
+    if (state->loop_asyncio_type == NULL || state->current_task == NULL ||
+        state->loop_selector_key == NULL || state->loop_context_names == NULL ||
         state->loop_task_names == NULL || state->loop_task_name_names == NULL ||
         state->loop_task_context_names == NULL)
         return -1;

@@ -28,14 +28,14 @@ typedef struct {
 
 typedef struct {
     PyObject_HEAD
-    cdpy_loop *loop;       /* strong; owns the core's loop, NULL once cleared */
-    slot *slots;           /* by descriptor */
-    int size;              /* slots there are */
-    int count;             /* descriptors registered */
-    PyThreadState *thread; /* of the thread that sleeps without the GIL */
-    bool attached;         /* serves an EventLoop: may return early with nothing */
-    bool selecting;        /* a thread is inside select() */
-    bool woken;            /* wake() was called since the last select() returned */
+    cdpy_loop *loop;         /* strong; owns the core's loop, NULL once cleared */
+    slot *slots;             /* by descriptor */
+    int size;                /* slots there are */
+    int count;               /* descriptors registered */
+    PyThreadState *thread;   /* of the thread that sleeps without the GIL */
+    bool attached;           /* serves an EventLoop: may return early with nothing */
+    unsigned long selecting; /* the thread that is inside select(), 0: none */
+    bool woken;              /* wake() was called since the last select() returned */
 } poller;
 
 typedef struct {
@@ -502,9 +502,10 @@ static void drop_fired(poller *p)
 
 static void dispatch(cdpy_loop *loop)
 {
+    bool outer = loop->dispatching;
     loop->dispatching = true;
     cd_loop_dispatch(loop->core);
-    loop->dispatching = false;
+    loop->dispatching = outer;
 }
 
 static int raise_fatal(cdpy_loop *loop)
@@ -554,12 +555,20 @@ static int turns(poller *p, double timeout, PyObject *ready)
     }
 }
 
-static int check_idle(const poller *p)
+/*
+ * One thread at a time. The same one may come again from a callback, which is how an application
+ * runs the running loop (nest_asyncio): it is in dispatch then, because poll calls nobody.
+ */
+static int begin(poller *p, unsigned long *outer)
 {
-    if (!p->selecting)
-        return 0;
-    PyErr_SetString(PyExc_RuntimeError, "select() is running already, in this thread or another");
-    return -1;
+    unsigned long thread = PyThread_get_thread_ident();
+    *outer = p->selecting;
+    if (p->selecting != 0 && p->selecting != thread) {
+        PyErr_SetString(PyExc_RuntimeError, "select() is running already, in another thread");
+        return -1;
+    }
+    p->selecting = thread;
+    return 0;
 }
 
 bool cdpy_poller_serves(PyObject *selector, const cdpy_loop *loop)
@@ -572,12 +581,12 @@ bool cdpy_poller_serves(PyObject *selector, const cdpy_loop *loop)
 int cdpy_poller_turn(PyObject *selector, double timeout)
 {
     poller *p = (poller *)selector;
-    if (check_idle(p) < 0)
+    unsigned long outer;
+    if (begin(p, &outer) < 0)
         return -1;
-    p->selecting = true;
     p->woken = false;
     int result = turn(p, timeout, NULL);
-    p->selecting = false;
+    p->selecting = outer;
     return result;
 }
 
@@ -585,15 +594,17 @@ static PyObject *select_once(poller *p, double timeout)
 {
     if (is_closed(p))
         return raise_closed();
-    if (check_idle(p) < 0)
+    PyObject *ready = PyList_New(0), *task = NULL;
+    unsigned long outer;
+    if (ready == NULL || begin(p, &outer) < 0) {
+        Py_XDECREF(ready);
         return NULL;
-    PyObject *ready = PyList_New(0);
-    if (ready == NULL)
-        return NULL;
-    p->selecting = true;
-    int result = turns(p, timeout, ready);
-    p->selecting = false;
-    if (result < 0)
+    }
+    int result = cdpy_set_task_aside(p->loop, &task);
+    if (result == 0)
+        result = turns(p, timeout, ready);
+    p->selecting = outer;
+    if (cdpy_put_task_back(p->loop, task) < 0 || result < 0)
         Py_CLEAR(ready);
     return ready;
 }
@@ -795,7 +806,7 @@ static PyObject *poller_close(PyObject *self, PyObject *Py_UNUSED(ignored))
     poller *p = (poller *)self;
     if (is_closed(p))
         Py_RETURN_NONE;
-    if (p->selecting) {
+    if (p->selecting != 0) {
         PyErr_SetString(PyExc_RuntimeError, "cannot close a Poller while its select() is running");
         return NULL;
     }

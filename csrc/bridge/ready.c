@@ -2,9 +2,9 @@
  * ready.c - ReadyQueue, the callbacks that the loop runs next: asyncio's loop._ready.
  *
  * A ring of handles that C pushes and takes without a call, and that has those methods of
- * collections.deque that asyncio's own Python code uses on loop._ready. So debug mode, signal
- * handlers and whatever else runs asyncio's code share one queue with the C path, and switching
- * debug mode on or off needs no hand-over.
+ * collections.deque that asyncio's own Python code and nest_asyncio use on loop._ready. So debug
+ * mode, signal handlers and whatever else runs such code share one queue with the C path, and
+ * switching debug mode on or off needs no hand-over.
  *
  * The GIL is its lock: call_soon_threadsafe() pushes from other threads. No method calls Python
  * code while the ring is in between two states; references are let go last.
@@ -85,14 +85,20 @@ static PyObject *ready_append(PyObject *self, PyObject *handle)
     Py_RETURN_NONE;
 }
 
-static PyObject *ready_appendleft(PyObject *self, PyObject *handle)
+static int push_left(cdpy_ready *q, PyObject *handle)
 {
-    cdpy_ready *q = (cdpy_ready *)self;
     if (q->count == q->room && grow(q) < 0)
-        return NULL;
+        return -1;
     q->head--;
     q->count++;
     *place(q, 0) = Py_NewRef(handle); /* cdpy_ready_take's caller, or cdpy_ready_drop */
+    return 0;
+}
+
+static PyObject *ready_appendleft(PyObject *self, PyObject *handle)
+{
+    if (push_left((cdpy_ready *)self, handle) < 0)
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -110,19 +116,26 @@ static PyObject *ready_clear_method(PyObject *self, PyObject *Py_UNUSED(ignored)
     Py_RETURN_NONE;
 }
 
-static int extend(cdpy_ready *q, PyObject *handles)
+static int extend(cdpy_ready *q, PyObject *handles, int (*push)(cdpy_ready *, PyObject *))
 {
     PyObject *list = PySequence_List(handles);
     int result = list == NULL ? -1 : 0;
     for (Py_ssize_t i = 0; result == 0 && i < PyList_GET_SIZE(list); i++)
-        result = cdpy_ready_push(q, PyList_GET_ITEM(list, i));
+        result = push(q, PyList_GET_ITEM(list, i));
     Py_XDECREF(list);
     return result;
 }
 
 static PyObject *ready_extend(PyObject *self, PyObject *handles)
 {
-    if (extend((cdpy_ready *)self, handles) < 0)
+    if (extend((cdpy_ready *)self, handles, cdpy_ready_push) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+static PyObject *ready_extendleft(PyObject *self, PyObject *handles)
+{
+    if (extend((cdpy_ready *)self, handles, push_left) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -132,7 +145,7 @@ int cdpy_ready_assign(cdpy_ready *q, PyObject *handles)
     if ((PyObject *)q == handles)
         return 0;
     cdpy_ready_drop(q);
-    return extend(q, handles);
+    return extend(q, handles, cdpy_ready_push);
 }
 
 static Py_ssize_t ready_length(PyObject *self)
@@ -193,9 +206,13 @@ static void ready_dealloc(PyObject *self)
 }
 
 static PyMethodDef ready_methods[] = {
-    {"append", ready_append, METH_O, NULL},        {"appendleft", ready_appendleft, METH_O, NULL},
-    {"popleft", ready_popleft, METH_NOARGS, NULL}, {"clear", ready_clear_method, METH_NOARGS, NULL},
-    {"extend", ready_extend, METH_O, NULL},        {NULL, NULL, 0, NULL},
+    {"append", ready_append, METH_O, NULL},
+    {"appendleft", ready_appendleft, METH_O, NULL},
+    {"popleft", ready_popleft, METH_NOARGS, NULL},
+    {"clear", ready_clear_method, METH_NOARGS, NULL},
+    {"extend", ready_extend, METH_O, NULL},
+    {"extendleft", ready_extendleft, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
 };
 
 static PyType_Slot ready_slots[] = {

@@ -66,7 +66,7 @@ PyObject *cdpy_tuple_of(PyObject *const *args, Py_ssize_t count)
 
 static bool is_usual(const cdpy_loop *loop, Py_ssize_t count, Py_ssize_t least, PyObject *names)
 {
-    return !loop->debug && !loop->closed && count >= least &&
+    return !loop->slow && !loop->closed && count >= least &&
            (names == NULL || names_context_only(loop->state, names));
 }
 

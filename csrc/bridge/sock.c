@@ -304,7 +304,7 @@ static const char *const kind_names[KINDS] = {"sock_recv", "sock_recv_into", "so
 /* 1: a plain socket that does not block; 0, or -1. */
 static int is_usual(const cdpy_loop *loop, PyObject *sock)
 {
-    if (loop->debug || !loop->plain ||
+    if (loop->slow || !loop->plain ||
         Py_TYPE(sock) != (PyTypeObject *)loop->state->transport_socket_type)
         return 0;
     PyObject *timeout = PyObject_CallMethodNoArgs(sock, loop->state->s_gettimeout);

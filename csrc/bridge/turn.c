@@ -10,8 +10,13 @@
  * an exception or debug mode. A _run_once() of somebody else's, or one that is called from inside
  * a callback, takes one.
  *
- * asyncio's own _run_once() runs instead in debug mode, for a loop whose selector was replaced and
- * for a class that has its own _process_events() or the like.
+ * asyncio's own _run_once() runs instead in debug mode, for a loop whose selector was replaced, for
+ * a class that has its own _process_events() or the like, and where asyncio's methods were replaced
+ * (see loop.c).
+ *
+ * A callback, a task or an application may take a turn from inside: nest_asyncio makes
+ * asyncio.run() do so. No state of a turn lives longer than a call that others may make, and the
+ * queue is looked at afresh after every callback.
  */
 #include "bridge.h"
 
@@ -80,20 +85,88 @@ static int take_turn(cdpy_loop *loop)
     return run_ready(loop);
 }
 
+/* ---- a turn inside a task ---- */
+
+/*
+ * asyncio refuses to step a task while another one is current. A task that runs the loop again
+ * (nest_asyncio lets it) waits below the turn, and is not current while the others are.
+ */
+#if PY_VERSION_HEX >= 0x030E0000
+static PyObject *swap_task(cdpy_loop *loop, PyObject *task)
+{
+    PyObject *args[] = {(PyObject *)loop, task ? task : Py_None};
+    return PyObject_Vectorcall(loop->state->current_task, args, 2, NULL);
+}
+#else
+static PyObject *swap_task(cdpy_loop *loop, PyObject *task)
+{
+    PyObject *tasks = loop->state->current_task, *key = (PyObject *)loop;
+    PyObject *before = Py_XNewRef(PyDict_GetItemWithError(tasks, key));
+    int result = PyErr_Occurred() ? -1 : 0;
+    if (result == 0 && task)
+        result = PyDict_SetItem(tasks, key, task);
+    else if (result == 0 && before)
+        result = PyDict_DelItem(tasks, key);
+    if (result < 0)
+        Py_CLEAR(before);
+    else if (before == NULL)
+        before = Py_NewRef(Py_None);
+    return before;
+}
+#endif
+
+int cdpy_set_task_aside(cdpy_loop *loop, PyObject **task)
+{
+    *task = NULL;
+    if (loop->thread == 0 || !cdpy_loop_mine(loop))
+        return 0;
+    *task = swap_task(loop, NULL);
+    if (*task == Py_None)
+        Py_CLEAR(*task);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+int cdpy_put_task_back(cdpy_loop *loop, PyObject *task)
+{
+    if (task == NULL)
+        return 0;
+    PyObject *error = cdpy_error_take();
+    PyObject *none = swap_task(loop, task);
+    Py_DECREF(task);
+    if (none == NULL) {
+        Py_XDECREF(error);
+        return -1;
+    }
+    Py_DECREF(none);
+    cdpy_error_put(error);
+    return 0;
+}
+
 /* ---- turn after turn ---- */
 
 static bool is_plain(const cdpy_loop *loop)
 {
-    return loop->plain && !loop->debug && cdpy_poller_serves(loop->selector, loop) &&
+    return loop->plain && !loop->slow && cdpy_poller_serves(loop->selector, loop) &&
            PyList_CheckExact(loop->scheduled);
 }
 
-PyObject *cdpy_loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
+/* asyncio's turn takes as many handles as there were at its start, and meets an empty queue when
+ * one of them has taken turns from inside: that is its end, and no error. */
+static PyObject *run_as_asyncio(cdpy_loop *loop)
 {
-    cdpy_loop *loop = (cdpy_loop *)self;
+    PyObject *result = cdpy_loop_call_base(loop, loop->state->s__run_once);
+    if (result != NULL || !PyErr_ExceptionMatches(PyExc_IndexError) ||
+        cdpy_ready_count(loop->ready) > 0)
+        return result;
+    PyErr_Clear();
+    Py_RETURN_NONE;
+}
+
+static PyObject *run_once(cdpy_loop *loop)
+{
     bool many = loop->forever;
     if (!is_plain(loop))
-        return PyObject_CallOneArg(loop->state->loop_run_once, self);
+        return run_as_asyncio(loop);
     loop->forever = false; /* for a call from inside */
     int result;
     do
@@ -103,6 +176,18 @@ PyObject *cdpy_loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (result < 0)
         return NULL;
     Py_RETURN_NONE;
+}
+
+PyObject *cdpy_loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cdpy_loop *loop = (cdpy_loop *)self;
+    PyObject *task;
+    if (cdpy_set_task_aside(loop, &task) < 0)
+        return NULL;
+    PyObject *result = run_once(loop);
+    if (cdpy_put_task_back(loop, task) < 0)
+        Py_CLEAR(result);
+    return result;
 }
 
 /* Is self._run_once what this file has? */
@@ -119,16 +204,11 @@ static bool runs_ours(PyObject *self, const cdpy_state *state)
 PyObject *cdpy_loop_run_forever(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cdpy_loop *loop = (cdpy_loop *)self;
-    bool outermost =
-        loop->thread == 0; /* else asyncio raises, and the one that runs stays the owner */
-    if (outermost) {
-        loop->thread = PyThread_get_thread_ident();
+    bool outermost = loop->thread == 0; /* else asyncio raises */
+    if (outermost)
         loop->forever = runs_ours(self, loop->state);
-    }
-    PyObject *result = PyObject_CallOneArg(loop->state->loop_run_forever, self);
-    if (outermost) {
-        loop->thread = 0;
+    PyObject *result = cdpy_loop_call_base(loop, loop->state->s_run_forever);
+    if (outermost)
         loop->forever = false;
-    }
     return result;
 }
