@@ -560,9 +560,9 @@ int cd_ws_accept(cd_stream *stream, cd_str subprotocol, const cd_header *headers
 int cd_ws_send(cd_stream *stream, bool text, cd_chunk chunk);
 
 /*
- * Before accept: 403. After it: the close handshake with code (1000, 1001, 1003, 1007 to 1014, 3000
- * to 4999; else CD_STATUS) and reason (UTF-8, at most 123 bytes, else CD_VALUE). A second close:
- * CD_ORDER.
+ * Before accept: 403. After it: the close handshake with code (1000 to 1003, 1007 to 1014, 3000 to
+ * 4999; else CD_STATUS) and reason (UTF-8, else CD_VALUE). A close frame has room for 123 bytes of
+ * it: of a longer one go as many whole characters as fit. A second close: CD_ORDER.
  */
 int cd_ws_close(cd_stream *stream, int code, cd_str reason);
 

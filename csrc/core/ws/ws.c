@@ -790,16 +790,27 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
     return cd_conn_relieve(c);
 }
 
+/* What a close frame has room for, in whole characters. */
+static cd_str fitting(cd_str text)
+{
+    if (text.n <= CD_WS_MAX_REASON)
+        return text;
+    text.n = CD_WS_MAX_REASON;
+    while (text.n > 0 && ((uint8_t)text.p[text.n] & 0xc0) == 0x80) /* within a character */
+        text.n--;
+    return text;
+}
+
 static int close_accepted(cd_stream *s, int code, cd_str reason)
 {
     struct cd_ws *ws = s->conn->self;
     if (ws->state > ANSWERING)
         return ws->app_closed ? CD_ORDER : CD_GONE;
-    if (!cd_ws_code_for_app(code))
+    if (!cd_ws_code_on_wire(code))
         return CD_STATUS;
-    if (reason.n > CD_WS_MAX_REASON ||
-        cd_utf8_check(CD_UTF8_START, (const uint8_t *)reason.p, reason.n) != CD_UTF8_START)
+    if (cd_utf8_check(CD_UTF8_START, (const uint8_t *)reason.p, reason.n) != CD_UTF8_START)
         return CD_VALUE;
+    reason = fitting(reason);
     ws->app_closed = 1;
     if (ws->state == OPEN)
         return start_close(s->conn, code, reason);

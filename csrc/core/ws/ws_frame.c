@@ -186,11 +186,6 @@ bool cd_ws_code_on_wire(int code)
     return (code >= 1000 && code <= 1003) || (code >= 1007 && code <= 1014);
 }
 
-bool cd_ws_code_for_app(int code)
-{
-    return code != CD_WS_PROTOCOL_ERROR && cd_ws_code_on_wire(code);
-}
-
 int cd_ws_parse_close(const uint8_t *p, size_t n, int *code, cd_str *reason)
 {
     *code = CD_WS_NO_CODE;

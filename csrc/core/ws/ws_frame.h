@@ -73,10 +73,8 @@ void cd_ws_unmask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t mask
 enum { CD_UTF8_BAD = 0, CD_UTF8_START = 6 };
 unsigned cd_utf8_check(unsigned state, const uint8_t *p, size_t n);
 
-/* May this code stand in a close frame of a peer? */
+/* May this code stand in a close frame, of a peer or of the application (RFC 6455, 7.4)? */
 bool cd_ws_code_on_wire(int code);
-/* May the application close with it? As above, without 1002, which is the server's to say. */
-bool cd_ws_code_for_app(int code);
 
 /*
  * Takes the payload of a peer's close frame (at most CD_WS_MAX_CONTROL bytes) apart. CD_OK, with

@@ -18,6 +18,8 @@
 #define OPENED OPENED_WITH("") "\n"
 #define CONNECTED OPENED "1 connect\naccess connecting /ws 101 0\naccess connected /ws 101 0\n"
 #define GONE "access disconnected /ws 101 0\n1 gone\n"
+#define TEXT10 "0123456789"
+#define TEXT100 TEXT10 TEXT10 TEXT10 TEXT10 TEXT10 TEXT10 TEXT10 TEXT10 TEXT10 TEXT10
 #define SWITCHED                                                                        \
     "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" \
     "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
@@ -259,8 +261,32 @@ static const ws_case ends[] = {
      true,
      "1 disconnect 1006\n" GONE,
      {F(CLOSE, "\x03\xe8")}},
+    {"application closes with 1002",
+     "pull; accept; close 1002; leave",
+     {F(CLOSE, "\x03\xea")},
+     false,
+     "1 disconnect 1002\n" GONE,
+     {F(CLOSE, "\x03\xea")}},
+    {"a reason of 124 bytes is cut",
+     "pull; accept; close 4003 " TEXT100 "0123456789012345678901ab; leave",
+     {F(CLOSE, "")},
+     false,
+     "1 disconnect 1005\n" GONE,
+     {F(CLOSE, "\x0f\xa3" TEXT100 "0123456789012345678901a")}},
+    {"and not within a character",
+     "pull; accept; close 4003 " TEXT100 "012345678901234567890\xe2\x82\xac!; leave",
+     {F(CLOSE, "")},
+     false,
+     "1 disconnect 1005\n" GONE,
+     {F(CLOSE, "\x0f\xa3" TEXT100 "012345678901234567890")}},
+    {"a reason of 123 bytes is not",
+     "pull; accept; close 4003 " TEXT100 "01234567890123456789\xe2\x82\xac; leave",
+     {F(CLOSE, "")},
+     false,
+     "1 disconnect 1005\n" GONE,
+     {F(CLOSE, "\x0f\xa3" TEXT100 "01234567890123456789\xe2\x82\xac")}},
     {"what an application may not close with",
-     "pull; accept; pull; close 1002; close 1005; close 999; close 1000 \\xff; "
+     "pull; accept; pull; close 1004; close 1005; close 999; close 1000 \\xff; "
      "close 1011 it broke; text late; leave",
      {F(TEXT, "go"), F(CLOSE, "\x03\xf3")},
      false,
