@@ -208,6 +208,35 @@ async def client_leaves(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @command
+async def leaves_unread(scope: Scope, receive: Receive, send: Send) -> None:
+    """Asks for nothing before the client has left."""
+    note(scope, "begun")
+    await asyncio.sleep(0.5)
+    note(scope, (await receive())["type"])
+
+
+@command
+async def leaves_stream(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends on when the client has left, and comes to its end."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    note(scope, "begun")
+    for _ in range(20):
+        await send({"type": "http.response.body", "body": bytes(1000), "more_body": True})
+        await asyncio.sleep(0.05)
+    await attempt(scope, send, {"type": "http.response.body", "body": b""})
+
+
+@command
+async def ws_leaves_early(scope: Scope, receive: Receive, send: Send) -> None:
+    """Accepts and sends when the client has left already."""
+    note(scope, "begun")
+    await asyncio.sleep(0.5)
+    await attempt(scope, send, {"type": "websocket.accept"})
+    await attempt(scope, send, {"type": "websocket.send", "text": "hello"})
+    note(scope, (await wait_for_disconnect(receive))["type"])
+
+
+@command
 async def outlives_client(scope: Scope, receive: Receive, send: Send) -> None:
     note(scope, "begun")
     try:

@@ -7,9 +7,10 @@
  * freed when both have ended, after on_gone.
  *
  * receive() is a FIFO (ASGI): what was queued is delivered in order, also after the response is
- * complete or the client has gone; then one disconnect; then nothing, for ever. Body bytes are
- * handed out in slices of request_buffer_size; a slice stays in place until the next pull, because
- * the bridge reads it without a copy of ours. What a WebSocket queues is known to ws.c only.
+ * complete or the client has gone (but see skip_empty_body); then one disconnect; then nothing, for
+ * ever. Body bytes are handed out in slices of request_buffer_size; a slice stays in place until
+ * the next pull, because the bridge reads it without a copy of ours. What a WebSocket queues is
+ * known to ws.c only.
  *
  * Parsers call cd_stream_post and cd_stream_wake; the callbacks themselves are called by the
  * stream's job, in dispatch. A callback may dispatch again (an application that runs the running
@@ -213,6 +214,19 @@ static void keep_addresses(cd_stream *s)
     s->head.server = kept_address(s, s->head.server);
 }
 
+/*
+ * That a request has no body is no news any more when its client has left while the application was
+ * at work: one that only asks whether the client is still there (Starlette's is_disconnected) must
+ * hear of it at once. A body is kept, and also the end of nothing for an application that has not
+ * begun: clients that do not wait for an answer want their request done.
+ */
+static void skip_empty_body(cd_stream *s)
+{
+    bool empty = s->body_complete && !s->body_begun && cd_buf_length(&s->in) == 0;
+    if (empty && s->opened_up)
+        s->end_taken = 1;
+}
+
 void cd_stream_detach(cd_stream *s, bool client_gone)
 {
     if (s->conn == NULL)
@@ -228,8 +242,10 @@ void cd_stream_detach(cd_stream *s, bool client_gone)
     cd_stream_disconnect(s, 1006, (cd_str){NULL, 0});
     if (s->blocked)
         cd_stream_post(s, CD_POST_DRAIN);
-    if (client_gone && !s->finished)
+    if (client_gone && !s->finished) {
+        skip_empty_body(s);
         cd_timer_set(&s->timer, s->server->limits.application_close_timeout);
+    }
     cd_stream_post(s, 0);
 }
 
@@ -264,6 +280,7 @@ static void take_body(cd_stream *s, cd_event *event)
     event->kind = CD_EVENT_REQUEST;
     event->data = (cd_str){n > 0 ? (const char *)cd_buf_data(&s->in) : NULL, n};
     event->more = !(s->body_complete && n == length);
+    s->body_begun = 1;
     s->end_taken = !event->more;
     s->taken = n;
 }

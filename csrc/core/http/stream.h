@@ -82,7 +82,8 @@ struct cd_stream {
     size_t taken; /* bytes of `in` that the last event showed; dropped by the next pull */
     unsigned connect_due : 1;   /* websocket.connect not delivered */
     unsigned body_complete : 1; /* the wire side has delivered the whole body */
-    unsigned end_taken : 1;     /* the event with more == false was delivered */
+    unsigned body_begun : 1;    /* an event of the body was delivered */
+    unsigned end_taken : 1;     /* the one with more == false was */
     unsigned disconnect_due : 1;
     unsigned disconnect_taken : 1;
     int close_code;      /* of the disconnect */

@@ -62,6 +62,22 @@ def client_leaves(target: Target) -> str:
     return f"{event}; send: {sent.partition(':')[0]}"
 
 
+def leaves(do: str, body: bytes | None = None) -> Callable[[Target], str]:
+    """The application's second note: what it saw when its client had left."""
+
+    def probe(target: Target) -> str:
+        key = new_id()
+        handle = target.server()
+        with handle.connect() as client:
+            client.send(
+                http(do, f"X-Id: {key}", method="POST" if body else "GET", body=body or b"")
+            )
+            notes(handle, key)
+        return str(notes(handle, key, 2)[1])
+
+    return probe
+
+
 def slow_reader(target: Target) -> str:
     key = new_id()
     handle = target.server()
@@ -131,8 +147,29 @@ ROWS = [
         "The client leaves before the response",
         client_leaves,
         "http.disconnect; send: no exception",
-        "http.disconnect; send: ClientDisconnected",
-        "an OSError (ASGI 2.4)",
+    ),
+    Row(
+        "leaves_unread",
+        "``receive()`` when the client has left, no body",
+        leaves("leaves_unread"),
+        "http.request",
+        "http.disconnect",
+        "who asks whether the client is there (Starlette's ``is_disconnected()``) hears it at once",
+        waits=True,
+    ),
+    Row(
+        "leaves_unread_body",
+        "``receive()`` when the client has left, body not read",
+        leaves("leaves_unread", body=b"abc"),
+        "http.request",
+        waits=True,
+    ),
+    Row(
+        "leaves_stream",
+        "``send()`` when the client has left the response",
+        leaves("leaves_stream"),
+        "no exception",
+        waits=True,
     ),
     Row(
         "slow_reader",
