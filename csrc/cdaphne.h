@@ -248,7 +248,8 @@ bool cd_head_secure(const cd_head *head);
 
 /* Why the core asks for an application to be cancelled. */
 enum cd_cancel {
-    CD_CANCEL_OUTSTAYED, /* still running application_close_timeout after its client had gone */
+    CD_CANCEL_OUTSTAYED, /* still running application_close_timeout after its client had gone; comes
+                            again whenever as much time has passed */
     CD_CANCEL_SHUTDOWN,  /* still running at the end of the graceful shutdown */
 };
 
@@ -260,6 +261,7 @@ enum cd_action { CD_COMPLETE, CD_CONNECTING, CD_CONNECTED, CD_REJECTED, CD_DISCO
 typedef struct {
     enum cd_action action; /* CD_COMPLETE for HTTP, the others for WebSocket */
     const cd_head *head;
+    void *data;      /* the stream's; NULL: it has none */
     int status;      /* of the response; 0 where there is none */
     uint64_t size;   /* body bytes of the response */
     double duration; /* seconds since the head was complete */
@@ -532,7 +534,7 @@ int cd_stream_trailers(cd_stream *stream, const cd_header *trailers, size_t coun
  */
 int cd_stream_file(cd_stream *stream, int fd, uint64_t offset, uint64_t count, bool more);
 
-/* Has the peer gone before all was sent? Then a send() that waits for on_drain must fail. */
+/* Has the peer gone before all was sent? */
 bool cd_stream_gone(const cd_stream *stream);
 
 /* Cuts the connection (HTTP/1, WebSocket: with RST; HTTP/2: RST_STREAM). The application may run

@@ -30,7 +30,11 @@ def debug_live() -> dict[str, int]:
     """Live objects by kind, of the core and of the bridge. Only in a build with CD_DEBUG."""
 
 class ClientDisconnected(OSError):
-    """Raised by send() when the client has gone (ASGI 2.4 and newer)."""
+    """Raised by send() in an application that its cancellation did not end.
+
+    A message to a client that has gone is dropped. An application that runs on for application_close_timeout after
+    its client has left is cancelled; when it still runs after as long again, send() raises this.
+    """
 
 class Poller(selectors.BaseSelector):
     """asyncio's selector on the core's loop, with the interface of selectors.EpollSelector.
@@ -119,7 +123,7 @@ class Server:
         *,
         on_log: Callable[[int, str], object] | None = None,
         on_access: Callable[[str, str, dict[str, Any]], object] | None = None,
-        on_exception: Callable[[BaseException], object] | None = None,
+        on_exception: Callable[[BaseException, bool], object] | None = None,
         access_fd: int = -1,
         access_format: str | None = None,
         access_exclude: tuple[str, ...] | None = None,
@@ -146,7 +150,10 @@ class Server:
             protocol is "http" or "websocket"; action "complete" (http), "connecting", "connected", "rejected" or
             "disconnected" (websocket). details has path and client ("host:port" or None); of http also method, status,
             time_taken (seconds) and size (bytes).
-        on_exception(exc): an application ended with this exception. None: loop.call_exception_handler.
+        on_exception(exc, gone): an application ended with this exception; gone: its client had left, or it was told
+            so. None: loop.call_exception_handler.
+            on_access and on_exception are called in the contextvars.Context of their request's application, and so
+            is on_log for what is said of an application's end.
         access_fd: descriptor for the built-in access log, -1 for none. Stays the caller's.
         access_format: "daphne" (None), "combined", "json" or a line of atoms (docs/deploy.rst).
         access_exclude: path prefixes that have no line and no call of on_access.

@@ -18,6 +18,7 @@ from typing import Any
 
 from . import _core, access, ending, logs, main_loop, trace
 from .access import native_descriptor, open_unblocking
+from .disconnects import is_disconnect
 from .endpoints import EndpointError, Listener, check_endpoint, open_endpoint
 from .importer import ApplicationError, single_callable
 from .lifespan import MODES, Lifespan, LifespanError
@@ -641,18 +642,11 @@ def _on_log(level: int, line: str) -> None:
     logger.log(level, "%s", line)
 
 
-def _on_exception(error: BaseException) -> None:
-    if _is_disconnect(error):
+def _on_exception(error: BaseException, gone: bool) -> None:
+    if is_disconnect(error, gone):
         logger.debug("Application ended when its client had gone: %s", error)
     else:
         logger.error("Exception inside application: %s", error, exc_info=error)
-
-
-def _is_disconnect(error: BaseException) -> bool:
-    """Nothing but what send() raises when the client has gone: clients may leave, that is no error."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(_core.ClientDisconnected)[1] is None
-    return isinstance(error, _core.ClientDisconnected)
 
 
 def __getattr__(name: str) -> Any:

@@ -54,7 +54,7 @@ class Inside:
             self.loop.close()
 
     async def _open(self) -> None:
-        options = {"on_exception": self.errors.append, **self._options}
+        options = {"on_exception": lambda error, gone: self.errors.append(error), **self._options}
         options.setdefault("on_log", lambda level, line: self.lines.append((level, line)))
         self.server = _core.Server(self.loop, self._app, **options)
         listener = socket.create_server(("127.0.0.1", 0))

@@ -11,6 +11,10 @@
  * done callback. Either way its exception is reported once, the core is told (cd_stream_finish),
  * and the stream object lets the task go.
  *
+ * All that is said of a request, its exception and what logs tell of it, is said in the context of
+ * its application: filters of logs find their contextvars, and error trackers know what they have
+ * seen.
+ *
  * Exceptions of the application go to the server's on_exception; KeyboardInterrupt and SystemExit
  * come out of Poller.select, as out of any asyncio callback.
  */
@@ -50,8 +54,10 @@ void cdpy_application_ended(cdpy_stream *stream, bool failed)
     stream->head = NULL;
     unlink_stream(stream);
     cd_stream_finish(core, failed);
+    if (stream->server->on_access == NULL) /* else on_gone */
+        Py_CLEAR(stream->context);
     /* What a child task of the application may still be waiting for. */
-    cdpy_send_ready(stream, true, false);
+    cdpy_send_ready(stream, false);
     if (cdpy_stream_readable(stream))
         cdpy_receive_ready(stream, false);
     else
@@ -64,16 +70,23 @@ static bool is_exit(PyObject *error)
            PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
 }
 
-/* Takes the exception that is set: the application's. */
-static void report(cdpy_server *server)
+static bool client_has_gone(const cdpy_stream *stream)
 {
+    return stream->disconnected || (stream->core && cd_stream_gone(stream->core));
+}
+
+/* Takes the exception that is set: the application's. */
+static void report(cdpy_stream *stream)
+{
+    cdpy_server *server = stream->server;
     PyObject *error = cdpy_error_take();
     PyObject *done = NULL;
 
     if (PyErr_GivenExceptionMatches(error, server->state->cancelled_error))
         done = Py_NewRef(Py_None);
     else if (server->on_exception && !is_exit(error))
-        done = PyObject_CallOneArg(server->on_exception, error);
+        done = PyObject_CallFunctionObjArgs(server->on_exception, error,
+                                            client_has_gone(stream) ? Py_True : Py_False, NULL);
     else
         cdpy_error_put(Py_NewRef(error));
     if (done == NULL)
@@ -107,22 +120,46 @@ static void log_cancelled(cdpy_stream *stream)
 
 /* `error` is what exception() of a task that is done gave: NULL with an exception when it was
  * cancelled. Takes the reference. */
-static void end_task(cdpy_stream *stream, PyObject *error)
+static void look_at_end(cdpy_stream *stream, PyObject *error)
 {
     bool failed = error != Py_None;
 
-    Py_INCREF(stream);
-    Py_CLEAR(stream->task);
     if (error == NULL) {
-        report(stream->server); /* cancelled: exception() raises it */
+        report(stream); /* cancelled: exception() raises it */
         log_cancelled(stream);
     } else if (failed && !is_exit(error)) {
         cdpy_error_put(Py_NewRef(error));
-        report(stream->server);
+        report(stream);
     } /* KeyboardInterrupt and SystemExit came out of the loop when the task raised them */
     Py_XDECREF(error);
     cdpy_application_ended(stream, failed);
+}
+
+/* Where there is nothing to tell, no context is entered for it. */
+static void end_task(cdpy_stream *stream, PyObject *error)
+{
+    bool silent = error == Py_None && stream->complete;
+    PyObject *pending = error == NULL ? cdpy_error_take() : NULL;
+
+    Py_INCREF(stream);
+    Py_CLEAR(stream->task);
+    PyObject *context = silent ? NULL : cdpy_stream_enter(stream);
+    cdpy_error_put(pending);
+    look_at_end(stream, error);
+    cdpy_stream_exit(stream, context);
     Py_DECREF(stream);
+}
+
+/* There is no task: the exception that is set is the application's end. */
+static void end_unstarted(cdpy_stream *stream)
+{
+    PyObject *error = cdpy_error_take();
+    PyObject *context = cdpy_stream_enter(stream);
+
+    cdpy_error_put(error);
+    report(stream);
+    cdpy_application_ended(stream, true);
+    cdpy_stream_exit(stream, context);
 }
 
 void cdpy_application_done(cdpy_stream *stream, PyObject *task)
@@ -289,9 +326,8 @@ static void follow(cdpy_stream *stream, PyObject *task, PyObject *context)
     if (done == 1) {
         cdpy_application_done(stream, task);
     } else if (done < 0) {
-        report(stream->server);
         Py_CLEAR(stream->task);
-        cdpy_application_ended(stream, true);
+        end_unstarted(stream);
     }
 }
 
@@ -303,8 +339,7 @@ static void start(cdpy_stream *stream, PyObject *coroutine, PyObject *context)
         follow(stream, task, context);
         Py_DECREF(task);
     } else {
-        report(stream->server);
-        cdpy_application_ended(stream, true);
+        end_unstarted(stream);
     }
 }
 
@@ -316,6 +351,8 @@ void cdpy_application_run(cdpy_stream *stream, const cd_head *head)
     PyObject *send = receive ? cdpy_send_new(stream) : NULL;
     PyObject *context = send ? PyContext_Copy(stream->server->context) : NULL;
     PyObject *args[] = {scope, receive, send};
+
+    stream->context = Py_XNewRef(context);
     PyObject *coroutine = context ? call_application(stream, args, context) : NULL;
 
     /* The frame has its own now; what it drops early should be free early. */
@@ -325,8 +362,7 @@ void cdpy_application_run(cdpy_stream *stream, const cd_head *head)
     if (coroutine) {
         start(stream, coroutine, context);
     } else {
-        report(stream->server);
-        cdpy_application_ended(stream, true);
+        end_unstarted(stream);
     }
     Py_XDECREF(coroutine);
     Py_XDECREF(context);

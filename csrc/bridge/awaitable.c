@@ -328,10 +328,9 @@ static int ask(cdpy_waiter *self)
     return self->phase == CDPY_IDLE ? join(self) : 0;
 }
 
-void cdpy_send_ready(cdpy_stream *stream, bool gone, bool direct)
+void cdpy_send_ready(cdpy_stream *stream, bool direct)
 {
     cdpy_waiters list = stream->sending;
-    PyObject *error = NULL;
 
     /* Off the stream first: a waiter that is woken may send again and be back on the list. */
     stream->sending = (cdpy_waiters){NULL, NULL};
@@ -341,23 +340,18 @@ void cdpy_send_ready(cdpy_stream *stream, bool gone, bool direct)
             Py_INCREF(each); /* the loop below */
         each->held = false;
     }
-    if (gone && list.first) {
-        cdpy_raise(stream->server->state, CD_GONE, "send()");
-        error = cdpy_error_take();
-    }
     while (list.first) {
         cdpy_waiter *self = list.first;
 
         list.first = self->next;
         self->prev = self->next = NULL;
         if (self->phase == CDPY_PENDING) {
-            settle(self, error ? CDPY_FAILED : CDPY_DONE, error ? error : Py_None);
+            settle(self, CDPY_DONE, Py_None);
             Py_CLEAR(self->stream);
             wake(self, direct);
         }
         Py_DECREF(self);
     }
-    Py_XDECREF(error);
 }
 
 void cdpy_waiters_detach(cdpy_stream *stream)
@@ -410,17 +404,27 @@ PyObject *cdpy_waiter_new(cdpy_stream *stream, enum cdpy_waiter_kind kind)
     return (PyObject *)self;
 }
 
-PyObject *cdpy_waiter_finished(cdpy_state *state, cdpy_loop *loop)
+static PyObject *new_done(cdpy_state *state, cdpy_loop *loop, enum cdpy_waiter_kind kind)
 {
     cdpy_waiter *self = allocate(state);
 
     if (self == NULL)
         return NULL;
     self->loop = (cdpy_loop *)Py_NewRef((PyObject *)loop);
-    self->kind = CDPY_FINISHED;
+    self->kind = (unsigned char)kind;
     settle(self, CDPY_DONE, Py_None);
     PyObject_GC_Track(self);
     return (PyObject *)self;
+}
+
+PyObject *cdpy_waiter_finished(cdpy_state *state, cdpy_loop *loop)
+{
+    return new_done(state, loop, CDPY_FINISHED);
+}
+
+PyObject *cdpy_waiter_dropped(cdpy_state *state, cdpy_loop *loop)
+{
+    return new_done(state, loop, CDPY_DROPPED);
 }
 
 static int waiter_traverse(PyObject *op, visitproc visit, void *arg)
@@ -491,10 +495,6 @@ static PyObject *outcome(cdpy_waiter *self)
 {
     if (self->phase == CDPY_CANCELLED)
         return raise_cancelled(self);
-    if (self->phase == CDPY_FAILED) {
-        PyErr_SetObject((PyObject *)Py_TYPE(self->value), self->value);
-        return NULL;
-    }
     return Py_NewRef(self->value);
 }
 
@@ -508,6 +508,11 @@ static PySendResult waiter_send(PyObject *op, PyObject *Py_UNUSED(value), PyObje
     if (self->phase == CDPY_PENDING) {
         self->blocking = true;
         *result = Py_NewRef(op);
+        return PYGEN_NEXT;
+    }
+    if (self->kind == CDPY_DROPPED && !self->turned) {
+        self->turned = true;
+        *result = Py_NewRef(Py_None); /* as asyncio.sleep(0): a Task goes on in the next turn */
         return PYGEN_NEXT;
     }
     *result = outcome(self);
@@ -586,7 +591,7 @@ static PyObject *waiter_exception(PyObject *op, PyObject *Py_UNUSED(ignored))
         return PyErr_Format(self->loop->state->invalid_state_error, "Exception is not ready.");
     if (self->phase == CDPY_CANCELLED)
         return raise_cancelled(self);
-    return Py_NewRef(self->phase == CDPY_FAILED ? self->value : Py_None);
+    Py_RETURN_NONE;
 }
 
 static PyObject *waiter_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored))
@@ -755,9 +760,8 @@ static int set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 
 static PyObject *waiter_repr(PyObject *op)
 {
-    static const char *const kinds[] = {"receive", "send", "send"};
-    static const char *const phases[] = {"not awaited", "pending", "ready",
-                                         "done",        "failed",  "cancelled"};
+    static const char *const kinds[] = {"receive", "send", "send", "send"};
+    static const char *const phases[] = {"not awaited", "pending", "ready", "done", "cancelled"};
     cdpy_waiter *self = (cdpy_waiter *)op;
 
     return PyUnicode_FromFormat("<%s() %s>", kinds[self->kind], phases[self->phase]);
@@ -770,7 +774,7 @@ static PyMethodDef waiter_methods[] = {
      "Is there a result? That of a receive() is not taken from the stream by asking."},
     {"result", waiter_result, METH_NOARGS,
      "The event of a receive(), taken now; None of a send()."},
-    {"exception", waiter_exception, METH_NOARGS, "ClientDisconnected, or None."},
+    {"exception", waiter_exception, METH_NOARGS, "None, when it is done."},
     {"cancelled", waiter_cancelled, METH_NOARGS, NULL},
     {"cancel", (PyCFunction)(void (*)(void))waiter_cancel, METH_VARARGS | METH_KEYWORDS,
      "Cancel; the event of a receive() that was not taken stays for the next one."},

@@ -594,7 +594,12 @@ void cdpy_loop_report(cdpy_loop *loop, const char *message);
 
 /* ---- awaitable.c: Waiter, what receive() and send() return ----------------------------------- */
 
-enum cdpy_waiter_kind { CDPY_RECEIVE, CDPY_SEND, CDPY_FINISHED };
+enum cdpy_waiter_kind {
+    CDPY_RECEIVE,
+    CDPY_SEND,
+    CDPY_FINISHED, /* a send that was taken: shared, DONE */
+    CDPY_DROPPED,  /* a send to nobody: DONE, but whoever awaits it waits for a turn of the loop */
+};
 
 enum cdpy_waiter_phase {
     CDPY_IDLE,      /* receive only: nobody has asked yet, so it is on no list; like a coroutine not
@@ -602,7 +607,6 @@ enum cdpy_waiter_phase {
     CDPY_PENDING,   /* on the stream's list */
     CDPY_READY,     /* receive only: its event is at the front of the stream, or in `value` */
     CDPY_DONE,      /* `value` is the result */
-    CDPY_FAILED,    /* `value` is the exception */
     CDPY_CANCELLED, /* `value` is the message or NULL */
 };
 
@@ -618,6 +622,7 @@ struct cdpy_waiter {
     unsigned char kind, phase;
     bool linked;   /* on a list */
     bool held;     /* the list has a strong reference */
+    bool turned;   /* CDPY_DROPPED: the loop had its turn */
     bool blocking; /* _asyncio_future_blocking */
 };
 
@@ -630,6 +635,8 @@ static inline bool cdpy_waiter_check(const cdpy_state *state, PyObject *object)
 {
     return Py_IS_TYPE(object, (PyTypeObject *)state->waiter_type);
 }
+
+PyObject *cdpy_waiter_dropped(cdpy_state *state, cdpy_loop *loop);
 
 /* The coroutine pyasgi._awaiting.await_on(awaitable): for create_task(receive()), and for
  * applications that return no coroutine. */
@@ -645,9 +652,9 @@ PyObject *cdpy_call_later(cdpy_state *state, PyObject *callable, PyObject *event
 /* The stream may have something for its first receive waiter. `direct`: called by the core,
  * callbacks may be stepped. */
 void cdpy_receive_ready(cdpy_stream *stream, bool direct);
-/* Every send waiter of the stream is done; with ClientDisconnected when `gone`. */
-void cdpy_send_ready(cdpy_stream *stream, bool gone, bool direct);
-/* Takes every waiter off; the receiving ones pend for ever, the sending ones fail. */
+/* Every send waiter of the stream is done. */
+void cdpy_send_ready(cdpy_stream *stream, bool direct);
+/* Takes every receive waiter off; they pend for ever. */
 void cdpy_waiters_detach(cdpy_stream *stream);
 
 /* ---- stream.c: the Python side of a stream, its receive and send objects --------------------- */
@@ -662,7 +669,8 @@ struct cdpy_stream {
     cd_stream *core;           /* NULL: finished */
     cdpy_server *server;       /* strong */
     PyObject *task;            /* strong while it runs */
-    cdpy_stream *prev, *next;  /* the server's list, while it runs; `next` links the freelist too */
+    PyObject *context; /* the application's contextvars.Context, while it is needed; or NULL */
+    cdpy_stream *prev, *next; /* the server's list, while it runs; `next` links the freelist too */
     cdpy_waiters receiving, sending;
     PyObject *returned;  /* list of events that were taken and given back, or NULL */
     const cd_head *head; /* as long as core is not NULL */
@@ -677,6 +685,7 @@ struct cdpy_stream {
     bool complete;     /* response complete; websocket closed */
     bool disconnected; /* the one disconnect event was handed out */
     bool cancelled;    /* on_cancel has spoken */
+    bool outstayed;    /* and again: send() raises when the client has gone */
 };
 
 /* receive and send: callables that hold their stream. */
@@ -698,6 +707,19 @@ int cdpy_stream_pull(cdpy_stream *stream, PyObject **event);
 bool cdpy_stream_readable(const cdpy_stream *stream);
 /* Puts a pulled event back, for the next pull; takes the reference. */
 void cdpy_stream_return(cdpy_stream *stream, PyObject *event);
+/*
+ * What send() returns for the core's answer to a message: a new awaitable, or NULL with an
+ * exception, whose sentence begins with `what`. CD_AGAIN waits for room if `waits`; CD_GONE is no
+ * error, see stream.c.
+ */
+PyObject *cdpy_answer(cdpy_stream *stream, int code, bool waits, const char *what);
+/*
+ * Enters the context of the stream's application: a new reference for cdpy_stream_exit, which must
+ * follow. NULL, and no exception, when there is none or it is entered already: then what follows
+ * runs where it is called.
+ */
+PyObject *cdpy_stream_enter(cdpy_stream *stream);
+void cdpy_stream_exit(cdpy_stream *stream, PyObject *context);
 /* Somebody waits and nothing is there: the core reads on, answers Expect: 100-continue, and will
  * call on_ready. */
 void cdpy_stream_ask(cdpy_stream *stream);

@@ -28,16 +28,6 @@ static PyObject *order_error(const char *why, PyObject *type)
     return PyErr_Format(PyExc_ValueError, "%U: %s", type, why);
 }
 
-/* The core's answer to an event that is no response by itself; CD_AGAIN waits when `waits`. */
-static PyObject *answer(cdpy_stream *stream, int code, bool waits, const char *what)
-{
-    if (code != CD_OK && code != CD_AGAIN)
-        return cdpy_raise(stream->server->state, code, what);
-    if (code == CD_AGAIN && waits)
-        return cdpy_waiter_new(stream, CDPY_SEND);
-    return Py_NewRef(stream->server->finished);
-}
-
 /* ---- http.response.early_hint ---- */
 
 /* Borrows from `list`, which must be a list or tuple. 0, or -1 with an exception. */
@@ -92,7 +82,7 @@ static PyObject *send_hint(cdpy_stream *stream, PyObject *event, PyObject *type)
     else if (read_links(links, list) == 0) {
         int code = stream->core ? cd_stream_hint(stream->core, links, count) : CD_GONE;
 
-        result = answer(stream, code, true, "http.response.early_hint");
+        result = cdpy_answer(stream, code, true, "http.response.early_hint");
     }
     PyMem_Free(links);
     Py_DECREF(list);
@@ -138,7 +128,7 @@ static PyObject *send_trailers(cdpy_stream *stream, PyObject *event, PyObject *t
                        ? cd_stream_trailers(stream->core, trailers.list, trailers.count, more)
                        : CD_GONE;
 
-        result = answer(stream, code, more, "http.response.trailers");
+        result = cdpy_answer(stream, code, more, "http.response.trailers");
         stream->complete = result && !more;
     }
     cdpy_headers_dispose(&trailers);
@@ -180,11 +170,12 @@ static PyObject *send_part(cdpy_stream *stream, part *file, const char *what)
 
     if (stream->core)
         code = cd_stream_file(stream->core, file->fd, file->offset, file->count, file->more);
-    if (code != CD_OK && code != CD_AGAIN)
-        return cdpy_raise(stream->server->state, code, what); /* the caller closes it */
-    file->fd = -1;
-    cdpy_body_sent(stream, file->more);
-    return answer(stream, code, file->more, what);
+    if (code == CD_OK || code == CD_AGAIN)
+        file->fd = -1; /* else the caller closes it */
+    PyObject *result = cdpy_answer(stream, code, file->more, what);
+    if (result)
+        cdpy_body_sent(stream, file->more);
+    return result;
 }
 
 static void close_part(part *file)
@@ -459,8 +450,6 @@ PyObject *cdpy_extension_send(cdpy_stream *stream, PyObject *event, PyObject *ty
     if (!offered(stream, bit))
         return order_error("it is not in the extensions of this scope", type);
     if (stream->complete) /* ignored, as a body is */
-        return Py_NewRef(stream->server->finished);
-    if (stream->core == NULL)
-        return cdpy_raise(stream->server->state, CD_GONE, PyUnicode_AsUTF8(type)); /* ASCII */
+        return cdpy_answer(stream, CD_GONE, false, "send()");
     return send(stream, event, type);
 }

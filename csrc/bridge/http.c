@@ -6,7 +6,8 @@
  * timeouts) is the core's to know. The order of start and body is tracked here as well, for the
  * sake of daphne's messages. Nothing of a refused event is sent, so the application may try again.
  *
- * What extensions add is in extension.c.
+ * What extensions add is in extension.c. When the client has gone all is checked and noted as ever,
+ * and nothing sent (cdpy_answer).
  *
  * The denial response of a WebSocket (websocket.http.response.*) is the same two events under other
  * names.
@@ -111,11 +112,12 @@ PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event)
     cdpy_headers_dispose(&headers);
     if (code == CD_OK && trailers)
         code = cd_stream_announce(stream->core);
-    if (code != CD_OK && code != CD_AGAIN)
-        return cdpy_raise(state, code, "http.response.start");
-    stream->started = true;
-    stream->announced = trailers;
-    return Py_NewRef(stream->server->finished);
+    PyObject *result = cdpy_answer(stream, code, false, "http.response.start");
+    if (result) {
+        stream->started = true;
+        stream->announced = trailers;
+    }
+    return result;
 }
 
 /* The truth of more_body, which is looked for only when there is another key than type and body;
@@ -146,7 +148,6 @@ void cdpy_body_sent(cdpy_stream *stream, bool more)
 
 PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event)
 {
-    cdpy_state *state = stream->server->state;
     cdpy_payload payload;
     int more = body_of(stream, event, &payload);
     int code = CD_GONE;
@@ -156,14 +157,12 @@ PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event)
     if (stream->core)
         code = cd_stream_write(stream->core, payload.chunk, more);
     cdpy_payload_settle(&payload, code);
-    if (code != CD_OK && code != CD_AGAIN)
-        return cdpy_raise(state, code, "http.response.body");
-    cdpy_body_sent(stream, more);
     /* After the last piece there is nothing to hold back, and the application need not wait for a
      * slow client. */
-    if (code == CD_AGAIN && more)
-        return cdpy_waiter_new(stream, CDPY_SEND);
-    return Py_NewRef(stream->server->finished);
+    PyObject *result = cdpy_answer(stream, code, more, "http.response.body");
+    if (result)
+        cdpy_body_sent(stream, more);
+    return result;
 }
 
 PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type)
@@ -174,9 +173,7 @@ PyObject *cdpy_http_send(cdpy_stream *stream, PyObject *event, PyObject *type)
     if (!start && !cdpy_is(type, state->s_http_response_body))
         return cdpy_extension_send(stream, event, type);
     if (stream->complete) /* what follows the last body is ignored (ASGI, Response Body) */
-        return Py_NewRef(stream->server->finished);
-    if (stream->core == NULL)
-        return cdpy_raise(state, CD_GONE, start ? "http.response.start" : "http.response.body");
+        return cdpy_answer(stream, CD_GONE, false, "send()");
     if (start && stream->started)
         return PyErr_Format(PyExc_ValueError, "HTTP response has already been started");
     if (!start && !stream->started)

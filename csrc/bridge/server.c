@@ -43,14 +43,14 @@ static void on_ready(cd_stream *Py_UNUSED(core), void *data)
     Py_DECREF(stream);
 }
 
-static void on_drain(cd_stream *core, void *data)
+static void on_drain(cd_stream *Py_UNUSED(core), void *data)
 {
     cdpy_stream *stream = data;
 
     if (stream == NULL || stream->core == NULL)
         return;
     Py_INCREF(stream);
-    cdpy_send_ready(stream, cd_stream_gone(core), true);
+    cdpy_send_ready(stream, true);
     Py_DECREF(stream);
 }
 
@@ -62,34 +62,73 @@ static void on_log(void *data, enum cd_level level, cd_str text)
     Py_XDECREF(line);
 }
 
+/* It answers, or has accepted, and never asked whether its client is still there: that is how most
+ * that stream are written, and nothing to warn of. */
+static bool only_sends(const cdpy_stream *stream)
+{
+    return (stream->started || stream->denied) && !stream->disconnected;
+}
+
 /* The core has a line of its own for those that a shutdown cuts. */
 static void log_outstayed(cdpy_stream *stream)
 {
+    enum cd_level level = only_sends(stream) ? CD_DEBUG_LEVEL : CD_WARNING;
     PyObject *line =
         PyUnicode_FromFormat("Application instance %R for connection %R took too long to "
                              "shut down and was killed.",
                              stream->task, (PyObject *)stream);
 
-    cdpy_application_log(stream->server, CD_WARNING, line);
+    cdpy_application_log(stream->server, level, line);
     Py_XDECREF(line);
+}
+
+static void log_deaf(cdpy_stream *stream)
+{
+    PyObject *line = PyUnicode_FromFormat("Application instance %R for connection %R still runs "
+                                          "after its cancellation: its send() raises from now on.",
+                                          stream->task, (PyObject *)stream);
+
+    cdpy_application_log(stream->server, CD_INFO, line);
+    Py_XDECREF(line);
+}
+
+static void cancel_task(cdpy_stream *stream)
+{
+    PyObject *task = Py_NewRef(stream->task);
+    PyObject *result = PyObject_CallMethodNoArgs(task, stream->server->state->s_cancel);
+
+    if (result == NULL)
+        cdpy_loop_report(stream->server->loop, "An application could not be cancelled");
+    Py_XDECREF(result);
+    Py_DECREF(task);
+}
+
+static void cancel(cdpy_stream *stream, enum cd_cancel why)
+{
+    bool again = stream->cancelled;
+
+    stream->cancelled = true;
+    if (again && why == CD_CANCEL_OUTSTAYED) {
+        stream->outstayed = true;
+        log_deaf(stream);
+        return;
+    }
+    if (why == CD_CANCEL_OUTSTAYED)
+        log_outstayed(stream);
+    if (!again)
+        cancel_task(stream);
 }
 
 static void on_cancel(cd_stream *Py_UNUSED(core), void *data, enum cd_cancel why)
 {
     cdpy_stream *stream = data;
 
-    if (stream == NULL || stream->core == NULL || stream->task == NULL || stream->cancelled)
+    if (stream == NULL || stream->core == NULL || stream->task == NULL)
         return;
-    stream->cancelled = true;
     Py_INCREF(stream);
-    PyObject *task = Py_NewRef(stream->task);
-    if (why == CD_CANCEL_OUTSTAYED)
-        log_outstayed(stream);
-    PyObject *result = PyObject_CallMethodNoArgs(task, stream->server->state->s_cancel);
-    if (result == NULL)
-        cdpy_loop_report(stream->server->loop, "An application could not be cancelled");
-    Py_XDECREF(result);
-    Py_DECREF(task);
+    PyObject *context = cdpy_stream_enter(stream);
+    cancel(stream, why);
+    cdpy_stream_exit(stream, context);
     Py_DECREF(stream);
 }
 
@@ -101,6 +140,7 @@ static void on_gone(cd_stream *Py_UNUSED(core), void *data)
         return;
     cdpy_application_ended(stream,
                            true); /* nothing, unless the server is closed under the application */
+    Py_CLEAR(stream->context);    /* it may hold what holds the stream */
     Py_DECREF(stream);            /* on_open */
 }
 
@@ -153,9 +193,8 @@ static PyObject *action_name(cdpy_state *s, enum cd_action action)
     return names[action];
 }
 
-static void on_access(void *data, const cd_access *access)
+static void tell_access(cdpy_server *server, const cd_access *access)
 {
-    cdpy_server *server = data;
     cdpy_state *s = server->state;
     PyObject *protocol = access->action == CD_COMPLETE ? s->s_http : s->s_websocket;
     PyObject *details = details_of(s, access);
@@ -168,6 +207,16 @@ static void on_access(void *data, const cd_access *access)
         cdpy_loop_report(server->loop, "An access log entry could not be written");
     Py_XDECREF(details);
     Py_XDECREF(result);
+}
+
+static void on_access(void *data, const cd_access *access)
+{
+    cdpy_stream *stream = access->data;
+    PyObject *context = stream ? cdpy_stream_enter(stream) : NULL;
+
+    tell_access(data, access);
+    if (stream)
+        cdpy_stream_exit(stream, context);
 }
 
 static const cd_ops *ops_for(bool with_access)
@@ -322,16 +371,9 @@ static PyObject *server_set_access_fd(PyObject *op, PyObject *arg)
  * loop turns again. */
 static void cut(cdpy_stream *stream)
 {
-    cdpy_server *server = stream->server;
-
     Py_INCREF(stream);
-    if (stream->task) {
-        PyObject *result = PyObject_CallMethodNoArgs(stream->task, server->state->s_cancel);
-
-        if (result == NULL)
-            cdpy_loop_report(server->loop, "An application could not be cancelled");
-        Py_XDECREF(result);
-    }
+    if (stream->task)
+        cancel_task(stream);
     cdpy_application_ended(stream, true);
     Py_DECREF(stream);
 }

@@ -6,9 +6,16 @@
  * request. The task and everything it holds go when it ends; the core's stream is let go at that
  * moment too (`core` NULL), while on_gone comes later. So an ended request leaves no cycle behind.
  *
- * An application may keep receive and send for longer than that. Then send() raises
- * ClientDisconnected, and receive() gives one disconnect event, if none was given yet, and after it
- * waits for ever: a child task that outlives its request ends, instead of spinning.
+ * A message to a client that has gone is checked as always, and then dropped without a word: before
+ * and after the disconnect event was handed out, after websocket.close, and after the application
+ * ended (its children may keep receive and send). The application learns from receive() that its
+ * client has left, and can clean up in its own order. So a dropped send() is no end, and two things
+ * keep one that sends for ever from harm: each dropped send() gives the loop a turn, and the core
+ * asks for the application's cancellation when it outstays application_close_timeout. Only one that
+ * still runs after as long again gets ClientDisconnected from send().
+ *
+ * receive() gives one disconnect event, also to a child that outlives its application, and after it
+ * waits for ever.
  *
  * receive and send count as coroutine functions, so asgiref's async_to_sync(send) takes them
  * without complaint.
@@ -134,6 +141,36 @@ int cdpy_stream_pull(cdpy_stream *stream, PyObject **event)
     return -1;
 }
 
+PyObject *cdpy_answer(cdpy_stream *stream, int code, bool waits, const char *what)
+{
+    cdpy_server *server = stream->server;
+
+    if (code == CD_GONE && !stream->outstayed)
+        return cdpy_waiter_dropped(server->state, server->loop);
+    if (code == CD_AGAIN && waits)
+        return cdpy_waiter_new(stream, CDPY_SEND);
+    if (code == CD_OK || code == CD_AGAIN)
+        return Py_NewRef(server->finished);
+    return cdpy_raise(server->state, code, what);
+}
+
+PyObject *cdpy_stream_enter(cdpy_stream *stream)
+{
+    if (stream->context == NULL)
+        return NULL;
+    if (PyContext_Enter(stream->context) == 0)
+        return Py_NewRef(stream->context); /* cdpy_stream_exit */
+    PyErr_Clear();                         /* the one error there is: it has been entered already */
+    return NULL;
+}
+
+void cdpy_stream_exit(cdpy_stream *stream, PyObject *context)
+{
+    if (context && PyContext_Exit(context) < 0)
+        cdpy_loop_report(stream->server->loop, "A callback left another context than it was given");
+    Py_XDECREF(context);
+}
+
 static PyObject *stream_repr(PyObject *op)
 {
     cdpy_stream *self = (cdpy_stream *)op;
@@ -171,6 +208,7 @@ static int stream_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
     Py_VISIT(self->server);
     Py_VISIT(self->task);
+    Py_VISIT(self->context);
     Py_VISIT(self->returned);
     int stop = visit_held(&self->receiving, visit, arg);
     return stop ? stop : visit_held(&self->sending, visit, arg);
@@ -182,6 +220,7 @@ static int stream_clear(PyObject *op)
 
     cdpy_waiters_detach(self);
     Py_CLEAR(self->task);
+    Py_CLEAR(self->context);
     Py_CLEAR(self->returned);
     return 0; /* the server stays: waiters of ours may still ask for it */
 }

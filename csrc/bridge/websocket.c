@@ -5,9 +5,9 @@
  * nothing behind. A message has either text or bytes; an empty one is a message too.
  * websocket.receive has only the key that applies, as daphne's has.
  *
- * websocket.close to a client that has gone is no error: what was asked for is the case already,
- * and consumers do it in their disconnect handlers. Any other message to such a client raises
- * ClientDisconnected.
+ * After websocket.close there is nobody any more who could get a message, as after the client has
+ * gone: what follows is dropped (cdpy_answer). Consumers close twice, reject and then send, or send
+ * in their disconnect handlers, and an exception would keep them from cleaning up.
  */
 #include "bridge.h"
 
@@ -87,10 +87,7 @@ static PyObject *accept_socket(cdpy_stream *stream, PyObject *event)
         goto done;
     if (stream->core)
         code = cd_ws_accept(stream->core, subprotocol, headers.list, headers.count);
-    if (code == CD_OK || code == CD_AGAIN) {
-        stream->started = true;
-        result = Py_NewRef(stream->server->finished);
-    } else if (code == CD_VALUE) {
+    if (code == CD_VALUE) {
         PyErr_Format(PyExc_ValueError, "subprotocol must be one that the client offered, not %R",
                      owner);
     } else if (code == CD_NAME) {
@@ -100,7 +97,8 @@ static PyObject *accept_socket(cdpy_stream *stream, PyObject *event)
             "handshake itself (sec-websocket-*, connection, upgrade, content-length, ...); "
             "the subprotocol has its own key");
     } else {
-        cdpy_raise(state, code, "websocket.accept");
+        result = cdpy_answer(stream, code, false, "websocket.accept");
+        stream->started = result != NULL;
     }
 done:
     cdpy_headers_dispose(&headers);
@@ -153,11 +151,7 @@ static PyObject *send_message(cdpy_stream *stream, PyObject *event)
     if (stream->core)
         code = cd_ws_send(stream->core, is_text, payload.chunk);
     cdpy_payload_settle(&payload, code);
-    if (code == CD_OK)
-        return Py_NewRef(stream->server->finished);
-    if (code == CD_AGAIN)
-        return cdpy_waiter_new(stream, CDPY_SEND);
-    return cdpy_raise(stream->server->state, code, "websocket.send");
+    return cdpy_answer(stream, code, true, "websocket.send");
 }
 
 /* -1 with an exception, else the close code. */
@@ -180,26 +174,6 @@ static int close_code_of(cdpy_state *state, PyObject *event)
     return PyErr_Occurred() ? -1 : (int)code;
 }
 
-static PyObject *close_result(cdpy_stream *stream, int code, int given, PyObject *reason)
-{
-    switch (code) {
-    case CD_OK:
-    case CD_AGAIN:
-    case CD_GONE:
-        stream->complete = true;
-        return Py_NewRef(stream->server->finished);
-    case CD_STATUS:
-        return PyErr_Format(PyExc_ValueError,
-                            "code must be 1000, 1001, 1003, 1007 to 1014 or 3000 to 4999, not %d",
-                            given);
-    case CD_VALUE:
-        return PyErr_Format(PyExc_ValueError, "reason must be at most 123 bytes of UTF-8, not %R",
-                            reason);
-    default:
-        return cdpy_raise(stream->server->state, code, "websocket.close");
-    }
-}
-
 static PyObject *close_socket(cdpy_stream *stream, PyObject *event)
 {
     cdpy_state *state = stream->server->state;
@@ -210,7 +184,12 @@ static PyObject *close_socket(cdpy_stream *stream, PyObject *event)
     if (given >= 0 && optional_text(event, state->s_reason, &reason, &owner) == 0) {
         int code = stream->core ? cd_ws_close(stream->core, given, reason) : CD_GONE;
 
-        result = close_result(stream, code, given, owner);
+        if (code == CD_STATUS)
+            PyErr_Format(PyExc_ValueError,
+                         "code must be 1000 to 1003, 1007 to 1014 or 3000 to 4999, not %d", given);
+        else
+            result = cdpy_answer(stream, code, false, "websocket.close");
+        stream->complete = result != NULL;
     }
     Py_XDECREF(owner);
     return result;
@@ -275,9 +254,7 @@ PyObject *cdpy_websocket_send(cdpy_stream *stream, PyObject *event, PyObject *ty
 
     if (!is_known(state, type))
         return PyErr_Format(PyExc_ValueError, "Cannot handle message type %U!", type);
-    if (stream->core == NULL && !cdpy_is(type, state->s_websocket_close))
-        return cdpy_raise(state, CD_GONE, PyUnicode_AsUTF8(type)); /* ASCII: it is a known one */
-    if (stream->complete && stream->core)
-        return PyErr_Format(PyExc_RuntimeError, "WebSocket is closed, but got %U", type);
+    if (stream->complete)
+        return cdpy_answer(stream, CD_GONE, false, "send()");
     return send_in_order(stream, event, type);
 }

@@ -54,19 +54,25 @@ async def upload(receive: Receive, send: Send) -> None:
         await respond(send, str(length).encode())
 
 
-async def stream(send: Send, count: int) -> None:
+async def leaving(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def stream(receive: Receive, send: Send, count: int) -> None:
     note: list[object] = ["running", 0]
     seen.append(note)
     piece = bytes(65536)
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    try:
-        for number in range(count):
-            await send({"type": "http.response.body", "body": piece, "more_body": True})
-            note[1] = number + 1
-        await send({"type": "http.response.body"})
-        note[0] = "end"
-    except OSError:
-        note[0] = "disconnect"
+    left = asyncio.ensure_future(leaving(receive))
+    for number in range(count):
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        if left.done():
+            break
+        note[1] = number + 1
+    await send({"type": "http.response.body"})
+    note[0] = "disconnect" if left.done() else "end"
+    left.cancel()
 
 
 async def pieces(send: Send) -> None:
@@ -100,7 +106,7 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
         released.set()
         await respond(send, b"")
     elif name == "stream":
-        await stream(send, int(argument))
+        await stream(receive, send, int(argument))
     elif name == "early":
         await respond(send, b"early")
     elif name == "pieces":

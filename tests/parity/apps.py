@@ -354,6 +354,12 @@ COMMANDS.update(
     ws_close_1001=ws(ACCEPT, ws_close(code=1001)),
     ws_close_4000=ws(ACCEPT, ws_close(code=4000)),
     ws_close_reason=ws(ACCEPT, ws_close(code=4000, reason="because")),
+    ws_close_long=ws(ACCEPT, ws_close(code=4000, reason="x" * 200)),
+    ws_close_1002=ws(ACCEPT, ws_close(code=1002)),
+    ws_close_twice=ws(ACCEPT, ws_close(), ws_close(code=4000)),
+    ws_close_send=ws(ACCEPT, ws_close(), ws_send(text="late")),
+    ws_reject_accept=ws(ws_close(), ACCEPT),
+    ws_reject_send=ws(ws_close(), ws_send(text="late")),
 )
 
 

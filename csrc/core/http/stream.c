@@ -44,6 +44,7 @@ static void on_timer(cd_timer *timer)
     }
     s->cancel_why = CD_CANCEL_OUTSTAYED;
     cd_stream_post(s, CD_POST_CANCEL);
+    cd_timer_set(timer, s->server->limits.application_close_timeout);
 }
 
 static void dispose(cd_stream *s)
@@ -70,6 +71,7 @@ static void report_access(cd_stream *s)
     for (int action = CD_COMPLETE; action <= CD_DISCONNECTED; action++) {
         cd_access access = {.action = (enum cd_action)action,
                             .head = &s->head,
+                            .data = s->data,
                             .status = s->status,
                             .size = s->sent,
                             .duration = cd_clock() - s->opened};

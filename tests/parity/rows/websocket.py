@@ -166,6 +166,36 @@ def send_after(target: Target) -> str:
     return str(notes(handle, key)[0]).partition(":")[0]
 
 
+def long_reason(target: Target) -> str:
+    with ws_open(target.server(), "ws_close_long") as socket:
+        code, reason = socket.read_close()
+    return f"{code}, {len(reason)} bytes of it"
+
+
+def leaves_early(target: Target) -> str:
+    key = new_id()
+    handle = target.server()
+    with handle.connect(PATIENCE) as client:
+        client.send(ws_wire.request("/", "X-Do: ws_leaves_early", f"X-Id: {key}"))
+        notes(handle, key, 1)
+    return ", ".join(notes(handle, key, 4)[1:])
+
+
+def rejected_then(do: str) -> Callable[[Target], str]:
+    """The application's note of what it sent after its rejection, and what it received then."""
+
+    def probe(target: Target) -> str:
+        key = new_id()
+        handle = target.server()
+        with handle.connect(PATIENCE) as client:
+            client.send(ws_wire.request("/", f"X-Do: {do}", f"X-Id: {key}"))
+            seen = upgrade(client)
+        found = notes(handle, key, 4)
+        return f"{seen}; application: {found[2]}, {found[3]['type']}"
+
+    return probe
+
+
 def vanished(target: Target) -> str:
     key = new_id()
     handle = target.server()
@@ -537,6 +567,49 @@ ROWS = [
         "the reason is sent",
     ),
     Row(
+        "ws_close_long",
+        "``websocket.close`` with a reason of 200 bytes",
+        long_reason,
+        "4000, 0 bytes of it",
+        "4000, 123 bytes of it",
+        "as much of it as a close frame takes",
+    ),
+    Row(
+        "ws_close_1002",
+        "``websocket.close`` with code 1002",
+        ws_run("ws_close_1002", number=2, timeout=2),
+        "still open; application: Exception: invalid close code 1002 (must be 1000 or from [3000, 4999])",
+        "close 1002; application: no exception",
+        "every code that may be sent (RFC 6455, 7.4)",
+        waits=True,
+    ),
+    Row(
+        "ws_close_twice",
+        "``websocket.close`` twice",
+        ws_run("ws_close_twice", number=3),
+        "close 1000; application: no exception",
+    ),
+    Row(
+        "ws_close_send",
+        "``websocket.close``, then ``websocket.send``",
+        ws_run("ws_close_send", number=3),
+        "close 1000; application: Disconnected: Attempt to send on a closed protocol",
+        "close 1000; application: no exception",
+        "an application cannot know that another part of it has closed; hypercorn does the same",
+    ),
+    Row(
+        "ws_reject_accept",
+        "``websocket.close``, then ``websocket.accept``",
+        rejected_then("ws_reject_accept"),
+        "403; application: no exception, websocket.disconnect",
+    ),
+    Row(
+        "ws_reject_send",
+        "``websocket.close`` before the accept, then send",
+        rejected_then("ws_reject_send"),
+        "403; application: no exception, websocket.disconnect",
+    ),
+    Row(
         "ws_raises_open",
         "An exception after the accept",
         raises_open,
@@ -596,8 +669,13 @@ ROWS = [
         "``websocket.send`` after the disconnect",
         send_after,
         "no exception",
-        "ClientDisconnected",
-        "an OSError (ASGI 2.4)",
+    ),
+    Row(
+        "ws_leaves_early",
+        "``websocket.accept`` when the client has left",
+        leaves_early,
+        "no exception, no exception, websocket.disconnect",
+        waits=True,
     ),
     Row("ws_ping", "A ping from the client", pinged, "pong 'abc'"),
     Row(
