@@ -15,6 +15,7 @@
 #include "base/escape.h"
 #include "base/header.h"
 #include "net/conn.h"
+#include "net/server_state.h"
 
 #include <string.h>
 
@@ -222,7 +223,9 @@ bool cd_response_fits(cd_stream *s, size_t n, bool more)
 
 void cd_response_log_unfinished(cd_stream *s)
 {
-    cd_conn_log(s->conn, CD_ERROR, "Application ended without %s: %.*s %.*s",
+    /* sse-starlette ends its streams so when the server stops. */
+    bool stops = s->head_sent && s->conn->server->draining;
+    cd_conn_log(s->conn, stops ? CD_INFO : CD_ERROR, "Application ended without %s: %.*s %.*s",
                 s->head_sent ? "completing its response" : "a response", (int)s->head.method.n,
                 s->head.method.p, cd_log_width(s->head.target), s->head.target.p);
 }

@@ -12,7 +12,8 @@
  * that ends a body.
  *
  * A body that does not fit its Content-Length, and a response that breaks off, end with a reset:
- * the client must never take half an answer for a whole one.
+ * the client must never take half an answer for a whole one. Only when the server stops, an event
+ * stream is cut by closing: what was written arrives, and its missing last chunk tells the rest.
  *
  * Heads are assembled with memcpy in the place they are sent from. No snprintf: it alone would cost
  * a tenth of a small request.
@@ -399,12 +400,21 @@ void cd_http1_cut(cd_stream *s, bool client_gone)
     cd_conn_abort(c);
 }
 
+static void close_before_last_chunk(cd_stream *s)
+{
+    cd_conn *c = s->conn;
+    end_exchange(s, false);
+    cd_conn_close(c, true);
+}
+
 void cd_http1_finish(cd_stream *s, bool failed)
 {
     if (!failed)
         cd_response_log_unfinished(s);
-    if (s->head_sent)
-        cd_http1_cut(s, false);
-    else
+    if (!s->head_sent)
         cd_http1_page(s, 500);
+    else if (s->conn->server->draining && s->chunked)
+        close_before_last_chunk(s);
+    else
+        cd_http1_cut(s, false);
 }

@@ -436,6 +436,11 @@ static const conversation breaks[] = {
      "1 " OPEN "log 40 Application ended without completing its response: GET /\n"
      "access complete / 200 5\n1 gone\nwire reset\n",
      CHUNKED_OUT "5\r\nhello\r\n"},
+    {"returns in the response when the server stops",
+     "start 200;write hello;go",
+     {SAY(GET), DO(DRAIN), DO(GO)},
+     "1 " OPEN "access complete / 200 5\n1 gone\nwire fin\n",
+     CHUNKED_OUT "5\r\nhello\r\n"},
     {"aborts",
      "abort;leave",
      {SAY(GET)},
