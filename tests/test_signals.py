@@ -239,6 +239,20 @@ def test_application_learns_of_the_stop(server: Servers, path: str) -> None:
     assert handle.wait() == 0
 
 
+@pytest.mark.parametrize(("app", "end"), [("sse", b""), ("patched", b"0\r\n\r\n")])
+def test_stream_of_a_library_ends_at_the_stop(server: Servers, app: str, end: bytes) -> None:
+    """The client reads everything up to the end of the connection, and the graceful timeout is not needed."""
+    handle = server.start(f"tests.apps.streams_that_end:{app}", "--graceful-timeout", "60")
+    with handle.connect() as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: t\r\n\r\n")
+        client.read_until(b"tick")
+        handle.signal(TERM)
+        rest = client.read_all()
+        assert rest.endswith(end)
+        assert handle.wait() == 0
+    assert "Killed" not in handle.stderr()
+
+
 # ---- before there is a server ----
 
 SLOW = "tests.apps.imports_slowly:app"
