@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from asyncio import coroutines
+import sys
+from asyncio import coroutines, events, unix_events
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -75,6 +76,22 @@ _add_signal_handler = _with_ours(
 )
 
 
+@functools.cache
+def _own_child_watcher() -> Any:
+    """What asyncio's own policy of this Python would make."""
+    can_use_pidfd = getattr(unix_events, "can_use_pidfd", bool)  # 3.12 and newer
+    name = "PidfdChildWatcher" if can_use_pidfd() else "ThreadedChildWatcher"
+    return getattr(unix_events, name)()
+
+
+def _child_watcher() -> Any:
+    """The policy's, which programs may set; ours where it has none, as uvloop's has none."""
+    try:
+        return getattr(events, "get_child_watcher")()  # noqa: B009 (its types know no Python but the newest)
+    except NotImplementedError:
+        return _own_child_watcher()
+
+
 _core.SocketTransport.__init__ = _with_ours(
     "__init__",
     _core.SocketTransport.__base__,
@@ -111,6 +128,11 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         if self.get_debug():
             return await super().start_tls(*args, **kwargs)
         return await _with_tls("start_tls")(self, *args, **kwargs)
+
+    if sys.version_info < (3, 14):  # from where on asyncio asks no policy
+        _make_subprocess_transport = _with_ours(
+            "_make_subprocess_transport", events=SimpleNamespace(get_child_watcher=_child_watcher)
+        )
 
     def add_signal_handler(self, sig: int, callback: Callable[..., object], *args: Any) -> None:  # type: ignore[override]
         _add_signal_handler(self, sig, callback, *args)
