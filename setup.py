@@ -96,7 +96,9 @@ LANGUAGE = ["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-fstack-protect
 # What 3.5 deprecates has no replacement in 3.0.
 LANGUAGE += ["-DOPENSSL_API_COMPAT=30000"]
 FORTIFY = ["-U_FORTIFY_SOURCE", "-D_FORTIFY_SOURCE=2"]
-RELEASE = ["-O2", "-g"]
+RELEASE = ["-O2"]
+# Symbols and line numbers are five sixths of an extension, and of use in a debugger only: that is CD_DEBUG's.
+STRIPPED = ["-Wl,-s"] if sys.platform.startswith("linux") else []
 # What the training never reached is compiled as without a profile, not for size.
 PROFILED = (
     "-fprofile-use -fprofile-partial-training -Wno-missing-profile -Wno-coverage-mismatch".split()
@@ -110,12 +112,12 @@ DEBUG = ["-O1", "-g", "-fno-omit-frame-pointer", "-DCD_DEBUG", "-UNDEBUG"]
 SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
 # flavour: compiler flags, linker flags
 FLAVOURS = {
-    "release": ([*RELEASE, *FORTIFY], []),
+    "release": ([*RELEASE, *FORTIFY], STRIPPED),
     "instrumented": (
         [*RELEASE, *FORTIFY, "-fprofile-generate", "-fprofile-update=prefer-atomic"],
         ["-fprofile-generate"],
     ),
-    "profiled": ([*RELEASE, *FORTIFY, *PROFILED], []),
+    "profiled": ([*RELEASE, *FORTIFY, *PROFILED], STRIPPED),
     "debug": ([*DEBUG, *FORTIFY], []),
     "asan": ([*DEBUG, *SANITIZERS], SANITIZERS),
     "coverage": ([*DEBUG, "-O0", "--coverage"], ["--coverage"]),
@@ -356,13 +358,17 @@ class Build(build):
 
 
 class Wheel(bdist_wheel):
-    """bdist_wheel that adds OpenSSL's licence where OpenSSL is in the extension."""
+    """bdist_wheel that adds the licences of what is in the extension: llhttp, and OpenSSL where it is."""
 
     def write_wheelfile(self, wheelfile_base: str, *args: str, **kwargs: str) -> None:
         super().write_wheelfile(wheelfile_base, *args, **kwargs)
+        licences = Path(wheelfile_base, "licenses")
+        licences.mkdir(exist_ok=True)
+        if folder := fetch_llhttp.locate(ROOT).directory:  # None: the system's library
+            if not (folder / "LICENSE").is_file():
+                raise SystemExit(f"cdaphne: {folder} has no LICENSE, which a wheel has to carry")
+            shutil.copy(folder / "LICENSE", licences / "LICENSE.llhttp")
         if folder := own_openssl():
-            licences = Path(wheelfile_base, "licenses")
-            licences.mkdir(exist_ok=True)
             shutil.copy(folder / "LICENSE.txt", licences / "LICENSE.openssl")
 
 
@@ -373,7 +379,7 @@ class Sdist(sdist):
         super().make_release_tree(base_dir, files)
         carried = Path(base_dir, "third_party", "llhttp")
         shutil.copytree(fetch_llhttp.bundled(ROOT), carried, dirs_exist_ok=True)
-        # At the top as well: there setuptools finds it, and a wheel made from the sdist carries it.
+        # At the top as well, where people look for licences.
         shutil.copy(carried / "LICENSE", Path(base_dir, "LICENSE.llhttp"))
 
 

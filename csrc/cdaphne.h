@@ -571,6 +571,7 @@ int cd_ws_close(cd_stream *stream, int code, cd_str reason);
 /* Versions of the libraries that the core was built with, as text. */
 const char *cd_libev_version(void);
 const char *cd_llhttp_version(void);
+const char *cd_nghttp2_version(void);
 const char *cd_openssl_version(void);
 const char *cd_zlib_version(void);
 

@@ -11,7 +11,12 @@ from argparse import ArgumentError, Namespace
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
 
-from . import _core, advice, completion, config, flags, logs
+try:
+    from .native import _core
+except ImportError as problem:  # a missing library; a traceback would only show our own imports
+    raise SystemExit(f"cdaphne: {problem}") from None
+
+from . import advice, completion, config, flags, logs
 from .access import AccessLogError, AccessLogGenerator, access_stream, check_target
 from .config import ConfigError
 from .endpoints import build_endpoint_description_strings

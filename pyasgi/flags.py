@@ -16,9 +16,10 @@ from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from . import __version__, _core, logs
+from . import __version__, logs
 from .endpoints import PROXY_MODES
 from .lifespan import MODES
+from .native import _core
 from .tls import VERIFY, VERSIONS
 
 DEFAULT_HOST = "127.0.0.1"

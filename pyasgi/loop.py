@@ -24,7 +24,7 @@ from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
-from pyasgi import _core
+from pyasgi.native import _core
 
 __all__ = ["EventLoop"]
 

@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 
-from . import _core
+from .native import _core
 
 # Some container runtimes give a hard limit of a billion; nothing here needs more than this.
 MOST_DESCRIPTORS = 1 << 20

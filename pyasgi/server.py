@@ -16,13 +16,14 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import _core, access, ending, logs, main_loop, trace
+from . import access, ending, logs, main_loop, trace
 from .access import native_descriptor, open_unblocking
 from .disconnects import is_disconnect
 from .endpoints import EndpointError, Listener, check_endpoint, open_endpoint
 from .importer import ApplicationError, single_callable
 from .lifespan import MODES, Lifespan, LifespanError
 from .loop import EventLoop
+from .native import _core
 from .notify import Notifier
 from .process import Leaks, hold_standard_descriptors, raise_descriptor_limit, worker_threads
 from .signals import ShutdownSignals

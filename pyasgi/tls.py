@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from . import _core
+from .native import _core
 
 if TYPE_CHECKING:
     from pathlib import Path

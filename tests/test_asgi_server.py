@@ -119,7 +119,7 @@ def test_limits_are_arguments(loop: EventLoop) -> None:
 
 def test_versions() -> None:
     assert _core.version
-    assert set(_core.versions()) == {"libev", "llhttp", "OpenSSL", "zlib"}
+    assert set(_core.versions()) == {"libev", "llhttp", "nghttp2", "OpenSSL", "zlib"}
 
 
 def test_init_twice_and_use_after_close(loop: EventLoop) -> None:

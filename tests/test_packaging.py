@@ -82,31 +82,93 @@ def test_the_sdist_carries_every_source_and_no_build(sdist: Path) -> None:
     assert not [name for name in names if name.startswith(("build/", "dist/"))]
 
 
-@pytest.mark.timeout(300)
-def test_a_wheel_from_the_sdist_needs_no_network(sdist: Path, tmp_path: Path) -> None:
-    subprocess.run(["tar", "-xzf", str(sdist), "-C", str(tmp_path)], check=True)
-    (source,) = tmp_path.iterdir()
-    options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(tmp_path)]
+@pytest.fixture(scope="module")
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made from the sdist, without a network."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run(["tar", "-xzf", str(sdist), "-C", str(folder)], check=True)
+    (source,) = folder.iterdir()
+    options = ["--no-build-isolation", "--no-deps", "--no-index", "--wheel-dir", str(folder)]
     pip = [sys.executable, "-m", "pip", "wheel", *options, str(source)]
     # An index that cannot be reached as well, for where `unshare` may not be used.
-    made = run(*no_network(), *pip, cwd=tmp_path, PIP_INDEX_URL="http://127.0.0.1:9/")
+    made = run(*no_network(), *pip, cwd=folder, PIP_INDEX_URL="http://127.0.0.1:9/")
     assert made.returncode == 0, made.stdout + made.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.fixture
+def site(wheel: Path, tmp_path: Path) -> Path:
+    """A folder with what is in the wheel."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    return tmp_path / "site"
+
+
+def licences(wheel: Path) -> set[str]:
+    names = zipfile.ZipFile(wheel).namelist()
+    return {Path(name).name for name in names if "/licenses/" in name}
+
+
+@pytest.mark.timeout(300)
+def test_a_wheel_from_the_sdist_needs_no_network(wheel: Path, site: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert [name for name in names if re.fullmatch(r"pyasgi/_core\..*\.so", name)]
     assert "pyasgi/py.typed" in names
-    licences = {Path(name).name for name in names if "/licenses/" in name}
-    assert licences == {"LICENSE", "LICENSE.llhttp"}
-    target = tmp_path / "site"
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(target)
+    assert licences(wheel) == {"LICENSE", "LICENSE.llhttp"}
     question = "import pyasgi._core as c, pyasgi; print(pyasgi.__version__, hasattr(c, 'debug_live'), c.__file__)"
-    said = run(sys.executable, "-c", question, cwd=target, PYTHONPATH=str(target))
+    said = run(sys.executable, "-c", question, cwd=site, PYTHONPATH=str(site))
     assert said.returncode == 0, said.stderr
     version, debug, where = said.stdout.split()
     assert version == installed_version()
     assert debug == "False", "the wheel is a debug build"
-    assert where.startswith(str(target))
+    assert where.startswith(str(site))
+
+
+@pytest.mark.timeout(300)
+def test_a_wheel_from_the_tree_has_every_licence(project: Path, tmp_path: Path) -> None:
+    """As pip makes one of a git checkout, without an sdist in between."""
+    made = run(
+        sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(tmp_path), cwd=project
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert licences(wheel) == {"LICENSE", "LICENSE.llhttp"}
+
+
+def extension(site: Path) -> Path:
+    (found,) = (site / "pyasgi").glob("_core.*.so")
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_a_release_is_stripped(site: Path) -> None:
+    told = run("readelf", "--sections", "--wide", str(extension(site)), cwd=site)
+    assert ".text" in told.stdout
+    assert ".symtab" not in told.stdout and ".debug_info" not in told.stdout
+
+
+@pytest.mark.timeout(300)
+def test_a_missing_library_of_a_wheel_is_one_line(site: Path) -> None:
+    """As on a machine without libev4: the loader looks for a file that is not there."""
+    binary = extension(site)
+    binary.write_bytes(binary.read_bytes().replace(b"libev.so.4", b"libev.so.9"))
+    line = (
+        "the shared library libev.so.9 is missing, which the C extension is linked with;"
+        " install it: apt-get install libev4\n"
+    )
+    for argument in ("--version", "--help", "module:app"):
+        done = run(sys.executable, "-m", "pyasgi", argument, cwd=site.parent, PYTHONPATH=str(site))
+        assert (done.returncode, done.stdout, done.stderr) == (1, "", f"cdaphne: {line}")
+    for module in ("server", "loop", "tls"):
+        command = ("-c", f"import pyasgi.{module}")
+        done = run(sys.executable, *command, cwd=site.parent, PYTHONPATH=str(site))
+        assert done.stderr.endswith(f"\nImportError: {line}")
+    binary.unlink()
+    command = ("-S", "-m", "pyasgi")  # -S: the environment of the tests has an extension, too
+    done = run(sys.executable, *command, cwd=site.parent, PYTHONPATH=str(site))
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("cdaphne: the C extension pyasgi._core is missing, or made for")
 
 
 def installed_version() -> str:

@@ -60,8 +60,9 @@ static PyObject *limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
 
 static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return Py_BuildValue("{ssssssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version(),
-                         "OpenSSL", cd_openssl_version(), "zlib", cd_zlib_version());
+    return Py_BuildValue("{ssssssssss}", "libev", cd_libev_version(), "llhttp", cd_llhttp_version(),
+                         "nghttp2", cd_nghttp2_version(), "OpenSSL", cd_openssl_version(), "zlib",
+                         cd_zlib_version());
 }
 
 static PyObject *checked(PyObject *arg, int (*check)(const char *, char *, size_t))

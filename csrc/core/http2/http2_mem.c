@@ -83,3 +83,8 @@ void cd_http2_drop_session(cd_http2 *h)
         cd_free(b);
     }
 }
+
+const char *cd_nghttp2_version(void)
+{
+    return nghttp2_version(0)->version_str;
+}
