@@ -537,6 +537,10 @@ int cd_stream_file(cd_stream *stream, int fd, uint64_t offset, uint64_t count, b
 /* Has the peer gone before all was sent? */
 bool cd_stream_gone(const cd_stream *stream);
 
+/* Is its client there, and the response not complete? Then cd_stream_finish ends it by a 500 or
+ * cuts it. */
+bool cd_stream_unfinished(const cd_stream *stream);
+
 /* Cuts the connection (HTTP/1, WebSocket: with RST; HTTP/2: RST_STREAM). The application may run
  * on. */
 void cd_stream_abort(cd_stream *stream);

@@ -1,7 +1,7 @@
 """The C extension: libev's event loop for asyncio, and the ASGI server on it."""
 
 import selectors
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import Context
 from typing import Any, Literal
 
@@ -16,6 +16,9 @@ def limits() -> tuple[tuple[str, Literal["time", "size"], float | int, str, str]
 
 def versions() -> dict[str, str]:
     """Versions of the libraries inside: libev, llhttp, OpenSSL and zlib."""
+
+def extensions() -> tuple[str, ...]:
+    """The extensions that Server offers only when its argument names them, without their "http.response."."""
 
 def check_access_format(text: str) -> None:
     """ValueError, one line, when Server would not take this access_format."""
@@ -131,7 +134,7 @@ class Server:
         access_tag: str | None = None,
         server_header: bytes | None = None,
         date_header: bool = True,
-        response_debug: bool = False,
+        extensions: Iterable[str] = (),
         websocket_deflate: bool = True,
         websocket_deflate_context_takeover: bool = False,
         http2: bool = True,
@@ -160,7 +163,7 @@ class Server:
         access_syslog: "<134>": access_fd is a connected, non-blocking datagram socket, every line a datagram.
         access_tag: what stands between the date and the line of such a datagram.
         server_header: value of the Server header, None or empty for none.
-        response_debug: scopes offer http.response.debug, and what comes that way goes to on_log.
+        extensions: those of extensions() that scopes may offer; what comes as http.response.debug goes to on_log.
         websocket_deflate: agree to permessage-deflate (RFC 7692) when a client offers it.
         websocket_deflate_context_takeover: let compression windows live from message to message, both ways.
         http2: speak HTTP/2 to a client that begins with its preface.

@@ -54,6 +54,7 @@ OWN_OPTIONS = (
     "websocket_deflate_context_takeover",
     "http2",
     "http2_upgrade",
+    "extensions",
     "access_log_format",
     "access_log_exclude",
     "forwarded_allow_ips",

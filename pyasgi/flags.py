@@ -303,6 +303,13 @@ def trust(text: str) -> str:
     return text
 
 
+def extension(text: str) -> str:
+    name = text.removeprefix("http.response.").replace("-", "_")
+    if name not in _core.extensions():
+        raise ArgumentTypeError(f"{text!r} is none of {', '.join(_core.extensions())}")
+    return name
+
+
 def path_prefix(text: str) -> str:
     if not text.startswith("/"):
         raise ArgumentTypeError(f"{text!r} is no path prefix; give one that begins with /")
@@ -440,6 +447,16 @@ def add_application(parser: Parser) -> None:
     )
     group = parser.add_argument_group("application")
     group.add_argument("--root-path", default="", metavar="PATH", help="root_path of the scope")
+    group.add_argument(
+        "--extension",
+        dest="extensions",
+        action="append",
+        type=extension,
+        default=[],
+        metavar="NAME",
+        help="offer an ASGI extension that middleware may not know, repeatable: pathsend, zerocopysend, trailers,"
+        " early_hint, or debug at -v 2 (docs/extensions.rst); default none",
+    )
     group.add_argument(
         "--lifespan",
         choices=MODES,

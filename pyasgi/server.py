@@ -8,6 +8,7 @@ fork and run in a thread.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import sys
@@ -16,7 +17,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import access, ending, logs, main_loop, trace
+from . import access, ending, logs, main_loop, suspects, trace
 from .access import native_descriptor, open_unblocking
 from .disconnects import is_disconnect
 from .endpoints import EndpointError, Listener, check_endpoint, open_endpoint
@@ -57,6 +58,7 @@ class Server:
     websocket_deflate_context_takeover: let compression windows live from message to message, both ways
     http2: speak HTTP/2 to clients that begin with it
     http2_upgrade: also, without TLS, to clients that ask with "Upgrade: h2c"; needs http2
+    extensions: of ASGI, that scopes offer: "pathsend", "zerocopysend", "trailers", "early_hint", "debug"
     access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
     access_log_exclude: path prefixes that are kept out of the access log
     forwarded_allow_ips: peers whose proxy headers count, as --forwarded-allow-ips; None for loopback and unix sockets
@@ -99,6 +101,7 @@ class Server:
         websocket_deflate_context_takeover: bool = False,
         http2: bool = True,
         http2_upgrade: bool = False,
+        extensions: Iterable[str] = (),
         access_log_format: str = "daphne",
         access_log_exclude: Iterable[str] = (),
         forwarded_allow_ips: str | None = None,
@@ -137,19 +140,14 @@ class Server:
         self.websocket_deflate_context_takeover = websocket_deflate_context_takeover
         self.http2 = http2
         self.http2_upgrade = http2_upgrade
+        self.extensions = tuple(extensions)
         self.access_log_format = access_log_format
         self.access_log_exclude = tuple(access_log_exclude)
         self.forwarded_allow_ips = forwarded_allow_ips
         self.tls = tls
         self.loop = loop
         for name, value in limits.items():
-            if name not in LIMITS:
-                import difflib
-
-                near = difflib.get_close_matches(name, LIMITS, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                raise TypeError(f"Server() has no argument {name!r}{hint}")
-            setattr(self, name, value)
+            setattr(self, _limit(name), value)
         if lifespan not in MODES:
             raise ValueError(f"lifespan is {lifespan!r}; give one of {', '.join(MODES)}")
 
@@ -506,7 +504,7 @@ class Server:
             application,
             on_log=_on_log,
             on_access=on_access,
-            on_exception=_on_exception,
+            on_exception=functools.partial(_on_exception, self._offered()),
             access_fd=descriptor,
             access_format=self.access_log_format,
             access_exclude=self.access_log_exclude,
@@ -514,7 +512,7 @@ class Server:
             access_tag=tag,
             server_header=self.server_name.encode("latin-1") or None,
             date_header=self.date_header,
-            response_debug=logger.isEnabledFor(logging.DEBUG),
+            extensions=self._offered(),
             websocket_deflate=self.websocket_deflate,
             websocket_deflate_context_takeover=self.websocket_deflate_context_takeover,
             http2=self.http2,
@@ -526,6 +524,11 @@ class Server:
             forwarded_allow_ips=self.forwarded_allow_ips,
             **self._limits(),
         )
+
+    def _offered(self) -> tuple[str, ...]:
+        """The extensions; what comes as http.response.debug would be formatted for nobody without a log for it."""
+        debugs = logger.isEnabledFor(logging.DEBUG)
+        return tuple(name for name in self.extensions if debugs or name != "debug")
 
     def _proxy_headers(self) -> tuple[bytes | None, bytes | None, bytes | None] | None:
         if not self.proxy_forwarded_address_header:
@@ -603,6 +606,17 @@ class Server:
             logger.info("Killed %d pending application instances", running)
 
 
+def _limit(name: str) -> str:
+    """The name again, if it is one of a limit; else TypeError."""
+    if name not in LIMITS:
+        import difflib
+
+        near = difflib.get_close_matches(name, LIMITS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"Server() has no argument {name!r}{hint}")
+    return name
+
+
 async def _until(condition: Callable[[], bool], seconds: float) -> bool:
     """Waits for the condition, seconds at most; its last value."""
     deadline = time.monotonic() + seconds
@@ -643,11 +657,18 @@ def _on_log(level: int, line: str) -> None:
     logger.log(level, "%s", line)
 
 
-def _on_exception(error: BaseException, gone: bool) -> None:
+def _on_exception(offered: tuple[str, ...], error: BaseException, gone: bool) -> None:
     if is_disconnect(error, gone):
         logger.debug("Application ended when its client had gone: %s", error)
     else:
         logger.error("Exception inside application: %s", error, exc_info=error)
+        for name in suspects.suspected(offered, error):
+            logger.error(
+                "An http.response.%s was in its hands: if middleware does not know this extension,"
+                " leave --extension %s out",
+                name,
+                name,
+            )
 
 
 def __getattr__(name: str) -> Any:

@@ -53,6 +53,7 @@ date-header = false
 no-server-name = true
 access-log-exclude = ["/health"]
 access-log-format = "json"
+extension = ["pathsend", "http.response.early_hint"]
 verbosity = 0
 max-head-size = 5000
 """
@@ -66,6 +67,7 @@ MEANS = {
     "server_name": "",
     "access_log_exclude": ["/health"],
     "access_log_format": "json",
+    "extensions": ["pathsend", "early_hint"],
     "action_logger": None,
     "verbosity": 0,
     "max_head_size": 5000,
@@ -158,6 +160,7 @@ def test_every_flag_has_a_name() -> None:
         ("endpoint = [['tcp:1']]", "site.toml: endpoint: ['tcp:1'] is no text and no number"),
         ("access-log-format = '%(z)s'", "access-log-format: '%(z)s' is no atom of an access log"),
         ("access-log-exclude = ['x']", "'x' is no path prefix; give one that begins with /"),
+        ("extension = ['push']", "'push' is none of pathsend, zerocopysend, trailers, early_hint"),
         ("[http-timeout]\nx = 1", "http-timeout: {'x': 1} is no text and no number"),
         ("= 3", "site.toml: is no TOML: "),
     ],

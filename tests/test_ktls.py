@@ -60,7 +60,8 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(server: Servers, site: Issued, file: Path, *args: str) -> Handle:
     pair = ("--certfile", str(site.cert), "--keyfile", str(site.key))
-    return server.start("tests.test_ktls:app", *pair, *args, env={"FILE": str(file)})
+    files = ("--extension=pathsend", "--extension=zerocopysend")
+    return server.start("tests.test_ktls:app", *pair, *files, *args, env={"FILE": str(file)})
 
 
 def line(number: int) -> bytes:

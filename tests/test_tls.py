@@ -765,7 +765,9 @@ def test_file(server: Servers, ca: Authority, site: Issued, tmp_path: Path) -> N
     """Without kTLS a file is read and encrypted like other bytes."""
     file = tmp_path / "file"
     file.write_bytes(os.urandom(3_000_001))
-    handle = start(server, site, app="tests.test_tls:sending", env={"FILE": str(file)})
+    handle = start(
+        server, site, "--extension=pathsend", app="tests.test_tls:sending", env={"FILE": str(file)}
+    )
     with connect(handle, ca.trusting()) as client:
         for _ in range(2):
             assert client.request(GET).body == file.read_bytes()

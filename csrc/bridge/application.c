@@ -50,10 +50,13 @@ void cdpy_application_ended(cdpy_stream *stream, bool failed)
 
     if (core == NULL)
         return;
+    bool unfinished = !failed && !stream->complete && cd_stream_unfinished(core);
     stream->core = NULL;
     stream->head = NULL;
     unlink_stream(stream);
     cd_stream_finish(core, failed);
+    if (unfinished)
+        cdpy_extension_suspect(stream);
     if (stream->server->on_access == NULL) /* else on_gone */
         Py_CLEAR(stream->context);
     /* What a child task of the application may still be waiting for. */

@@ -85,7 +85,7 @@ typedef struct cdpy_ready cdpy_ready;
     X(asked_path)     /* scope.c: raw_path that a connection asked for first, last of all */       \
     X(usual_raw_path) /* what http_template has; NULL: none */                                     \
     X(usual_path)                                                                                  \
-    X(extensions_last)   /* "extensions" of an HTTP/1.1 scope, NULL before the first */            \
+    X(extensions_last)   /* "extensions" of an HTTP scope, NULL before the first */                \
     X(asgi_template)     /* their "asgi" dict, copied too */                                       \
     X(registry_type)     /* TaskRegistry; NULL from Python 3.14 on, and so the next two */         \
     X(registry)          /* the one that is installed, or NULL */                                  \
@@ -202,6 +202,7 @@ typedef struct {
     CDPY_OBJECTS(X)
 #undef X
     cd_addr own_address;          /* the one that was connected to last, mostly the only one */
+    unsigned extensions_offers;   /* what extensions_last has */
     PyObject *header_names[256];  /* scope.c: bytes of the common header names by hash */
     bool header_shared[256];      /* have all connections the same values of it? */
     PyObject *header_tuples[256]; /* headers that many connections have, by hash; strong */
@@ -675,7 +676,7 @@ struct cdpy_stream {
     PyObject *returned;  /* list of events that were taken and given back, or NULL */
     const cd_head *head; /* as long as core is not NULL */
     enum cd_kind kind;
-    unsigned can;      /* head->can */
+    unsigned offers;   /* CDPY_PATHSEND and so on: what the scope offered */
     bool started;      /* http: response started. websocket: accepted */
     bool denied;       /* websocket: denial response started */
     bool announced;    /* trailers will follow the body */
@@ -741,7 +742,7 @@ struct cdpy_server {
     cdpy_stream *streams;     /* those whose application runs */
     size_t tasks;
     size_t pin_size;
-    bool response_debug; /* http.response.debug is offered */
+    unsigned offers; /* the extensions that scopes may offer */
 };
 
 /* ---- application.c: one run of the application ----------------------------------------------- */
@@ -800,8 +801,25 @@ void cdpy_body_sent(cdpy_stream *stream, bool more);
 
 /* ---- extension.c: events of the extensions --------------------------------------------------- */
 
+/* The extensions that an application can meet unprepared, in the order of their names. */
+enum {
+    CDPY_PATHSEND = 1,
+    CDPY_ZEROCOPYSEND = 2,
+    CDPY_TRAILERS = 4,
+    CDPY_EARLY_HINT = 8,
+    CDPY_DEBUG = 16,
+};
+
+/* Their names, as Server's argument has them: a tuple of str. */
+PyObject *cdpy_extension_names(void);
+/* Reads that argument. 0, or -1 with an exception. */
+int cdpy_extension_parse(PyObject *names, unsigned *offers);
+/* Those that the request at hand can have. */
+unsigned cdpy_extension_offers(const cdpy_server *server, const cd_head *head);
 /* As cdpy_http_send, for a type that is none of the specification's own. */
 PyObject *cdpy_extension_send(cdpy_stream *stream, PyObject *event, PyObject *type);
+/* Names in the log what a response that did not come may have been lost in. */
+void cdpy_extension_suspect(cdpy_stream *stream);
 
 /* ---- convert.c: between Python values and the core's ----------------------------------------- */
 

@@ -231,6 +231,17 @@ static int pop_proxy_headers(PyObject *kwargs, cd_config *config)
     return result;
 }
 
+static int pop_extensions(PyObject *kwargs, unsigned *offers)
+{
+    PyObject *names = NULL;
+    int result = pop(kwargs, "extensions", &names);
+
+    if (result == 0 && names)
+        result = cdpy_extension_parse(names, offers);
+    Py_XDECREF(names);
+    return result;
+}
+
 static int pop_fd(PyObject *kwargs, int *fd)
 {
     PyObject *value = NULL;
@@ -394,7 +405,7 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
         pop_state(rest, &server->lifespan_state) == 0 && pop_proxy_headers(rest, config) == 0 &&
         pop_trust(rest, &config->trust) == 0 && pop_access(rest, config, prefixes) == 0 &&
         pop_flag(rest, "date_header", &config->date_header) == 0 &&
-        pop_flag(rest, "response_debug", &server->response_debug) == 0 &&
+        pop_extensions(rest, &server->offers) == 0 &&
         pop_flag(rest, "websocket_deflate", &config->websocket_deflate) == 0 &&
         pop_flag(rest, "websocket_deflate_context_takeover",
                  &config->websocket_deflate_context_takeover) == 0 &&

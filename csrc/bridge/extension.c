@@ -1,9 +1,14 @@
 /*
  * extension.c - the events of ASGI's extensions: early hints, trailers, files, debug.
  *
- * What a scope advertises is what its stream can do, which the core says (cd_head.can), so there is
- * one truth for both: put_extensions in scope.c and `offered` here read the same bits. An event
- * that the scope did not advertise is refused like one that nobody has heard of.
+ * None of them is offered unless the operator named it: a framework that sees one may use it at
+ * once (Starlette sends files by pathsend and templates' contexts by debug), and middleware that
+ * only knows http.response.start and .body then drops the event, or fails. What has no such events
+ * (tls), and what other servers always offer (websocket.http.response), needs no name.
+ *
+ * What a scope advertises is what was named and what its stream can do, which the core says
+ * (cd_head.can), so there is one truth for both: put_extensions in scope.c and cdpy_extension_send
+ * read the same bits. An event that the scope did not advertise is refused.
  *
  * Files are opened (pathsend) or duplicated (zerocopysend) here, checked, and given to the core,
  * which owns its descriptor from then on; the application's own stays the application's. All that
@@ -22,6 +27,10 @@
 #include <unistd.h>
 
 enum { DEBUG_LENGTH = 1000 }; /* characters of a debug event that are logged */
+
+/* In the order of CDPY_PATHSEND and so on. The events are called "http.response." and the name. */
+static const char *const names[] = {"pathsend", "zerocopysend", "trailers", "early_hint", "debug"};
+enum { NAMES = sizeof(names) / sizeof(names[0]) };
 
 static PyObject *order_error(const char *why, PyObject *type)
 {
@@ -409,9 +418,57 @@ static PyObject *send_debug(cdpy_stream *stream, PyObject *event, PyObject *type
 
 /* ---- all of them ---- */
 
+PyObject *cdpy_extension_names(void)
+{
+    PyObject *tuple = PyTuple_New(NAMES);
+
+    for (Py_ssize_t i = 0; tuple && i < NAMES; i++) {
+        PyObject *name = PyUnicode_FromString(names[i]);
+
+        PyTuple_SET_ITEM(tuple, i, name);
+        if (name == NULL)
+            Py_CLEAR(tuple);
+    }
+    return tuple;
+}
+
+/* Its bit; 0 with an exception. */
+static unsigned bit_of(PyObject *name)
+{
+    for (int i = 0; PyUnicode_Check(name) && i < NAMES; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0)
+            return 1u << i;
+    }
+    PyErr_Format(PyExc_ValueError, "there is no extension %R that could be offered", name);
+    return 0;
+}
+
+int cdpy_extension_parse(PyObject *given, unsigned *offers)
+{
+    PyObject *list = PySequence_Fast(given, "extensions must be an iterable of names");
+    unsigned bit = 1;
+
+    if (list == NULL)
+        return -1;
+    for (Py_ssize_t i = 0; bit && i < PySequence_Fast_GET_SIZE(list); i++)
+        *offers |= bit = bit_of(PySequence_Fast_GET_ITEM(list, i));
+    Py_DECREF(list);
+    return bit ? 0 : -1;
+}
+
+unsigned cdpy_extension_offers(const cdpy_server *server, const cd_head *head)
+{
+    if (server->offers == 0 || head->kind != CD_HTTP)
+        return 0;
+    unsigned can = CDPY_DEBUG | (head->can & CD_CAN_TRAILERS ? CDPY_TRAILERS : 0) |
+                   (head->can & CD_CAN_HINT ? CDPY_EARLY_HINT : 0) |
+                   (head->can & CD_CAN_FILE ? CDPY_PATHSEND | CDPY_ZEROCOPYSEND : 0);
+    return server->offers & can;
+}
+
 typedef PyObject *sender(cdpy_stream *stream, PyObject *event, PyObject *type);
 
-/* Who takes an event of this type, NULL: nobody; *bit is its CD_CAN_*, 0 for debug. */
+/* Who takes an event of this type, NULL: nobody; *bit is its CDPY_PATHSEND or the like. */
 static sender *sender_of(const cdpy_state *s, PyObject *type, unsigned *bit)
 {
     const struct {
@@ -419,11 +476,11 @@ static sender *sender_of(const cdpy_state *s, PyObject *type, unsigned *bit)
         unsigned bit;
         sender *send;
     } events[] = {
-        {s->s_http_response_pathsend, CD_CAN_FILE, send_path},
-        {s->s_http_response_zerocopysend, CD_CAN_FILE, send_descriptor},
-        {s->s_http_response_trailers, CD_CAN_TRAILERS, send_trailers},
-        {s->s_http_response_early_hint, CD_CAN_HINT, send_hint},
-        {s->s_http_response_debug, 0, send_debug},
+        {s->s_http_response_pathsend, CDPY_PATHSEND, send_path},
+        {s->s_http_response_zerocopysend, CDPY_ZEROCOPYSEND, send_descriptor},
+        {s->s_http_response_trailers, CDPY_TRAILERS, send_trailers},
+        {s->s_http_response_early_hint, CDPY_EARLY_HINT, send_hint},
+        {s->s_http_response_debug, CDPY_DEBUG, send_debug},
     };
 
     for (size_t i = 0; i < sizeof(events) / sizeof(events[0]); i++) {
@@ -435,9 +492,22 @@ static sender *sender_of(const cdpy_state *s, PyObject *type, unsigned *bit)
     return NULL;
 }
 
-static bool offered(const cdpy_stream *stream, unsigned bit)
+static const char *name_of(unsigned bit)
 {
-    return bit == 0 ? stream->server->response_debug : (stream->can & bit) != 0;
+    int i = 0;
+
+    while (bit >>= 1)
+        i++;
+    return names[i];
+}
+
+static PyObject *refuse(const cdpy_stream *stream, unsigned bit, PyObject *type)
+{
+    if (stream->server->offers & bit)
+        return order_error("it is not in the extensions of this scope", type);
+    return PyErr_Format(PyExc_ValueError,
+                        "%U: it is not in the extensions of this scope (--extension %s)", type,
+                        name_of(bit));
 }
 
 PyObject *cdpy_extension_send(cdpy_stream *stream, PyObject *event, PyObject *type)
@@ -447,9 +517,32 @@ PyObject *cdpy_extension_send(cdpy_stream *stream, PyObject *event, PyObject *ty
 
     if (send == NULL)
         return PyErr_Format(PyExc_ValueError, "Cannot handle message type %U!", type);
-    if (!offered(stream, bit))
-        return order_error("it is not in the extensions of this scope", type);
+    if (!(stream->offers & bit))
+        return refuse(stream, bit, type);
     if (stream->complete) /* ignored, as a body is */
         return cdpy_answer(stream, CD_GONE, false, "send()");
     return send(stream, event, type);
+}
+
+/* The events that may stand for what is missing of the response. */
+static unsigned suspects(const cdpy_stream *stream)
+{
+    if (stream->announced && stream->body_ended)
+        return stream->offers & CDPY_TRAILERS;
+    return stream->offers & (CDPY_PATHSEND | CDPY_ZEROCOPYSEND);
+}
+
+void cdpy_extension_suspect(cdpy_stream *stream)
+{
+    unsigned bits = suspects(stream);
+    const char *name = bits ? name_of(bits & -bits) : NULL; /* the first of them */
+
+    if (name == NULL)
+        return;
+    PyObject *line = PyUnicode_FromFormat(
+        "The response may have been an http.response.%s that middleware dropped: if some does not "
+        "know this extension, leave --extension %s out",
+        name, name);
+    cdpy_application_log(stream->server, CD_ERROR, line);
+    Py_XDECREF(line);
 }

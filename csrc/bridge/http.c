@@ -79,9 +79,11 @@ static int trailers_of(cdpy_stream *stream, PyObject *event, Py_ssize_t known)
         return 0;
     int trailers = cdpy_truth(event, stream->server->state->s_trailers);
 
-    if (trailers == 1 && !(stream->can & CD_CAN_TRAILERS)) {
-        PyErr_SetString(PyExc_ValueError, "trailers is true, but the scope's extensions have no "
-                                          "http.response.trailers");
+    if (trailers == 1 && !(stream->offers & CDPY_TRAILERS)) {
+        PyErr_Format(
+            PyExc_ValueError,
+            "trailers is true, but the scope's extensions have no http.response.trailers%s",
+            stream->server->offers & CDPY_TRAILERS ? "" : " (--extension trailers)");
         return -1;
     }
     return trailers;

@@ -79,6 +79,11 @@ static PyObject *check_access_format(PyObject *Py_UNUSED(module), PyObject *arg)
     return checked(arg, cd_access_format_check);
 }
 
+static PyObject *extensions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return cdpy_extension_names();
+}
+
 static PyObject *check_trust(PyObject *Py_UNUSED(module), PyObject *arg)
 {
     return checked(arg, cd_trust_check);
@@ -113,6 +118,7 @@ static PyObject *debug_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
 static PyMethodDef functions[] = {
     {"limits", limits, METH_NOARGS, "Every row of limits.def: (name, kind, default, unit, doc)."},
     {"versions", versions, METH_NOARGS, "Versions of the libraries inside."},
+    {"extensions", extensions, METH_NOARGS, "Names of the extensions that Server can offer."},
     {"check_access_format", check_access_format, METH_O, "ValueError for a bad access_format."},
     {"check_trust", check_trust, METH_O, "ValueError for a bad forwarded_allow_ips."},
     {"check_limit", check_limit, METH_VARARGS, "ValueError for a limit that is out of range."},

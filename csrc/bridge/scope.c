@@ -532,12 +532,12 @@ static int put_tls(cdpy_server *server, PyObject *extensions, const cd_head *hea
 
 /* A copy of the last extensions, when nobody else has any of its dicts and all are still empty:
  * that costs a quarter of making them anew. NULL without an exception: they cannot be had. */
-static PyObject *reused_extensions(const cdpy_state *state)
+static PyObject *reused_extensions(const cdpy_state *state, unsigned offers)
 {
     PyObject *key, *value;
     Py_ssize_t at = 0;
 
-    if (state->extensions_last == NULL)
+    if (state->extensions_last == NULL || state->extensions_offers != offers)
         return NULL;
     while (PyDict_Next(state->extensions_last, &at, &key, &value)) {
         if (Py_REFCNT(value) != 1 || PyDict_GET_SIZE(value) != 0)
@@ -547,19 +547,18 @@ static PyObject *reused_extensions(const cdpy_state *state)
 }
 
 /* What extension.c takes, no more. */
-static PyObject *new_extensions(const cdpy_server *server, const cd_head *head)
+static PyObject *new_extensions(const cdpy_state *s, const cd_head *head, unsigned offers)
 {
-    const cdpy_state *s = server->state;
     const struct {
         bool offered;
         PyObject *name;
     } rows[] = {
         {head->kind == CD_WEBSOCKET, s->s_websocket_http_response},
-        {head->can & CD_CAN_FILE, s->s_http_response_pathsend},
-        {head->can & CD_CAN_FILE, s->s_http_response_zerocopysend},
-        {head->can & CD_CAN_TRAILERS, s->s_http_response_trailers},
-        {head->can & CD_CAN_HINT, s->s_http_response_early_hint},
-        {head->kind == CD_HTTP && server->response_debug, s->s_http_response_debug},
+        {offers & CDPY_PATHSEND, s->s_http_response_pathsend},
+        {offers & CDPY_ZEROCOPYSEND, s->s_http_response_zerocopysend},
+        {offers & CDPY_TRAILERS, s->s_http_response_trailers},
+        {offers & CDPY_EARLY_HINT, s->s_http_response_early_hint},
+        {offers & CDPY_DEBUG, s->s_http_response_debug},
     };
     PyObject *extensions = PyDict_New();
 
@@ -572,15 +571,18 @@ static PyObject *new_extensions(const cdpy_server *server, const cd_head *head)
 
 static PyObject *extensions_of(cdpy_server *server, const cd_head *head)
 {
-    bool usual = head->can == CD_CAN_ALL && !server->response_debug;
-    PyObject *extensions = usual ? reused_extensions(server->state) : NULL;
+    cdpy_state *state = server->state;
+    unsigned offers = cdpy_extension_offers(server, head);
+    bool reusable = offers != 0;
+    PyObject *extensions = reusable ? reused_extensions(state, offers) : NULL;
 
     if (extensions || PyErr_Occurred())
         return extensions;
-    extensions = new_extensions(server, head);
-    if (extensions && usual) {
-        Py_XSETREF(server->state->extensions_last, PyDict_Copy(extensions));
-        if (server->state->extensions_last == NULL)
+    extensions = new_extensions(state, head, offers);
+    if (extensions && reusable) {
+        Py_XSETREF(state->extensions_last, PyDict_Copy(extensions));
+        state->extensions_offers = offers;
+        if (state->extensions_last == NULL)
             Py_CLEAR(extensions);
     }
     return extensions;

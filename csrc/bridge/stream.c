@@ -57,7 +57,7 @@ cdpy_stream *cdpy_stream_new(cdpy_server *server, cd_stream *core, const cd_head
     self->core = core;
     self->head = head;
     self->kind = head->kind;
-    self->can = head->can;
+    self->offers = cdpy_extension_offers(server, head);
     self->server = (cdpy_server *)Py_NewRef((PyObject *)server);
     CDPY_LIVE(streams, 1);
     PyObject_GC_Track(self);

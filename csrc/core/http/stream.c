@@ -251,6 +251,11 @@ void cd_stream_detach(cd_stream *s, bool client_gone)
     cd_stream_post(s, 0);
 }
 
+bool cd_stream_unfinished(const cd_stream *s)
+{
+    return s->conn != NULL && !s->complete;
+}
+
 void cd_stream_finish(cd_stream *s, bool failed)
 {
     if (s->finished)
