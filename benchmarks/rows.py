@@ -432,7 +432,7 @@ ROWS = (
         Row(
             "file",
             static_file("file"),
-            one("file", "File of 1 MB", "files/s"),
+            one("file", "File of 1 MB, --extension pathsend", "files/s"),
             static=True,
             quick=True,
         ),
@@ -577,7 +577,7 @@ ROWS = (
         Row(
             "tls-file",
             static_file("tls-file", TLS),
-            one("tls-file", "TLS: file of 1 MB", "files/s"),
+            one("tls-file", "TLS: file of 1 MB, --extension pathsend", "files/s"),
             static=True,
             needs=TLS,
             rounds=2,

@@ -110,7 +110,8 @@ def tls_flags(launch: Launch, certificate_flag: str, key_flag: str) -> list[str]
 def cdaphne(launch: Launch) -> list[str]:
     flags = ["-b", "127.0.0.1", "-p", str(launch.port), "-v", "0"]
     secure = tls_flags(launch, "--certfile", "--keyfile")
-    return [sys.executable, "-m", "pyasgi", *flags, *secure, launch.app]
+    files = ["--extension", "pathsend"] if launch.app == FILES else []
+    return [sys.executable, "-m", "pyasgi", *flags, *secure, *files, launch.app]
 
 
 def cdaphne_logging(launch: Launch) -> list[str]:
