@@ -271,6 +271,28 @@ def test_large_unread_body_does_not(server: Servers) -> None:
         assert response.body == b"early"
 
 
+def test_slow_upload_hears_the_early_answer(server: Servers) -> None:
+    """The end waits for 2 s of silence, not for 2 s (--linger-timeout)."""
+    handle = server.start(APP)
+    with handle.connect() as client:
+        client.send(post(b"/early", b"Content-Length: 3000000"))
+        for _ in range(14):
+            client.send(bytes(100))
+            time.sleep(0.25)
+        assert client.response().body == b"early"
+        assert client.closed()
+
+
+def test_lingering_is_bounded(server: Servers) -> None:
+    handle = server.start(APP, "--linger-total", "1")
+    with handle.connect() as client:
+        client.send(post(b"/early", b"Content-Length: 3000000"))
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            for _ in range(200):
+                client.send(bytes(100))
+                time.sleep(0.05)
+
+
 def test_pipelining_flood(server: Servers) -> None:
     """A million requests by a client that reads nothing: reading stops until the responses drain."""
     handle = server.start(APP)

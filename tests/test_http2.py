@@ -158,6 +158,48 @@ def test_curl(server: Servers, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("upload", [["--data-binary", "@body"], ["-T", "body"], ["-T", "-"]])
+def test_early_answer_reaches_curl(
+    server: Servers, secure: bool, upload: list[str], certificate: list[str], tmp_path: Path
+) -> None:
+    """It takes a RST_STREAM behind the answer to an upload for a failure of the whole."""
+    (tmp_path / "body").write_bytes(bytes(2_000_000))
+    flags = certificate if secure else []
+    handle = server.start("tests.apps.wire:app", "--max-body-size", "300000", *flags)
+    url = f"http{'s' if secure else ''}://127.0.0.1:{handle.port}/upload"
+    command = ["curl", "-sSk", "--http2-prior-knowledge", "-w", "%{http_code}", "-H", "Expect:"]
+    with (tmp_path / "body").open("rb") as body:
+        done = subprocess.run(
+            [*command, *upload, url],
+            stdin=body,
+            cwd=tmp_path,
+            capture_output=True,
+            timeout=60,
+            env=FOREIGN,
+        )
+    assert (done.stdout, done.stderr) == (b"413 Content Too Large\n413", b"")
+
+
+def test_early_answer_leaves_the_window_open(server: Servers) -> None:
+    """The rest of a long body is dropped, and the stream ends without a reset."""
+    with Client(server.start("tests.apps.wire:app")) as client:
+        client.until(h2.events.RemoteSettingsChanged)
+        stream = client.request("/early", method="POST", end=False)
+        assert client.body(stream) == b"early"
+        left = 1_000_000
+        while left > 0:
+            room = client.h2.local_flow_control_window(stream)
+            size = min(left, room, client.h2.max_outbound_frame_size)
+            left -= size
+            client.h2.send_data(stream, bytes(size), end_stream=left == 0)
+            client.flush()
+            if left > 0 and client.h2.local_flow_control_window(stream) == 0:
+                client.hear()
+        assert client.status(client.request("/upload")) == 200
+    assert not [e for e in client.events if isinstance(e, h2.events.StreamReset)]
+
+
+@pytest.mark.parametrize("secure", [False, True])
 def test_h2load(server: Servers, secure: bool, certificate: list[str]) -> None:
     handle = server.start("tests.apps.basic:app", *(certificate if secure else []))
     scheme = "https" if secure else "http"

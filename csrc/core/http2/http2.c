@@ -429,7 +429,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     }
     if (st == NULL) {
         return_window(h, n);
-        cd_http2_take_rest(h, id);
+        cd_http2_take_rest(h, id, n);
         return h->failed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
     }
     st->received += n;
@@ -469,10 +469,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 static void end_response(cd_http2 *h, int32_t id)
 {
     cd_http2_stream *st = stream_of(h, id);
-    uint64_t left = UINT64_MAX;
-    if (st != NULL && st->content_length != UINT64_MAX)
-        left = st->content_length - st->received;
-    cd_http2_expect_rest(h, id, left);
+    cd_http2_expect_rest(h, id);
     if (st == NULL)
         return;
     nghttp2_session_set_stream_user_data(h->session, id, NULL);
@@ -625,6 +622,7 @@ static void on_drain(cd_conn *c)
         return;
     h->drain = CD_HTTP2_NOTICE;
     h->drain_at = cd_http2_due(h, c->server->limits.drain_timeout);
+    cd_http2_hurry_rests(h);
     if (h->drain_at == 0)
         say_last(h);
     else if (!cd_http2_failed(h, nghttp2_submit_shutdown_notice(h->session))) {

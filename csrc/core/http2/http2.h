@@ -44,7 +44,6 @@ typedef struct {
     bool opened;                /* its head was good: an application hears of it */
     bool websocket;             /* an Extended CONNECT for one */
     bool counted;               /* in http2->live */
-    uint64_t content_length;    /* announced; UINT64_MAX: not */
     uint64_t received;          /* body bytes, all in all */
     uint64_t credited;          /* of them, given back to the stream's window */
     uint64_t window_received;   /* since body_check was set */
@@ -61,8 +60,11 @@ typedef struct {
 typedef struct {
     cd_list link; /* in http2->rests */
     int32_t id;
-    double until; /* then it is reset; 0: never */
+    double until; /* then it is reset, or looked at; 0: never */
     uint32_t code;
+    bool renewed;   /* a window was given back behind the response */
+    size_t taken;   /* bytes that came since `until` was set */
+    size_t dropped; /* all in all */
 } cd_http2_rest;
 
 /* So many of something at once, and so many a second. */
@@ -239,14 +241,15 @@ size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
  * RST_STREAM. */
 void cd_http2_note_open(cd_http2 *h, int32_t id);
 void cd_http2_note_end(cd_http2 *h, int32_t id);
-/* The response of a stream is out, and of its body `left` bytes (UINT64_MAX: who knows) are to
- * come. */
-void cd_http2_expect_rest(cd_http2 *h, int32_t id, uint64_t left);
+/* The response of a stream is out, and its body has not ended. */
+void cd_http2_expect_rest(cd_http2 *h, int32_t id);
 /* A page is on its way, which also a client without a window has to take. CD_OK or CD_NOMEM. */
 int cd_http2_expect_page(cd_http2 *h, int32_t id);
-/* Some of the body came; it has ended. */
-void cd_http2_take_rest(cd_http2 *h, int32_t id);
+/* n bytes of the body came; it has ended. */
+void cd_http2_take_rest(cd_http2 *h, int32_t id, size_t n);
 void cd_http2_end_rest(cd_http2 *h, int32_t id);
+/* The server stops: clients that are silent get linger_timeout. */
+void cd_http2_hurry_rests(cd_http2 *h);
 /* Has a stream's bit (told, opened, ended) a place? Then how far from the newest; else -1. */
 int cd_http2_age(const cd_http2 *h, int32_t id);
 /* A stream was reset, by the peer or through its fault. */

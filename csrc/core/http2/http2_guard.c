@@ -219,9 +219,11 @@ size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
 /* ---- bodies that nobody reads ---- */
 
 /*
- * Some clients take a RST_STREAM behind a whole response for a failure when they are still sending
- * (curl up to 8.0), although RFC 9113, 8.1 has it. So the rest of a body is dropped, as far as the
- * stream's window goes, which is not given back any more; for body_timeout.
+ * Some clients take a RST_STREAM behind a whole response for a failure when they are still sending,
+ * and throw the response away (curl up to 8.0), although RFC 9113, 8.1 has it. So what comes of the
+ * body is dropped, and the window kept open, up to linger_size; only then the stream is reset, and
+ * not before the client has used up a window that it was given behind the response: whoever sends
+ * as much has read as far. A client that stops sending, or is slow, is reset after body_timeout.
  */
 static size_t window_left(cd_http2 *h, int32_t id)
 {
@@ -247,7 +249,7 @@ static cd_http2_rest *add_rest(cd_http2 *h, int32_t id, double seconds, uint32_t
     cd_http2_rest *rest = cd_alloc(sizeof *rest);
     if (rest == NULL)
         return NULL;
-    rest->id = id;
+    *rest = (cd_http2_rest){.id = id};
     rest->until = cd_http2_due(h, seconds);
     rest->code = code;
     cd_http2_sooner(&h->sweep_at, rest->until);
@@ -261,32 +263,92 @@ int cd_http2_expect_page(cd_http2 *h, int32_t id)
     return add_rest(h, id, patience, NGHTTP2_ENHANCE_YOUR_CALM) != NULL ? CD_OK : CD_NOMEM;
 }
 
-void cd_http2_expect_rest(cd_http2 *h, int32_t id, uint64_t left)
+static cd_http2_rest *find_rest(cd_http2 *h, int32_t id)
 {
-    bool known = left != UINT64_MAX;
-    size_t window = window_left(h, id);
-    cd_http2_end_rest(h, id); /* the page is out */
-    if (!(known ? left <= window : window > 0) ||
-        add_rest(h, id, h->conn->server->limits.body_timeout, NGHTTP2_NO_ERROR) == NULL)
-        reset_rest(h, id, NGHTTP2_NO_ERROR);
+    for (cd_list *l = h->rests.next; l != &h->rests; l = l->next) {
+        cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
+        if (id == 0 || rest->id == id)
+            return rest;
+    }
+    return NULL;
 }
 
-void cd_http2_take_rest(cd_http2 *h, int32_t id)
+/* Its response is out: it is no page on its way. */
+static bool is_answered(const cd_http2_rest *rest)
 {
-    if (window_left(h, id) == 0)
+    return rest->code == NGHTTP2_NO_ERROR;
+}
+
+/* At the end of the window it is given back, or the stream reset; and before, so that the client
+ * need not wait. */
+static void renew_window(cd_http2 *h, cd_http2_rest *rest)
+{
+    int32_t used = nghttp2_session_get_stream_effective_recv_data_length(h->session, rest->id);
+    size_t left = window_left(h, rest->id);
+    bool enough = rest->dropped >= h->conn->server->limits.linger_size;
+    if (left > 0 && (enough || used <= 0 || left > (size_t)used))
+        return;
+    if (used <= 0 || (enough && rest->renewed))
+        reset_rest(h, rest->id, rest->code);
+    else if (nghttp2_submit_window_update(h->session, NGHTTP2_FLAG_NONE, rest->id, used) != 0)
+        h->failed = 1;
+    rest->renewed = true;
+    cd_conn_flush_later(h->conn);
+}
+
+/* How long a client may be silent. */
+static double patience(const cd_http2 *h)
+{
+    const cd_limits *limits = &h->conn->server->limits;
+    if (h->drain == CD_HTTP2_SERVING)
+        return limits->body_timeout;
+    return limits->linger_timeout > 0 ? limits->linger_timeout : 1e-3;
+}
+
+void cd_http2_expect_rest(cd_http2 *h, int32_t id)
+{
+    cd_http2_end_rest(h, id); /* the page is out */
+    cd_http2_rest *rest = add_rest(h, id, patience(h), NGHTTP2_NO_ERROR);
+    if (rest == NULL)
         reset_rest(h, id, NGHTTP2_NO_ERROR);
+    else
+        renew_window(h, rest);
+}
+
+void cd_http2_take_rest(cd_http2 *h, int32_t id, size_t n)
+{
+    cd_http2_rest *rest = find_rest(h, id);
+    if (rest == NULL || !is_answered(rest))
+        return;
+    rest->taken += n;
+    rest->dropped += n;
+    renew_window(h, rest);
 }
 
 void cd_http2_end_rest(cd_http2 *h, int32_t id)
 {
+    cd_http2_rest *rest = find_rest(h, id);
+    if (rest == NULL)
+        return;
+    cd_list_remove(&rest->link);
+    cd_free(rest);
+}
+
+void cd_http2_hurry_rests(cd_http2 *h)
+{
     for (cd_list *l = h->rests.next; l != &h->rests; l = l->next) {
         cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
-        if (id != 0 && rest->id != id)
-            continue;
-        cd_list_remove(&rest->link);
-        cd_free(rest);
-        return;
+        if (is_answered(rest) && rest->until != 0)
+            cd_http2_sooner(&rest->until, cd_http2_due(h, patience(h)));
+        cd_http2_sooner(&h->sweep_at, rest->until);
     }
+}
+
+static bool rest_is_slow(const cd_http2 *h, const cd_http2_rest *rest)
+{
+    const cd_limits *limits = &h->conn->server->limits;
+    return !is_answered(rest) || h->drain != CD_HTTP2_SERVING ||
+           (double)rest->taken < limits->body_timeout * (double)limits->body_min_rate;
 }
 
 static void sweep_rests(cd_http2 *h, double now)
@@ -294,8 +356,11 @@ static void sweep_rests(cd_http2 *h, double now)
     for (cd_list *l = h->rests.next; l != &h->rests; l = l->next) {
         cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
         if (rest->until != 0 && now >= rest->until) {
-            rest->until = 0;
-            reset_rest(h, rest->id, rest->code);
+            bool slow = rest_is_slow(h, rest);
+            rest->until = slow ? 0 : cd_http2_due(h, patience(h));
+            rest->taken = 0;
+            if (slow)
+                reset_rest(h, rest->id, rest->code);
         }
         cd_http2_sooner(&h->sweep_at, rest->until);
     }

@@ -234,12 +234,12 @@ static int check_expect(cd_http2_stream *st, const findings *f, bool has_body)
 static int check_length(cd_http2 *h, cd_http2_stream *st, const findings *f)
 {
     size_t most = h->conn->server->limits.max_body_size;
-    st->content_length = UINT64_MAX;
+    uint64_t length;
     if (f->lengths == 0)
         return 0;
-    if (cd_str_number(f->length, &st->content_length) < 0)
+    if (cd_str_number(f->length, &length) < 0)
         return refuse_text(st, CD_FRAMING, "Content-Length is no number", f->length);
-    if (most > 0 && st->content_length > most)
+    if (most > 0 && length > most)
         return refuse(st, 413, "Content-Length above max_body_size");
     return 0;
 }

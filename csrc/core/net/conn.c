@@ -17,7 +17,8 @@
  * An end is either an abort (transport closed with a reset, output lost) or a close: write the
  * rest, say FIN, and if the peer may still be sending wait for its FIN, because closing a socket
  * with unread input makes the kernel send a reset that can destroy the response on its way (RFC
- * 9112, 9.6). The struct itself is freed by its job, in dispatch: whoever is up the stack may still
+ * 9112, 9.6). A slow upload that was answered early may go on for a while, bounded in time and
+ * bytes. The struct itself is freed by its job, in dispatch: whoever is up the stack may still
  * look at `state`.
  */
 #include "net/conn.h"
@@ -120,6 +121,18 @@ static void dispose(cd_conn *c)
         server->conn_closed(server);
 }
 
+/* n bytes came that are for nobody: the peer gets more time, up to a point. */
+static void linger_on(cd_conn *c, size_t n)
+{
+    const cd_limits *limits = &c->server->limits;
+    double left = c->linger_end - cd_loop_now(c->loop);
+    c->lingered += n;
+    if (left <= 0 || c->lingered > limits->linger_size)
+        end(c, false);
+    else
+        cd_conn_deadline(c, left < limits->linger_timeout ? left : limits->linger_timeout);
+}
+
 static void end_written(cd_conn *c)
 {
     const cd_transport_ops *ops = c->transport->ops;
@@ -136,7 +149,8 @@ static void end_written(cd_conn *c)
     }
     c->state = CD_CONN_LINGER;
     ops->shutdown(c->transport);
-    cd_conn_deadline(c, c->server->limits.linger_timeout);
+    c->linger_end = cd_loop_now(c->loop) + c->server->limits.linger_total;
+    linger_on(c, 0);
     arm(c);
 }
 
@@ -206,8 +220,10 @@ static void read_input(cd_conn *c)
         on_end_of_file(c, n < 0);
         return;
     }
-    if (c->state != CD_CONN_OPEN)
-        return; /* lingering: whatever still comes is for nobody */
+    if (c->state != CD_CONN_OPEN) {
+        linger_on(c, (size_t)n);
+        return;
+    }
     size_t used = 0;
     if (cd_buf_length(&c->in) == 0)
         used = feed(c, c->loop->scratch, (size_t)n);

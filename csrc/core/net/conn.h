@@ -49,8 +49,8 @@ typedef struct cd_protocol_ops {
 enum cd_conn_state {
     CD_CONN_OPEN,    /* reads and writes */
     CD_CONN_CLOSING, /* writes what is queued, then lingers or closes; input is dropped */
-    CD_CONN_LINGER,  /* said FIN; reads and drops until the peer's FIN or linger_timeout, so that no
-                        RST eats the response */
+    CD_CONN_LINGER,  /* said FIN; reads and drops until the peer's FIN, linger_timeout of silence,
+                        linger_total or linger_size, so that no RST eats the response */
     CD_CONN_CLOSED,  /* transport gone; freed in this dispatch or the next */
 };
 
@@ -83,6 +83,8 @@ struct cd_conn {
     void *cache;             /* the bridge's, released at the end */
     double write_check;      /* when the write stall is looked at; part of the one deadline */
     double deadline;         /* the protocol's, absolute; 0: none */
+    double linger_end;       /* deadline of the lingering as a whole */
+    size_t lingered;         /* bytes dropped in it */
     void *self;              /* the protocol's own state, which it owns */
     alignas(cd_addr) unsigned char addresses[]; /* both, as long as they are */
 };

@@ -279,6 +279,47 @@ static void test_linger_ends_by_itself(void)
     rig_free(r);
 }
 
+/* The peer still sends: its silence counts, and no more than so much. */
+static wire *linger_open(rig *r)
+{
+    wire *w = open_probe(r, SIZE_MAX);
+    cd_conn_close(w->transport.conn, true);
+    rig_settle(r);
+    for (int i = 0; i < 10 && !w->closed; i++) {
+        rig_advance(r, 1.5);
+        wire_feed(w, pinned_bytes, 10000);
+    }
+    return w;
+}
+
+static void test_linger_goes_on(void)
+{
+    rig *r = rig_new(CUT_WHOLE, 1);
+    wire *w = linger_open(r);
+    CHECK(!w->closed && seen.input.n == 0);
+    rig_advance(r, 2.1);
+    CHECK(w->closed && !w->was_reset);
+    rig_free(r);
+}
+
+static void test_linger_is_bounded(void)
+{
+    cd_config config = {.access_fd = -1};
+    cd_limits_init(&config.limits);
+    config.limits.linger_total = 4;
+    rig_configure(&config);
+    rig *r = rig_new(CUT_WHOLE, 1);
+    CHECK(linger_open(r)->closed);
+    rig_free(r);
+    cd_limits_init(&config.limits);
+    config.limits.linger_size = 50000;
+    rig_configure(&config);
+    r = rig_new(CUT_WHOLE, 1);
+    CHECK(linger_open(r)->closed);
+    rig_free(r);
+    rig_configure(NULL);
+}
+
 static void test_abort_releases_at_once(void)
 {
     rig *r = rig_new(CUT_WHOLE, 1);
@@ -367,6 +408,8 @@ int main(void)
     test_read_ahead_is_bounded();
     test_close_writes_first_and_lingers();
     test_linger_ends_by_itself();
+    test_linger_goes_on();
+    test_linger_is_bounded();
     test_abort_releases_at_once();
     test_end_of_file_and_reset_are_told();
     test_write_stall();

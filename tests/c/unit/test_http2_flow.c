@@ -211,6 +211,46 @@ static void run_unwanted_long(rig *r, const void *arg)
     h2_pump(c);
     id = h2_request(c, "POST", "/", "content-length: 300", "");
     h2_pump(c);
+    for (int i = 0; i < 2; i++) { /* the second window comes behind the response */
+        text_format(&r->trace, "--\n");
+        h2_body(c, id, bytes, 100, false);
+        h2_pump(c);
+    }
+    h2_free(c);
+}
+
+/* The window is used up before the response. */
+static void run_unwanted_late(rig *r, const void *arg)
+{
+    (void)arg;
+    char bytes[300] = {0};
+    r->script = "go;start 200;last hello";
+    h2client *c = h2_open(r, 0);
+    h2_pump(c);
+    int32_t id = post(c, "");
+    h2_pump(c);
+    h2_body(c, id, bytes, 100, false);
+    h2_pump(c);
+    rig_go(r);
+    h2_pump(c);
+    text_format(&r->trace, "--\n");
+    h2_body(c, id, bytes, 100, false);
+    h2_pump(c);
+    h2_free(c);
+}
+
+static void run_unwanted_drain(rig *r, const void *arg)
+{
+    (void)arg;
+    r->script = "start 200;last hello;leave";
+    h2client *c = h2_open(r, 0);
+    post(c, "");
+    h2_pump(c);
+    cd_server_drain(r->server);
+    h2_pump(c);
+    text_format(&r->trace, "--\n");
+    rig_advance(r, 3);
+    h2_pump(c);
     h2_free(c);
 }
 
@@ -309,13 +349,27 @@ static void test_bodies(void)
     check("the body is not wanted", run_unwanted,
           OPEN_POST "1 disconnect\naccess complete / 200 5\n1 gone\n" HELLO_HEARD "--\n");
     configure()->http2_stream_window = 100;
+    check("the body is not wanted, and comes whole", run_unwanted_long,
+          "1 open 2.0 POST / [host: a]\n1 disconnect\naccess complete / 200 5\n1 gone\n"
+          "s1 head 200 [content-length: 5]\ns1 body hello\ns1 end\n"
+          "2 open 2.0 POST / [host: a] [content-length: 300]\n2 disconnect\n"
+          "access complete / 200 5\n2 gone\ns3 head 200 [content-length: 5]\ns3 body hello\n"
+          "s3 end\n--\n--\n");
+    l = configure();
+    l->http2_stream_window = 100;
+    l->linger_size = 50;
     check("the body is not wanted, and is long", run_unwanted_long,
           "1 open 2.0 POST / [host: a]\n1 disconnect\naccess complete / 200 5\n1 gone\n"
           "s1 head 200 [content-length: 5]\ns1 body hello\ns1 end\ns1 reset 0\n"
           "2 open 2.0 POST / [host: a] [content-length: 300]\n2 disconnect\n"
           "access complete / 200 5\n2 gone\ns3 head 200 [content-length: 5]\ns3 body hello\n"
-          "s3 end\ns3 reset 0\n");
+          "s3 end\n--\n--\ns3 reset 0\n");
+    check("the body is not wanted, and fills the window", run_unwanted_late,
+          OPEN_POST "access complete / 200 5\n1 gone\n" HELLO_HEARD "--\ns1 reset 0\n");
     configure();
+    check("a body that is not wanted holds up no stop", run_unwanted_drain,
+          OPEN_POST "1 disconnect\naccess complete / 200 5\n1 gone\n" HELLO_HEARD
+                    "--\ns1 reset 0\ngoaway soon\ngoaway 0\nclosed\n");
     check("the body is not wanted, and does not end", run_unwanted_slow,
           "1 open 2.0 POST / [host: a]\n1 disconnect\naccess complete / 200 5\n1 gone\n"
           "s1 head 200 [content-length: 5]\ns1 body hello\ns1 end\ns1 reset 0\n");
