@@ -156,7 +156,7 @@ class Server:
         on_exception(exc, gone): an application ended with this exception; gone: its client had left, or it was told
             so. None: loop.call_exception_handler.
             on_access and on_exception are called in the contextvars.Context of their request's application, and so
-            is on_log for what is said of an application's end.
+            is on_log for the line of a cancellation.
         access_fd: descriptor for the built-in access log, -1 for none. Stays the caller's.
         access_format: "daphne" (None), "combined", "json" or a line of atoms (docs/deploy.rst).
         access_exclude: path prefixes that have no line and no call of on_access.

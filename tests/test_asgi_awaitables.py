@@ -6,6 +6,7 @@ import asyncio
 import collections.abc
 import inspect
 import threading
+import typing
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -652,3 +653,18 @@ def test_debug_mode_of_asyncio() -> None:
             await asyncio.wait_for(receive(), 0.01)
 
     run(behaviour, debug=True)
+
+
+def test_receive_and_send_look_like_functions() -> None:
+    seen: list[object] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        for function in (receive, send):
+            seen.append(str(inspect.signature(function)))
+            seen.append(typing.get_type_hints(function))
+            inspect.signature(function).bind(*[{}] * (function is send))
+        await respond(send)
+
+    with Inside(app) as inside:
+        assert inside.get() == b"ok"
+    assert seen == ["()", {}, "(event)", {}]

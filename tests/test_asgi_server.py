@@ -557,3 +557,59 @@ def test_many_requests_leave_no_reference() -> None:
 
 HEADERS = [(b"x-header-of-this-test", b"value-of-this-test")]
 BODY = b"b" * 20_000
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_one_that_only_sends_is_cancelled_quietly(listens: bool) -> None:
+    """It never asked whether its client is still there: no warning. One that was told gets daphne's."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+        while True:
+            await send({"type": "http.response.body", "body": b"x", "more_body": True})
+            if listens and (await receive())["type"] == "http.disconnect":
+                listening.set()
+                await asyncio.sleep(60)
+
+    listening = threading.Event()
+    with Inside(app, application_close_timeout=0.2) as inside:
+        with inside.connect() as client:
+            client.send(GET)
+            client.read_until(b"x\r\n")
+        wait_for(lambda: not inside.server.tasks)
+        levels = [level for level, line in inside.lines if "took too long" in line]
+        assert levels == [logging.WARNING if listens else logging.DEBUG]
+        assert inside.errors == []
+    assert listening.is_set() == listens
+
+
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+def test_one_that_swallows_its_cancellation_ends_by_send(kind: str) -> None:
+    swallowed: list[str] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        piece: Message = {"type": "http.response.body", "body": b"x", "more_body": True}
+        if kind == "http":
+            await send({"type": "http.response.start", "status": 200})
+        else:
+            await send({"type": "websocket.accept"})
+            piece = {"type": "websocket.send", "text": "x"}
+        while True:
+            try:
+                await send(piece)
+            except asyncio.CancelledError:
+                swallowed.append(kind)
+
+    with Inside(app, application_close_timeout=0.1) as inside:
+        with inside.connect() as client:
+            client.send(GET if kind == "http" else UPGRADE)
+            client.read_until(b"\r\n\r\n")
+        wait_for(lambda: not inside.server.tasks)
+        assert swallowed == [kind]
+        (error,) = inside.errors
+        assert isinstance(error, _core.ClientDisconnected)
+        assert any("still runs after its cancellation" in line for _, line in inside.lines)
+        inside.errors.clear()
+        del error

@@ -11,9 +11,9 @@
  * done callback. Either way its exception is reported once, the core is told (cd_stream_finish),
  * and the stream object lets the task go.
  *
- * All that is said of a request, its exception and what logs tell of it, is said in the context of
- * its application: filters of logs find their contextvars, and error trackers know what they have
- * seen.
+ * What the bridge says of a request, its exception, cancellation and access events, it says in the
+ * context of its application: filters of logs find their contextvars, and error trackers know what
+ * they have seen. Lines of the core come in none: they wait for the dispatch and have no stream.
  *
  * Exceptions of the application go to the server's on_exception; KeyboardInterrupt and SystemExit
  * come out of Poller.select, as out of any asyncio callback.
@@ -138,15 +138,14 @@ static void look_at_end(cdpy_stream *stream, PyObject *error)
     cdpy_application_ended(stream, failed);
 }
 
-/* Where there is nothing to tell, no context is entered for it. */
+/* The context is entered only for an end that there is something to say about. */
 static void end_task(cdpy_stream *stream, PyObject *error)
 {
-    bool silent = error == Py_None && stream->complete;
     PyObject *pending = error == NULL ? cdpy_error_take() : NULL;
 
     Py_INCREF(stream);
     Py_CLEAR(stream->task);
-    PyObject *context = silent ? NULL : cdpy_stream_enter(stream);
+    PyObject *context = error == Py_None ? NULL : cdpy_stream_enter(stream);
     cdpy_error_put(pending);
     look_at_end(stream, error);
     cdpy_stream_exit(stream, context);
