@@ -18,9 +18,9 @@ __all__ = ["__version__", "run", "serve", "stopping", "until_stopping"]
 def run(app: Callable[..., Any], host: str = "127.0.0.1", port: int = 8000, **options: Any) -> None:
     """Serves an ASGI application on one TCP address until SIGTERM, SIGINT or Server.stop().
 
-    options: the keyword arguments of pyasgi.server.Server; ``endpoints`` replaces host and port. In a program that has
-    not set up logging, the server's messages go to stderr and its access log to stdout, as those of the command line
-    do; ``verbosity=0`` leaves warnings and errors, ``action_logger=None`` no access log.
+    options: the keyword arguments of pyasgi.server.Server; ``endpoints`` or ``sockets`` replace host and port. In a
+    program that has not set up logging, the server's messages go to stderr and its access log to stdout, as those of
+    the command line do; ``verbosity=0`` leaves warnings and errors, ``action_logger=None`` no access log.
     SystemExit with status 1 when the server could not start; the reason has been logged.
     """
     server = _server(app, host, port, options)
@@ -55,7 +55,8 @@ def _server(app: Callable[..., Any], host: str, port: int, options: dict[str, An
     verbosity = options.get("verbosity", 1)
     if logs.setup_if_nobody_did(verbosity) and verbosity > 0:
         options.setdefault("action_logger", AccessLogGenerator(sys.stdout))
-    options.setdefault("endpoints", build_endpoint_description_strings(host=host, port=port))
+    if not options.get("sockets"):
+        options.setdefault("endpoints", build_endpoint_description_strings(host=host, port=port))
     for line in advice.lines():
         logger.warning("%s", line)
     return Server(app, **options)

@@ -138,6 +138,7 @@ class CommandLineInterface:
         self._set_up_logging(options)
         endpoints = self._endpoints(options)
         self.server = self._server(options, endpoints)
+        self.server.owns_descriptors = True
         if options.check:
             self._check(options, endpoints)
             return

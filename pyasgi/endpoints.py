@@ -295,12 +295,13 @@ class Listener:
 
 
 def open_endpoint(
-    text: str, taken: Iterable[str] = (), tls: Settings | None = None
+    text: str, taken: Iterable[str] = (), tls: Settings | None = None, owned: bool = False
 ) -> list[Listener]:
     """Opens one endpoint string: a listener for each address of its name. EndpointError, one line.
 
     taken: all endpoint strings of this server; IPv6's :: leaves IPv4 to a 0.0.0.0 among them.
     tls: the server's settings, for endpoints that speak TLS; what such a one says itself counts more.
+    owned: the descriptor of fd: was given to this process for the server, which closes it; else it stays its owner's.
     """
     name, parameters = parse(text)
     settings = _tls_settings(text, name, parameters, tls)
@@ -310,6 +311,8 @@ def open_endpoint(
         listeners = KINDS[name].open(text, parameters)
     except OSError as error:
         raise EndpointError(f"cannot listen on {text!r}: {error.strerror or error}") from error
+    if name == "fd" and owned:
+        _let_go(_fd(text, parameters))
     for listener in listeners:
         listener.tls = settings
         listener.proxy = parameters.get("proxy", "off")
@@ -662,7 +665,28 @@ def _why_unix(error: OSError, path: str) -> str:
     return error.strerror or str(error)
 
 
-# ---- inherited descriptors ----
+# ---- descriptors of others ----
+
+
+def of_socket(sock: socket.socket, tls: bool) -> str:
+    """The endpoint string of a socket that the caller has made. EndpointError."""
+    if sock.fileno() < 0:
+        raise EndpointError("cannot listen on a socket of sockets=: it is closed")
+    return f"fd:fileno={sock.fileno()}" + (":tls=yes" if tls else "")
+
+
+def let_listen(sock: socket.socket) -> None:
+    """A bound stream socket listens from now on; others are refused when they are opened. EndpointError."""
+    bound = sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.getsockname()[1] != 0
+    if sock.type != socket.SOCK_STREAM or not bound:
+        return
+    try:
+        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            sock.listen(DEFAULT_BACKLOG)
+    except OSError as error:
+        raise EndpointError(
+            f"cannot listen on {sock}: {error.strerror or error}; give one that is bound"
+        ) from error
 
 
 def _fd(text: str, parameters: Mapping[str, str]) -> int:
@@ -671,22 +695,25 @@ def _fd(text: str, parameters: Mapping[str, str]) -> int:
 
 def _open_fd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
     number = _fd(text, parameters)
-    return [Listener(text, _adopt(number, f"descriptor {number} (--fd)"))]
+    return [Listener(text, _share(number, f"descriptor {number} (--fd)"))]
 
 
-def _adopt(number: int, name: str) -> socket.socket:
-    """Takes over a listening stream socket of any family that was opened before us."""
+def _share(number: int, name: str) -> socket.socket:
+    """A descriptor of our own for a listening stream socket of any family that was opened before us."""
     _check_socket(number, name)
-    copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+    sock = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
+    sock.setblocking(False)
+    return sock
+
+
+def _let_go(number: int) -> None:
+    """Closes a descriptor of which we have a copy."""
     if number > 2:
         os.close(number)
     else:  # a free standard descriptor would be somebody else's next file
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, number)
         os.close(null)
-    sock = socket.socket(fileno=copy)  # asks the kernel for family and type
-    sock.setblocking(False)
-    return sock
 
 
 def _check_socket(number: int, name: str) -> None:
@@ -735,7 +762,8 @@ def _open_systemd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
             )
     else:
         index = _systemd_index(text, parameters["name"], count)
-    sock = _adopt(SYSTEMD_FIRST + index, f"the systemd socket of {text!r}")
+    sock = _share(SYSTEMD_FIRST + index, f"the systemd socket of {text!r}")
+    _let_go(SYSTEMD_FIRST + index)
     if domain is not None and sock.family != DOMAINS[domain]:
         sock.close()
         raise EndpointError(

@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 import os
+import socket
 import sys
 import time
 import traceback
@@ -20,7 +21,14 @@ from typing import Any
 from . import access, ending, logs, main_loop, suspects, trace
 from .access import native_descriptor, open_unblocking
 from .disconnects import is_disconnect
-from .endpoints import EndpointError, Listener, check_endpoint, open_endpoint
+from .endpoints import (
+    EndpointError,
+    Listener,
+    check_endpoint,
+    let_listen,
+    of_socket,
+    open_endpoint,
+)
 from .importer import ApplicationError, single_callable
 from .lifespan import MODES, Lifespan, LifespanError
 from .loop import EventLoop
@@ -63,9 +71,16 @@ class Server:
     access_log_exclude: path prefixes that are kept out of the access log
     forwarded_allow_ips: peers whose proxy headers count, as --forwarded-allow-ips; None for loopback and unix sockets
     tls: pyasgi.tls.Settings for the endpoints that speak TLS and do not bring their own
+    sockets: bound stream sockets of any family to serve on beside the endpoints; they listen, and do not block, from
+        run() on. They speak TLS when tls is given; for PROXY headers, or TLS on some of them, give endpoints
+        "fd:fileno=N:proxy=required:tls=yes". Sockets and descriptors of fd: stay the caller's: the server uses
+        copies and closes those, and what connects after a stop waits until the caller has closed its own.
     loop: a pyasgi.loop.EventLoop to run on, which stays the caller's; None makes one in run()
     limits: any other row of _core.limits()
     """
+
+    # True: the descriptors of fd: were given to this process for the server, which closes them.
+    owns_descriptors = False
 
     def __init__(
         self,
@@ -106,6 +121,7 @@ class Server:
         access_log_exclude: Iterable[str] = (),
         forwarded_allow_ips: str | None = None,
         tls: Settings | None = None,
+        sockets: Iterable[socket.socket] = (),
         loop: EventLoop | None = None,
         **limits: float | None,
     ) -> None:
@@ -145,6 +161,7 @@ class Server:
         self.access_log_exclude = tuple(access_log_exclude)
         self.forwarded_allow_ips = forwarded_allow_ips
         self.tls = tls
+        self.sockets = list(sockets)
         self.loop = loop
         for name, value in limits.items():
             setattr(self, _limit(name), value)
@@ -161,7 +178,7 @@ class Server:
         self._notifier: Notifier | None = None
         self._access_descriptor: int | None = None  # one that is ours to close
         self._stop: ending.Stop | None = None  # of the run that is under way
-        if not self.endpoints:
+        if not self.endpoints and not self.sockets:
             logger.error("No endpoints. This server will not listen on anything.")
             sys.exit(1)
 
@@ -228,9 +245,10 @@ class Server:
     def check(self) -> list[str]:
         """What run() would complain of, one line each; opens no endpoint and does not run the lifespan."""
         problems = []
-        for text in self.endpoints:
+        for given in (*self.endpoints, *self.sockets):
             try:
-                settings = check_endpoint(str(text), self.tls)
+                text = self._text(given)
+                settings = check_endpoint(text, self.tls)
                 if settings is not None:
                     self._context(settings, text)
             except EndpointError as error:
@@ -365,6 +383,12 @@ class Server:
             self.signal_handlers,
         )
 
+    def _text(self, given: object) -> str:
+        """The endpoint string of an endpoint or a socket. EndpointError."""
+        if isinstance(given, socket.socket):
+            return of_socket(given, self.tls is not None)
+        return str(given)
+
     def _open_endpoints(self) -> bool:
         """Opens every endpoint, also after one that failed; False when one failed."""
         logger.info("HTTP/2 support %s", "enabled" if self.http2 else "not enabled (--no-http2)")
@@ -372,10 +396,13 @@ class Server:
         self._tls.clear()
         self.listening_addresses.clear()
         self._places.clear()
-        for text in self.endpoints:
-            logger.info("Configuring endpoint %s", text)
+        for given in (*self.endpoints, *self.sockets):
             try:
-                opened = open_endpoint(str(text), self.endpoints, self.tls)
+                text = self._text(given)
+                logger.info("Configuring endpoint %s", text)
+                if isinstance(given, socket.socket):
+                    let_listen(given)
+                opened = open_endpoint(text, self.endpoints, self.tls, self.owns_descriptors)
                 self.listeners += opened
                 if opened[0].tls is not None:
                     _warn(self._context(opened[0].tls, text))
@@ -475,7 +502,7 @@ class Server:
             self._access_descriptor = None
 
     def _status(self) -> str:
-        return f"Listening at {', '.join(map(str, self.endpoints))}"
+        return f"Listening at {', '.join(map(self._text, (*self.endpoints, *self.sockets)))}"
 
     def _announce(self) -> None:
         """Tells a DaphneProcess that we listen: copies of daphne's own run() have no other way to know."""

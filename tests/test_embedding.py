@@ -14,12 +14,13 @@ import threading
 import time
 import urllib.request
 from collections.abc import Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import pyasgi
-from pyasgi import _core, main_loop, server
+from pyasgi import _core, main_loop, server, tls
 from pyasgi.loop import EventLoop
 from pyasgi.server import Server, StartError
 from tests.conftest import ROOT, RawClient, wait_for
@@ -412,3 +413,85 @@ def test_no_endpoints() -> None:
     with pytest.raises(SystemExit) as caught:
         Server(app)
     assert caught.value.code == 1
+
+
+# ---- sockets and descriptors of the program ----
+
+
+def bound(family: int, where: Any, listens: bool) -> socket.socket:
+    sock = socket.socket(family)
+    sock.bind(where)
+    if listens:
+        sock.listen()
+    return sock
+
+
+async def serving(served: Server, port: int, ask: Coroutine[Any, Any, Any]) -> None:
+    """One run of the server, and a question to it."""
+    task = asyncio.create_task(served.serve())
+    await listening(port)
+    await ask
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_sockets_of_the_program(listens: bool, tmp_path: Path) -> None:
+    """Of any family, listening or not; they are served on and stay the program's, run after run."""
+    web = bound(socket.AF_INET, ("127.0.0.1", 0), listens)
+    local = bound(socket.AF_UNIX, str(tmp_path / "s"), listens)
+    port = web.getsockname()[1]
+    served = Server(app, sockets=[web, local], signal_handlers=False, lifespan="off")
+
+    async def ask() -> None:
+        assert await asyncio.to_thread(get, port) == "MainThread"
+        assert served.listening_addresses == [("127.0.0.1", port)]
+        with RawClient(socket.socket(socket.AF_UNIX)) as client:
+            client.sock.settimeout(10)
+            client.sock.connect(str(tmp_path / "s"))
+            data = b"GET / HTTP/1.1\r\nHost:\r\n\r\n"
+            assert (await asyncio.to_thread(client.request, data)).status == 200
+
+    for _ in range(2):
+        run(serving(served, port, ask()))
+    with web, local:
+        assert web.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        assert (tmp_path / "s").exists(), "the path belongs to its maker"
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+
+
+def test_a_descriptor_of_the_program() -> None:
+    with bound(socket.AF_INET, ("127.0.0.1", 0), listens=True) as sock:
+        served = Server(app, [f"fd:fileno={sock.fileno()}"], False, lifespan="off")
+        port = sock.getsockname()[1]
+        run(serving(served, port, asyncio.to_thread(get, port)))
+        assert sock.getsockname()[1], "the server closed a descriptor that was not its own"
+
+
+def test_sockets_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None:
+    closed = socket.socket()
+    closed.close()
+    with socket.socket() as unbound, socket.socket(type=socket.SOCK_DGRAM) as datagrams:
+        served = Server(app, sockets=[closed, unbound, datagrams], lifespan="off")
+        assert served.check() == ["cannot listen on a socket of sockets=: it is closed"]
+        served.run()
+    assert served.abort_start
+    said = [record.getMessage() for record in caplog.records if record.levelname == "CRITICAL"]
+    assert len(said) == 3
+    assert "it is closed" in said[0]
+    assert "it does not listen" in said[1]
+    assert "it is no stream socket" in said[2]
+
+
+def test_run_takes_sockets() -> None:
+    """pyasgi.run(app, sockets=[...]) as in uvicorn; with TLS on them when it is given."""
+    with bound(socket.AF_INET, ("127.0.0.1", 0), listens=False) as sock:
+        options: dict[str, Any] = {"sockets": [sock], "action_logger": None}
+        made = pyasgi._server(app, "127.0.0.1", 8000, options)
+        assert made.endpoints == [] and made.sockets == [sock]
+        text = f"fd:fileno={sock.fileno()}"
+        assert made._text(sock) == text
+        secure = tls.Settings(certificates=(tls.Pair("c", "k"),))
+        assert Server(app, sockets=[sock], tls=secure)._text(sock) == f"{text}:tls=yes"

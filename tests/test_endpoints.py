@@ -348,7 +348,7 @@ def test_fd_of_any_family(family: int, tmp_path: Path) -> None:
     original.listen()
     name = original.getsockname()
     number = original.detach()
-    (listener,) = open_endpoint(f"fd:fileno={number}")
+    (listener,) = open_endpoint(f"fd:fileno={number}", owned=True)
     assert listener.family == family
     assert not listener.sock.get_inheritable()
     assert accepts(family, name)
