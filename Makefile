@@ -15,6 +15,7 @@ unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
 VENV := .venv/bin
 RUN_VENV := .venv-run/bin
 SYSTEM := scripts/setup-system.sh
+STEP := scripts/step.sh
 CTESTS := $(MAKE) --no-print-directory -f scripts/ctests.mk PYTHON=$(CURDIR)/$(VENV)/python
 PROFILE := $(CURDIR)/build/instrumented
 REINSTALL := $(RUN_VENV)/pip install --quiet --no-deps --force-reinstall
@@ -31,8 +32,9 @@ help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: $(RUN_VENV)/ready ## install, build and serve examples/devops (HOST=127.0.0.1 PORT=8000 REDIS_URL=)
-	@cd examples/devops && ../../$(RUN_VENV)/python manage.py migrate --verbosity 0 && \
-		../../$(RUN_VENV)/python manage.py demo_data && echo "open http://$(HOST):$(PORT)/" && \
+	@cd examples/devops && ../../$(STEP) "migrate the database" ../../$(RUN_VENV)/python manage.py migrate -v 0 && \
+		../../$(STEP) "make the demo's services and its user" ../../$(RUN_VENV)/python manage.py demo_data && \
+		echo "-- serve; CONTROL-C stops it" && \
 		exec ../../$(RUN_VENV)/cdaphne --bind $(HOST) --port $(PORT) devops.asgi:application
 
 test: system-test debug ## run all tests and lint; the last line counts them (PARTS="c py" for some)
@@ -120,7 +122,8 @@ system-test:
 define make-venv
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "cdaphne needs Python 3.11 or newer: make PYTHON=python3.12 ..." >&2; exit 1; }
-	@test -x $(@D)/python || { rm -rf $(dir $(@D)) && $(PYTHON) -m venv $(dir $(@D)); }
+	@test -x $(@D)/python || { rm -rf $(dir $(@D)) && \
+		$(STEP) "make the virtual environment $(patsubst %/,%,$(dir $(@D)))" $(PYTHON) -m venv $(dir $(@D)); }
 endef
 
 $(VENV)/ready: pyproject.toml examples/devops/requirements.txt | system
@@ -130,7 +133,9 @@ $(VENV)/ready: pyproject.toml examples/devops/requirements.txt | system
 
 $(RUN_VENV)/ready: pyproject.toml setup.py scripts/fetch_llhttp.py examples/devops/requirements.txt $(PACKAGE) | system
 	$(make-venv)
-	$(RUN_VENV)/pip install --quiet . -r examples/devops/requirements.txt
+	@$(STEP) "install Django and Channels into .venv-run" \
+		$(RUN_VENV)/pip install --quiet -r examples/devops/requirements.txt
+	@$(STEP) "build cdaphne and install it into .venv-run (a minute)" $(RUN_VENV)/pip install --quiet .
 	@touch $@
 
 # The installed servers write their counters beside the objects of build/instrumented when they end.

@@ -112,12 +112,12 @@ class Runserver(Handle):
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait(10)
 
-    def open_websocket(self, path: str) -> RawClient:
+    def open_websocket(self, path: str, header: str = "X-Nothing: 1") -> RawClient:
         """A connection after its handshake; AssertionError when it was refused."""
         client = self.connect()
         client.send(
             f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+            f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{header}\r\n\r\n".encode()
         )
         head = client.read_until(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 101 "):
@@ -135,15 +135,26 @@ class Project:
     """settings, asgi, urls: appended to, or put in place of, the project's."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.take(folder, DJANGO_SETTINGS_MODULE="mysite.settings")
         self.package = folder / "mysite"
-        self.servers: list[Runserver] = []
         subprocess.run(
             [sys.executable, "-m", "django", "startproject", "mysite", str(folder)], check=True
         )
         self.settings(SETTINGS)
         (self.package / "asgi.py").write_text(ASGI)
         (self.package / "urls.py").write_text(URLS)
+
+    @classmethod
+    def existing(cls, folder: Path, **variables: str) -> Project:
+        """A project that is there already."""
+        project = cls.__new__(cls)
+        project.take(folder, **variables)
+        return project
+
+    def take(self, folder: Path, **variables: str) -> None:
+        self.folder = folder
+        self.variables = variables
+        self.servers: list[Runserver] = []
 
     def settings(self, text: str) -> None:
         """Adds to the settings."""
@@ -155,7 +166,7 @@ class Project:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(ROOT), "DJANGO_SETTINGS_MODULE": "mysite.settings"}
+        return {**os.environ, "PYTHONPATH": str(ROOT), **self.variables}
 
     def manage(self, *args: str) -> subprocess.CompletedProcess[str]:
         """Runs manage.py to its end."""

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import pyasgi
-from tests.conftest import needs_ipv6, wait_for
+from tests.conftest import ROOT, needs_ipv6, wait_for
 from tests.django_project import BANNER, WSGI_BANNER, Project, Runserver
 
 pytestmark = pytest.mark.timeout(180)
@@ -240,6 +240,25 @@ def test_a_task_of_appconfig_ready_runs_on_the_servers_loop(project: Project) ->
     wait_for(lambda: server.body("/version") == "from the task", 10, "the task's work")
     assert server.interrupt() == 0
     assert "Traceback" not in server.stderr()
+
+
+def test_the_example_project_serves_its_websockets(tmp_path: Path) -> None:
+    project = Project.existing(
+        ROOT / "examples" / "devops",
+        DJANGO_SETTINGS_MODULE="devops.settings",
+        DEVOPS_DB=str(tmp_path / "db"),
+    )
+    assert project.manage("migrate", "--verbosity", "0").returncode == 0
+    server = project.runserver("--noreload")
+    try:
+        assert "log in" in server.body("/login/").lower()
+        client = server.open_websocket("/ws/notifications/", f"Origin: {server.url}")
+        assert client.read_exactly(4) == b"\x88\x02" + (4401).to_bytes(2), (
+            "closed: nobody is signed in"
+        )
+        client.close()
+    finally:
+        project.end()
 
 
 # ---- the system check ----

@@ -1,8 +1,7 @@
-"""The settings of examples/devops with one word more: what is tested here is how a project uses cdaphne."""
+"""The settings of examples/devops, for tests in several processes."""
 
 from devops.settings import *  # noqa: F403
-from devops.settings import DATABASES, INSTALLED_APPS
+from devops.settings import DATABASES
 
-INSTALLED_APPS = ["pyasgi", *INSTALLED_APPS]
 # Django clones a database for a parallel run by copying its file, without what stands in the write-ahead log.
 DATABASES["default"]["OPTIONS"] = {"timeout": 20}

@@ -25,6 +25,8 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]"]
 ALLOWED_HOSTS += [host for host in os.environ.get("DEVOPS_HOSTS", "").split(",") if host]
 
 INSTALLED_APPS = [
+    # runserver with WebSockets; before django.contrib.staticfiles, which has a runserver of its own.
+    "pyasgi",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
