@@ -257,8 +257,12 @@ class CommandLineInterface:
             self.parser.exit(
                 1, "".join(f"{self.parser.prog}: error: {line}\n" for line in problems)
             )
+        from .preflight import look
+
         for line in advice.lines():
             print(f"{self.parser.prog}: warning: {line}", file=sys.stderr)
+        for line in (note for text in endpoints for note in look(text)):
+            print(f"{self.parser.prog}: note: {line}", file=sys.stderr)
         self.parser.say(f"{options.application}: ready to listen at {', '.join(endpoints)}")
 
     # ---- what the flags mean ----

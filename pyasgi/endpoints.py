@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from .tls import Settings
+from .words import count
 
 # The kernel cuts it to net.core.somaxconn. daphne's 50 drops the SYNs of a burst.
 DEFAULT_BACKLOG = 2048
@@ -415,6 +416,19 @@ class Inet:
         self.addresses = addresses
 
 
+def inet(text: str, parameters: Mapping[str, str]) -> Inet:
+    """Where an endpoint of one of the TCP types listens. EndpointError."""
+    found = KINDS[parse(text)[0]].check(text, parameters)
+    assert isinstance(found, Inet)
+    return found
+
+
+def inet_error(where: Inet, error: OSError) -> EndpointError:
+    return EndpointError(
+        f"cannot listen on {_pretty(where.host, where.port)}: {_why(error, where.host, where.port)}"
+    )
+
+
 def _tcp(text: str, parameters: Mapping[str, str]) -> Inet:
     interface = parameters.get("interface", "")
     host = "0.0.0.0" if interface in V4_WILDCARDS else interface
@@ -449,7 +463,7 @@ def _open_tcp6(text: str, parameters: Mapping[str, str]) -> list[Listener]:
 
 
 def _open_inet(text: str, parameters: Mapping[str, str], where: Inet) -> list[Listener]:
-    host, port, backlog, addresses = where.host, where.port, where.backlog, where.addresses
+    port, backlog, addresses = where.port, where.backlog, where.addresses
     v6only = "v6only" in parameters
     for attempt in range(PORT_ATTEMPTS):
         try:
@@ -458,9 +472,7 @@ def _open_inet(text: str, parameters: Mapping[str, str], where: Inet) -> list[Li
             # The number that the first address got for 0 may be taken on the second one.
             if error.errno == errno.EADDRINUSE and port == 0 and attempt < PORT_ATTEMPTS - 1:
                 continue
-            raise EndpointError(
-                f"cannot listen on {_pretty(host, port)}: {_why(error, host, port)}"
-            ) from error
+            raise inet_error(where, error) from error
         return [Listener(text, sock) for sock in sockets]
     raise AssertionError("unreachable")
 
@@ -531,7 +543,9 @@ def _why(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EACCES:
         return f"permission denied; port {port} needs root or CAP_NET_BIND_SERVICE (-p/--port)"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host!r} is no address of this machine; give one, or 0.0.0.0 for all (-b/--bind)"
+        return (
+            f"{host!r} is not an address of this machine; give one, or 0.0.0.0 for all (-b/--bind)"
+        )
     return error.strerror or str(error)
 
 
@@ -540,6 +554,9 @@ def _pretty(host: str, port: int) -> str:
 
 
 # ---- unix ----
+
+
+UNIX_PATH_MOST = 107  # bytes, of sockaddr_un's 108
 
 
 class Unix:
@@ -602,9 +619,7 @@ def _open_unix(text: str, parameters: Mapping[str, str]) -> list[Listener]:
             raise
     except OSError as error:
         sock.close()
-        raise EndpointError(
-            f"cannot listen on unix socket {path!r}: {_why_unix(error, path)}"
-        ) from error
+        raise unix_error(path, error) from error
     except BaseException:
         sock.close()
         raise
@@ -624,17 +639,28 @@ def _give(path: str, wanted: Unix) -> None:
         ) from error
 
 
-def _remove_stale(path: str) -> None:
-    """Removes a socket on which nobody listens any more; EndpointError for anything else."""
+def unix_error(path: str, error: OSError) -> EndpointError:
+    return EndpointError(f"cannot listen on unix socket {path!r}: {_why_unix(error, path)}")
+
+
+def check_unix_path(path: str) -> bool:
+    """Is there a socket? EndpointError for anything else that has the path."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
-        return
+        return False
     if not stat.S_ISSOCK(status.st_mode):
         raise EndpointError(
-            f"cannot listen on unix socket {path!r}: the path exists and is no socket;"
+            f"cannot listen on unix socket {path!r}: the path exists and is not a socket;"
             " remove it or give another (-u/--unix-socket)"
         )
+    return True
+
+
+def _remove_stale(path: str) -> None:
+    """Removes a socket on which nobody listens any more; EndpointError for anything else."""
+    if not check_unix_path(path):
+        return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.setblocking(False)  # EAGAIN is a full backlog, and somebody who owns it
         code = probe.connect_ex(path)
@@ -661,7 +687,10 @@ def _why_unix(error: OSError, path: str) -> str:
         )
     if error.errno is None:  # Python's own check of the length
         size = len(os.fsencode(path))
-        return f"the path has {size} bytes, 107 are allowed; give a shorter one (-u/--unix-socket)"
+        return (
+            f"the path has {size} bytes, {UNIX_PATH_MOST} are allowed;"
+            " give a shorter one (-u/--unix-socket)"
+        )
     return error.strerror or str(error)
 
 
@@ -693,14 +722,21 @@ def _fd(text: str, parameters: Mapping[str, str]) -> int:
     return _number(text, parameters, "fileno", -1, 0, 2**31 - 1)
 
 
-def _open_fd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+def check_descriptor(text: str, parameters: Mapping[str, str]) -> tuple[int, str]:
+    """Number and name of the descriptor of an fd endpoint. EndpointError when it is not a listening socket."""
     number = _fd(text, parameters)
-    return [Listener(text, _share(number, f"descriptor {number} (--fd)"))]
-
-
-def _share(number: int, name: str) -> socket.socket:
-    """A descriptor of our own for a listening stream socket of any family that was opened before us."""
+    name = f"descriptor {number} (--fd)"
     _check_socket(number, name)
+    return number, name
+
+
+def _open_fd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    number, _ = check_descriptor(text, parameters)
+    return [Listener(text, _share(number))]
+
+
+def _share(number: int) -> socket.socket:
+    """A descriptor of our own for a listening stream socket of any family that was opened before us."""
     sock = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
     sock.setblocking(False)
     return sock
@@ -716,22 +752,24 @@ def _let_go(number: int) -> None:
         os.close(null)
 
 
-def _check_socket(number: int, name: str) -> None:
+def _check_socket(number: int, name: str) -> int:
+    """The family of a descriptor that is a listening stream socket. EndpointError for any other."""
     remedy = "give one that the process manager opened with listen()"
     try:
         status = os.fstat(number)
     except OSError as error:
         raise EndpointError(f"cannot listen on {name}: it is not open; {remedy}") from error
     if not stat.S_ISSOCK(status.st_mode):
-        raise EndpointError(f"cannot listen on {name}: it is no socket; {remedy}")
+        raise EndpointError(f"cannot listen on {name}: it is not a socket; {remedy}")
     probe = socket.socket(fileno=os.dup(number))
     with probe:
         if probe.type != socket.SOCK_STREAM:
-            raise EndpointError(f"cannot listen on {name}: it is no stream socket; {remedy}")
+            raise EndpointError(f"cannot listen on {name}: it is not a stream socket; {remedy}")
         if not probe.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             raise EndpointError(f"cannot listen on {name}: it does not listen; {remedy}")
         if probe.family not in (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX):
             raise EndpointError(f"cannot listen on {name}: its family is not served; {remedy}")
+        return probe.family
 
 
 SYSTEMD_FIRST = 3
@@ -751,24 +789,32 @@ def _systemd(text: str, parameters: Mapping[str, str]) -> str | None:
     return domain.upper() if domain else None
 
 
-def _open_systemd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+def check_systemd(text: str, parameters: Mapping[str, str]) -> tuple[int, str]:
+    """Number and name of the descriptor of a systemd endpoint. EndpointError when it is not what is asked for."""
     domain = _systemd(text, parameters)
-    count = _systemd_count(text)
+    passed = _systemd_count(text)
     if "index" in parameters:
         index = _number(text, parameters, "index", 0, 0, 2**20)
-        if index >= count:
+        if index >= passed:
             raise EndpointError(
-                f"cannot listen on {text!r}: systemd passed {count} sockets, the first has index 0"
+                f"cannot listen on {text!r}: systemd passed {count(passed, 'socket')},"
+                " the first has index 0"
             )
     else:
-        index = _systemd_index(text, parameters["name"], count)
-    sock = _share(SYSTEMD_FIRST + index, f"the systemd socket of {text!r}")
-    _let_go(SYSTEMD_FIRST + index)
-    if domain is not None and sock.family != DOMAINS[domain]:
-        sock.close()
+        index = _systemd_index(text, parameters["name"], passed)
+    number, name = SYSTEMD_FIRST + index, f"the systemd socket of {text!r}"
+    family = _check_socket(number, name)
+    if domain is not None and family != DOMAINS[domain]:
         raise EndpointError(
             f"cannot listen on {text!r}: the socket's family is not {domain}; leave domain= out"
         )
+    return number, name
+
+
+def _open_systemd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
+    number, _ = check_systemd(text, parameters)
+    sock = _share(number)
+    _let_go(number)
     return [Listener(text, sock)]
 
 

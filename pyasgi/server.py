@@ -37,6 +37,7 @@ from .notify import Notifier
 from .process import Leaks, hold_standard_descriptors, raise_descriptor_limit, worker_threads
 from .signals import ShutdownSignals
 from .tls import Context, Settings, TlsError
+from .words import a, count
 
 logger = logging.getLogger("daphne.server")
 
@@ -211,7 +212,7 @@ class Server:
         loop = asyncio.get_running_loop()
         if not isinstance(loop, EventLoop):
             raise RuntimeError(
-                f"the running loop is a {type(loop).__name__}, and the server needs a pyasgi.loop.EventLoop:"
+                f"the running loop is {a(type(loop).__name__)}, and the server needs a pyasgi.loop.EventLoop:"
                 " asyncio.Runner(loop_factory=pyasgi.loop.EventLoop)"
             )
         if self.abort_start:
@@ -244,11 +245,15 @@ class Server:
 
     def check(self) -> list[str]:
         """What run() would complain of, one line each; opens no endpoint and does not run the lifespan."""
+        from . import preflight
+
         problems = []
         for given in (*self.endpoints, *self.sockets):
             try:
                 text = self._text(given)
                 settings = check_endpoint(text, self.tls)
+                if not isinstance(given, socket.socket):  # the program's own, which a start makes listen
+                    preflight.look(text)
                 if settings is not None:
                     self._context(settings, text)
             except EndpointError as error:
@@ -606,7 +611,8 @@ class Server:
 
     def _second_signal(self, name: str) -> None:
         running = 0 if self._core is None else self._core.streams
-        logger.warning("Received %s again: exiting at once, %d requests are cut", name, running)
+        left = count(running, "request")
+        logger.warning("Received %s again: exiting at once, and cutting %s", name, left)
         for listener in self.listeners:
             listener.unlink()
         logging.shutdown()
@@ -622,15 +628,17 @@ class Server:
         for listener in self.listeners:
             listener.unlink()
         if core.streams:
-            logger.info("Waiting up to %g s for %d requests", self.graceful_timeout, core.streams)
+            left = count(core.streams, "request")
+            logger.info("Waiting up to %g s for %s", self.graceful_timeout, left)
         if await _until(lambda: not core.streams and not core.connections, self.graceful_timeout):
             return
         running = core.tasks
         core.cancel()
         if not await _until(lambda: not core.tasks, self.cancel_timeout):
-            logger.warning("%d applications swallowed their cancellation", core.tasks)
+            left = count(core.tasks, "application")
+            logger.warning("Cancellation was swallowed by %s", left)
         if running:
-            logger.info("Killed %d pending application instances", running)
+            logger.info("Killed %s", count(running, "pending application instance"))
 
 
 def _limit(name: str) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pyasgi import config, foreign
-from tests.conftest import ROOT, Servers
+from tests.conftest import ROOT, Servers, python
 from tests.test_cli import APP, RecordingInterface
 
 PROGRAM = [sys.executable, "-m", "pyasgi"]
@@ -149,20 +151,26 @@ def test_every_flag_has_a_name() -> None:
         ("http-timout = 3", "site.toml: unknown key 'http-timout'; did you mean http-timeout?"),
         ("xyzzy = 3", "site.toml: unknown key 'xyzzy'; the names are those of the flags"),
         ("config = 'x'", "site.toml: unknown key 'config'; this is for the command line only"),
-        ("http-timeout = 'soon'", "site.toml: http-timeout: 'soon' is no number of seconds; give"),
-        ("http_timeout = true", "site.toml: http_timeout: True is no text and no number"),
-        ("port = 1.5", "site.toml: port: '1.5' is no whole number"),
-        ("max-head-size = -1", "site.toml: max-head-size: '-1' is no size; give"),
+        (
+            "http-timeout = 'soon'",
+            "site.toml: http-timeout: 'soon' is not a number of seconds; give",
+        ),
+        ("http_timeout = true", "site.toml: http_timeout: True is neither text nor a number"),
+        ("port = 1.5", "site.toml: port: '1.5' is not a whole number"),
+        ("max-head-size = -1", "site.toml: max-head-size: '-1' is not a size; give"),
         ("lifespan = 'yes'", "site.toml: lifespan: 'yes' is none of on, off, auto"),
         ("verbosity = 9", "site.toml: verbosity: '9' is none of 0, 1, 2, 3"),
         ("proxy-headers = 'perhaps'", "proxy-headers: 'perhaps' is neither true nor false"),
-        ("endpoint = 3", "site.toml: endpoint: 3 is no list of texts"),
-        ("endpoint = [['tcp:1']]", "site.toml: endpoint: ['tcp:1'] is no text and no number"),
-        ("access-log-format = '%(z)s'", "access-log-format: '%(z)s' is no atom of an access log"),
-        ("access-log-exclude = ['x']", "'x' is no path prefix; give one that begins with /"),
+        ("endpoint = 3", "site.toml: endpoint: 3 is not a list of texts"),
+        ("endpoint = [['tcp:1']]", "site.toml: endpoint: ['tcp:1'] is neither text nor a number"),
+        (
+            "access-log-format = '%(z)s'",
+            "access-log-format: '%(z)s' is not an atom of an access log",
+        ),
+        ("access-log-exclude = ['x']", "'x' is not a path prefix; give one that begins with /"),
         ("extension = ['push']", "'push' is none of pathsend, zerocopysend, trailers, early_hint"),
-        ("[http-timeout]\nx = 1", "http-timeout: {'x': 1} is no text and no number"),
-        ("= 3", "site.toml: is no TOML: "),
+        ("[http-timeout]\nx = 1", "http-timeout: {'x': 1} is neither text nor a number"),
+        ("= 3", "site.toml: is not TOML: "),
     ],
 )
 def test_mistakes_in_a_file(folder: Path, text: str, says: str) -> None:
@@ -178,9 +186,9 @@ def test_mistakes_about_files(folder: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "nowhere.toml: cannot be read: No such file or directory; give" in done.stderr
     (folder / "pyproject.toml").write_text("[tool]\ncdaphne = 3\n")
-    assert "tool.cdaphne is no table; write [tool.cdaphne]" in command(folder, APP).stderr
+    assert "tool.cdaphne is not a table; write [tool.cdaphne]" in command(folder, APP).stderr
     (folder / "pyproject.toml").write_bytes(b"[tool.cdaphne]\nbind = '\xff'\n")
-    assert "pyproject.toml: is no TOML" in command(folder, APP).stderr
+    assert "pyproject.toml: is not TOML" in command(folder, APP).stderr
 
 
 @pytest.mark.parametrize(
@@ -194,10 +202,10 @@ def test_mistakes_about_files(folder: Path) -> None:
         (
             "HTTP_TIMEOUT",
             "soon",
-            "environment: CDAPHNE_HTTP_TIMEOUT: 'soon' is no number of seconds",
+            "environment: CDAPHNE_HTTP_TIMEOUT: 'soon' is not a number of seconds",
         ),
         ("PROXY_HEADERS", "2", "CDAPHNE_PROXY_HEADERS: '2' is neither true nor false"),
-        ("PORT", "http", "environment: CDAPHNE_PORT: 'http' is no whole number"),
+        ("PORT", "http", "environment: CDAPHNE_PORT: 'http' is not a whole number"),
     ],
 )
 def test_mistakes_in_the_environment(folder: Path, name: str, value: str, says: str) -> None:
@@ -271,6 +279,12 @@ def test_check_beside_a_running_server(server: Servers) -> None:
         ([APP, "-e", "systemd:INET"], 1, "give either index=N or name=NAME"),
         ([APP, "-e", "fd:fileno=x"], 1, "fileno is 'x'"),
         ([APP, "-b", "no.such.host.invalid"], 1, "does not resolve"),
+        ([APP, "-b", "192.0.2.1"], 1, "'192.0.2.1' is not an address of this machine"),
+        ([APP, "--fd", "99"], 1, "descriptor 99 (--fd): it is not open"),
+        ([APP, "--fd", "0"], 1, "descriptor 0 (--fd): it is not a socket"),
+        ([APP, "-u", "/nowhere/s"], 1, "there is no directory '/nowhere'"),
+        ([APP, "-u", "/etc/passwd"], 1, "the path exists and is not a socket"),
+        ([APP, "-u", f"/tmp/{'x' * 120}"], 1, "the path has 125 bytes, 107 are allowed"),
         ([APP, "--max-head-size", "0"], 2, "--max-head-size: must be at least 1, not 0"),
         (
             [APP, "--websocket-deflate-window-bits", "16"],
@@ -281,7 +295,7 @@ def test_check_beside_a_running_server(server: Servers) -> None:
         ([APP, "--websocket-deflate-mem-level", "10"], 2, "must be 1 to 9, not 10"),
         ([APP, "--access-log", "/nowhere/log"], 1, "--access-log '/nowhere/log' cannot be opened"),
         ([APP, "--log-config", "/nowhere.ini"], 1, "--log-config '/nowhere.ini' cannot be read"),
-        ([APP, "--http-timeout", "x"], 2, "'x' is no number of seconds"),
+        ([APP, "--http-timeout", "x"], 2, "'x' is not a number of seconds"),
         ([APP, "--unix-socket-mode", "660"], 2, "--unix-socket-mode needs --unix-socket"),
         ([APP, "--http2-upgrade", "--no-http2"], 2, "--http2-upgrade needs HTTP/2"),
     ],
@@ -291,6 +305,125 @@ def test_check_finds(flags: list[str], status: int, says: str) -> None:
     assert done.returncode == status, done.stderr
     assert says in done.stderr
     assert (done.stdout, done.stderr.count("\n")) == ("", 1)
+
+
+def check(*flags: str, **popen: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*PROGRAM, "--check", *flags, APP],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **popen,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "listens", "says"),
+    [
+        (socket.SOCK_STREAM, True, None),
+        (socket.SOCK_STREAM, False, "it does not listen"),
+        (socket.SOCK_DGRAM, False, "it is not a stream socket"),
+    ],
+)
+def test_check_looks_at_descriptors(kind: int, listens: bool, says: str | None) -> None:
+    with socket.socket(socket.AF_INET, kind) as sock:
+        sock.bind(("127.0.0.1", 0))
+        if listens:
+            sock.listen()
+        number = sock.fileno()
+        done = check("--fd", str(number), pass_fds=(number,))
+        assert sock.fileno() == number and os.fstat(number)
+    assert done.returncode == (0 if says is None else 1)
+    assert says is None or says in done.stderr
+
+
+AS_SYSTEMD = 'LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=web exec "$@" 3<&0'
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "status", "says"),
+    [
+        ("systemd:name=web", 0, ""),
+        ("systemd:index=0:domain=INET", 0, ""),
+        (
+            "systemd:name=other",
+            1,
+            "no socket has that name (FileDescriptorName=); systemd passed 'web'",
+        ),
+        ("systemd:index=1", 1, "systemd passed 1 socket, the first has index 0"),
+        ("systemd:index=0:domain=UNIX", 1, "the socket's family is not UNIX"),
+    ],
+)
+def test_check_looks_at_sockets_of_systemd(endpoint: str, status: int, says: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        done = subprocess.run(
+            ["sh", "-c", AS_SYSTEMD, "sh", *PROGRAM, "--check", "-e", endpoint, APP],
+            cwd=ROOT,
+            stdin=sock,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr
+
+
+def test_check_without_systemds_sockets_is_a_note() -> None:
+    """examples/deploy/cdaphne.service checks in ExecStartPre=, which gets none."""
+    done = check("-e", "systemd:name=web", stdin=subprocess.DEVNULL)
+    assert done.returncode == 0
+    assert done.stderr.startswith("cdaphne: note: systemd:name=web: systemd has passed no sockets")
+
+
+AS_NOBODY = """
+import os
+from pyasgi.endpoints import EndpointError
+from pyasgi.preflight import look
+os.setgroups([])
+os.setuid(65534)
+for text in {endpoints!r}:
+    try:
+        print(look(text))
+    except EndpointError as error:
+        print(error)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_check_as_a_user_who_may_not() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        endpoints = [f"unix:{folder}/s", f"unix:{folder}/none/s", "tcp:80:interface=127.0.0.1"]
+        said = python(AS_NOBODY.format(endpoints=endpoints))
+    path, missing, port = said.splitlines()
+    assert f"Permission denied in the directory {folder!r}; give this user" in path
+    assert f"there is no directory '{folder}/none'" in missing
+    if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) > 80:
+        assert "port 80 needs root or CAP_NET_BIND_SERVICE" in port
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_check_notes_a_port_that_is_in_use(host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = check("-b", host, "-p", str(port))
+        taken.setblocking(False)
+        with pytest.raises(BlockingIOError):  # nobody has connected
+            taken.accept()
+    assert done.returncode == 0
+    assert f"a server is listening on port {port} now; a start fails while it does" in done.stderr
+    assert check("-b", "127.0.0.2", "-p", str(port)).stderr == ""
+
+
+def test_check_notes_a_unix_socket_that_is_in_use(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        sock.listen()
+        assert "a server is listening there now" in check("-u", str(path)).stderr
+    assert check("-u", str(path)).stderr == "", "a stale one is replaced"
+    assert path.exists()
 
 
 def test_check_tells_all_endpoints_that_are_wrong() -> None:

@@ -149,7 +149,7 @@ def test_parse(text: str, parameters: dict[str, str]) -> None:
         ("fd:fileno=-3", "fileno is '-3'"),
         ("systemd:domain=IPX:index=0", "domain is 'IPX'; give INET, INET6 or UNIX"),
         ("tcp:0:interface=no.such.host.invalid", "does not resolve"),
-        ("tcp:0:interface=192.0.2.1", "no address of this machine"),
+        ("tcp:0:interface=192.0.2.1", "not an address of this machine"),
     ],
 )
 def test_bad_strings(text: str, says: str) -> None:
@@ -325,9 +325,9 @@ def test_unix_removal_by_others_is_no_error(tmp_path: Path) -> None:
     ("path", "says"),
     [
         ("nowhere/s", "there is no directory"),
-        ("file", "exists and is no socket"),
+        ("file", "exists and is not a socket"),
         ("x" * 120, "bytes, 107 are allowed"),
-        ("dir", "exists and is no socket"),
+        ("dir", "exists and is not a socket"),
     ],
 )
 def test_unix_bad_paths(tmp_path: Path, path: str, says: str) -> None:
@@ -364,9 +364,9 @@ def test_fd_faults(tmp_path: Path) -> None:
 
     refused(999_999, "it is not open")
     with (tmp_path / "f").open("w") as file:
-        refused(file.fileno(), "it is no socket")
+        refused(file.fileno(), "it is not a socket")
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
-        refused(sock.fileno(), "it is no stream socket")
+        refused(sock.fileno(), "it is not a stream socket")
     with socket.socket() as sock:
         refused(sock.fileno(), "it does not listen")
         sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)  # still open: it was not adopted
