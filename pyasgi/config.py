@@ -133,7 +133,7 @@ def _from_file(names: Names, file: str | None) -> Settings:
     if os.path.basename(path) == PROJECT_FILE:
         table = table.get("tool", {}).get("cdaphne", {})
     if not isinstance(table, dict):
-        raise ConfigError(f"{path}: tool.cdaphne is no table; write [tool.cdaphne]")
+        raise ConfigError(f"{path}: tool.cdaphne is not a table; write [tool.cdaphne]")
     return dict(names.setting(path, key, key, value) for key, value in table.items())
 
 
@@ -148,7 +148,7 @@ def _table(path: str) -> Any:
             f"{path}: cannot be read: {error.strerror}; give a TOML file that this user may read (--config)"
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: is no TOML: {error}") from None
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
 
 
 # ---- values ----
@@ -168,12 +168,12 @@ def _entries(value: object) -> list[object]:
         return list(value.split())
     if isinstance(value, list):
         return value
-    raise ArgumentTypeError(f"{value!r} is no list of texts")
+    raise ArgumentTypeError(f"{value!r} is not a list of texts")
 
 
 def _converted(action: Action, value: object) -> Any:
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-        raise ArgumentTypeError(f"{value!r} is no text and no number")
+        raise ArgumentTypeError(f"{value!r} is neither text nor a number")
     text = str(value)
     made = action.type(text) if callable(action.type) else text
     if action.choices is not None and made not in action.choices:

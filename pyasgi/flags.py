@@ -249,7 +249,7 @@ def seconds(text: str) -> float:
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ArgumentTypeError(f"{text!r} is no number of seconds; give for example 10 or 0.5")
+        raise ArgumentTypeError(f"{text!r} is not a number of seconds; give for example 10 or 0.5")
     return int(number) if number.is_integer() else number
 
 
@@ -262,7 +262,7 @@ def positive_seconds(text: str) -> float:
 
 def size(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
-        raise ArgumentTypeError(f"{text!r} is no size; give a whole number from 0 on")
+        raise ArgumentTypeError(f"{text!r} is not a size; give a whole number from 0 on")
     if int(text) > sys.maxsize:
         raise ArgumentTypeError(f"{text!r} is too large; give at most {sys.maxsize}")
     return int(text)
@@ -272,12 +272,12 @@ def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no whole number") from None
+        raise ArgumentTypeError(f"{text!r} is not a whole number") from None
 
 
 def file_mode(text: str) -> str:
     if not re.fullmatch(r"0?[0-7]{3}", text):
-        raise ArgumentTypeError(f"{text!r} is no file mode; give three octal digits, as 660")
+        raise ArgumentTypeError(f"{text!r} is not a file mode; give three octal digits, as 660")
     return text
 
 
@@ -312,7 +312,7 @@ def extension(text: str) -> str:
 
 def path_prefix(text: str) -> str:
     if not text.startswith("/"):
-        raise ArgumentTypeError(f"{text!r} is no path prefix; give one that begins with /")
+        raise ArgumentTypeError(f"{text!r} is not a path prefix; give one that begins with /")
     return text
 
 
@@ -326,7 +326,9 @@ def cert_reqs(text: str) -> str:
 def tls_version(text: str) -> str:
     number = re.sub(r"(?i)^tls_?v?", "", text).replace("_", ".")
     if number not in VERSIONS:
-        raise ArgumentTypeError(f"{text!r} is no version of TLS that is spoken; give 1.2 or 1.3")
+        raise ArgumentTypeError(
+            f"{text!r} is not a version of TLS that is spoken here; give 1.2 or 1.3"
+        )
     return number
 
 

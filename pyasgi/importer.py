@@ -7,6 +7,8 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any
 
+from .words import a
+
 VARIADIC = 0x04 | 0x08  # inspect.CO_VARARGS and CO_VARKEYWORDS
 
 
@@ -144,4 +146,4 @@ def _wrapped(app: Callable[..., Any]) -> Callable[..., Any]:
 
 def _kind(app: object) -> str:
     name = getattr(app, "__qualname__", None)
-    return f"{name!r}" if name else f"a {type(app).__name__} ({app!r:.60})"
+    return f"{name!r}" if name else f"{a(type(app).__name__)} ({app!r:.60})"

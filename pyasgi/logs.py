@@ -75,7 +75,7 @@ def _to_stderr(log_format: str) -> logging.Handler:
         handler.setFormatter(make(log_format))
     except ValueError as error:
         raise LogError(
-            f"--log-fmt {log_format!r} is no format of Python's logging: {error}"
+            f"--log-fmt {log_format!r} is not a format of Python's logging: {error}"
         ) from None
     return handler
 
@@ -105,7 +105,7 @@ def configure(file: str) -> None:
         cause = error.__cause__
         reason = " ".join(f"{error}{f' ({cause})' if cause else ''}".split())
         raise LogError(
-            f"--log-config {file!r} is no configuration of Python's logging: {reason}"
+            f"--log-config {file!r} is not a configuration of Python's logging: {reason}"
         ) from None
     except configparser.Error as error:
         raise LogError(f"--log-config {file!r}: {' '.join(str(error).split())}") from None
@@ -125,7 +125,7 @@ def _from_dict(config: Any) -> None:
     import logging.config
 
     if not isinstance(config, dict):
-        raise ValueError("it is no table at its top")
+        raise ValueError("its top level is not a table")
     logging.config.dictConfig({"version": 1, "disable_existing_loggers": False, **config})
 
 

@@ -39,7 +39,7 @@ class Notifier:
     def __enter__(self) -> Notifier:
         if self._address and not self._address.startswith(("/", "@")):
             logger.warning(
-                "NOTIFY_SOCKET is %r, which is no path: systemd is told nothing", self._address
+                "NOTIFY_SOCKET is %r, which is not a path: systemd is told nothing", self._address
             )
             self._address = ""
         return self

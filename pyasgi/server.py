@@ -252,7 +252,8 @@ class Server:
             try:
                 text = self._text(given)
                 settings = check_endpoint(text, self.tls)
-                if not isinstance(given, socket.socket):  # the program's own, which a start makes listen
+                # A start makes the program's own sockets listen.
+                if not isinstance(given, socket.socket):
                     preflight.look(text)
                 if settings is not None:
                     self._context(settings, text)

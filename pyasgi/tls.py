@@ -154,7 +154,9 @@ def _single(path: "Path") -> Iterator[Pair]:
     if path.suffix not in (".pem", ".crt", ".cert") or path.name in CERTBOT:
         return
     if not path.is_file():
-        raise TlsError(f"{path}: is no regular file; a directory of certificates takes no others")
+        raise TlsError(
+            f"{path}: is not a regular file; a directory of certificates takes no others"
+        )
     key = path.with_suffix(".key")
     text = path.read_bytes()
     if CERTIFICATE_MARK not in text:

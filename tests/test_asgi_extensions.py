@@ -260,7 +260,7 @@ def test_curl_takes_trailers(handle: Handle) -> None:
 REFUSED_TRAILERS: list[tuple[dict[str, Any], str]] = [
     (
         {**TRAILERS, "headers": [(b"Content-Length", b"1")]},
-        "ValueError: Header b'Content-Length' is no trailer: it belongs into http.response.start",
+        "ValueError: Header b'Content-Length' cannot be a trailer: send it in http.response.start",
     ),
     (
         {**TRAILERS, "headers": [(b"x a", b"1")]},

@@ -70,7 +70,7 @@ def loop() -> Any:
             "proxy_headers must be bytes or None, not str",
         ),
         ({"forwarded_allow_ips": 1}, TypeError, "forwarded_allow_ips must be str or None, not int"),
-        ({"forwarded_allow_ips": "::1,x"}, ValueError, "'x' is no address and no network"),
+        ({"forwarded_allow_ips": "::1,x"}, ValueError, "'x' is neither an address nor a network"),
         ({"server_header": "x"}, TypeError, "server_header must be bytes or None, not str"),
         ({"server_header": b"a\r\nb"}, ValueError, "server_header must have no control characters"),
         ({"access_fd": -2}, ValueError, "access_fd must be a descriptor or -1, not -2"),

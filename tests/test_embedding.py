@@ -482,7 +482,7 @@ def test_sockets_that_cannot_be_served(caplog: pytest.LogCaptureFixture) -> None
     assert len(said) == 3
     assert "it is closed" in said[0]
     assert "it does not listen" in said[1]
-    assert "it is no stream socket" in said[2]
+    assert "it is not a stream socket" in said[2]
 
 
 def test_run_takes_sockets() -> None:

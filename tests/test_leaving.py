@@ -83,7 +83,7 @@ def test_steps_of_a_stop_that_hangs_everywhere(server: Servers) -> None:
         "Received SIGTERM: shutting down",
         "Waiting up to 5 s for 1 request",
         "stream: cancelled",
-        "1 applications swallowed their cancellation",
+        "Cancellation was swallowed by 1 application",
         "lifespan: shutdown",
         "Application shutdown took longer than 2 s and was cancelled",
         "lifespan: cancelled",

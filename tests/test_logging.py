@@ -108,11 +108,11 @@ def test_file_that_cannot_be_reopened_is_written_on(server: Servers, tmp_path: P
     [
         ("a.ini", None, "cannot be read: No such file or directory; give"),
         ("a.yaml", "x", "the name must end with one of .ini, .conf, .json, .toml"),
-        ("a.ini", "", "is no configuration of Python's logging: 'formatters'"),
+        ("a.ini", "", "is not a configuration of Python's logging: 'formatters'"),
         ("a.ini", "[loggers", "File contains no section headers"),
-        ("a.json", "{", "is no configuration of Python's logging: Expecting property name"),
-        ("a.json", "[]", "it is no table at its top"),
-        ("a.toml", "= 1", "is no configuration of Python's logging: Invalid"),
+        ("a.json", "{", "is not a configuration of Python's logging: Expecting property name"),
+        ("a.json", "[]", "its top level is not a table"),
+        ("a.toml", "= 1", "is not a configuration of Python's logging: Invalid"),
         (
             "a.toml",
             "[handlers.x]\nclass = 'no.Such'\n[root]\nhandlers = ['x']",

@@ -144,7 +144,7 @@ def test_embedded_server_does_not_speak_for_its_program(
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("relative", "NOTIFY_SOCKET is 'relative', which is no path: systemd is told nothing"),
+        ("relative", "NOTIFY_SOCKET is 'relative', which is not a path: systemd is told nothing"),
         ("/nowhere/notify", "READY=1 could not be sent to NOTIFY_SOCKET /nowhere/notify"),
     ],
 )

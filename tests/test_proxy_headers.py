@@ -167,7 +167,7 @@ def test_environment(server: Servers) -> None:
 @pytest.mark.parametrize(
     ("value", "says"),
     [
-        ("localhost", "'localhost' is no address and no network; give for example 10.0.0.1"),
+        ("localhost", "'localhost' is neither an address nor a network; give for example 10.0.0.1"),
         ("10.0.0.0/40", "'10.0.0.0/40' has no prefix length from 0 to 32 behind the /"),
         ("::1,10.1.2.3/8", "'10.1.2.3/8' has bits behind its prefix; give 10.0.0.0/8"),
     ],

@@ -161,7 +161,7 @@ def test_name_of_a_file_that_is_no_utf8(tmp_path: Path) -> None:
         ),
         (
             ["--certfile", "c", "--ssl-min-version", "1.1"],
-            "'1.1' is no version of TLS that is spoken",
+            "'1.1' is not a version of TLS that is spoken here",
         ),
         (["--ssl-certfile", "c"], "here it is --certfile "),
         (["--ssl-keyfile-password", "c"], "here it is --keyfile-password "),
@@ -242,7 +242,9 @@ def test_pairs_in_a_directory(site: Issued, other: Issued, tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["x.pem", "x.crt"])
 def test_no_fifo_in_a_directory(tmp_path: Path, name: str) -> None:
     os.mkfifo(tmp_path / name)  # who opens it for reading waits for a writer
-    with pytest.raises(TlsError, match=re.escape(f"{tmp_path / name}: is no regular file; a dir")):
+    with pytest.raises(
+        TlsError, match=re.escape(f"{tmp_path / name}: is not a regular file; a dir")
+    ):
         pairs_in(str(tmp_path))
 
 

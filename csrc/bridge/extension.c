@@ -110,7 +110,7 @@ static int check_trailers(const cdpy_headers *trailers)
 
             if (name)
                 PyErr_Format(PyExc_ValueError,
-                             "Header %R is no trailer: it belongs into http.response.start", name);
+                             "Header %R cannot be a trailer: send it in http.response.start", name);
             Py_XDECREF(name);
             return -1;
         }

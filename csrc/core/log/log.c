@@ -183,7 +183,7 @@ static void flush_lines(cd_log *log)
 static void tell_dropped(cd_log *log)
 {
     char line[64];
-    int n = snprintf(line, sizeof line, "# %zu access log lines lost\n", log->dropped);
+    int n = snprintf(line, sizeof line, "# access log lines lost: %zu\n", log->dropped);
     if (log->syslog != NULL ? send_datagram(log, line, (size_t)n - 1) == CD_OK
                             : write(log->fd, line, (size_t)n) == n)
         log->dropped = 0;

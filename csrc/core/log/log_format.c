@@ -68,7 +68,7 @@ static void complain(char *problem, size_t size, const char *what, size_t n)
 {
     if (problem != NULL)
         snprintf(problem, size,
-                 "'%.*s' is no atom of an access log; write one of %%(X)s with X of %s, "
+                 "'%.*s' is not an atom of an access log; write one of %%(X)s with X of %s, "
                  "%%({header}i)s, or %%%% for a percent sign",
                  (int)(n < 40 ? n : 40), what, letters);
 }
@@ -132,7 +132,7 @@ static bool is_template(const char *text, char *problem, size_t size)
     for (const char *p = text; *p != '\0' && wrong == NULL; p++)
         wrong = (unsigned char)*p < 0x20 || *p == 0x7f ? "has a control character" : NULL;
     if (wrong == NULL && strstr(text, "%(") == NULL)
-        wrong = "is no format of an access log";
+        wrong = "is not a format of an access log";
     if (wrong != NULL && problem != NULL)
         snprintf(problem, size,
                  "'%.80s' %s; give daphne, combined, json or a line of atoms "

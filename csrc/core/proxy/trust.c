@@ -75,7 +75,7 @@ static int read_network(cd_network *network, cd_str entry, char *problem, size_t
     uint64_t bits = v4 ? 32 : 128;
     if (!cd_ip_read(address, &network->address))
         return refuse(problem, size, entry,
-                      "is no address and no network; give for example 10.0.0.1, 10.0.0.0/8, "
+                      "is neither an address nor a network; give for example 10.0.0.1, 10.0.0.0/8, "
                       "2001:db8::/32, unix: or *");
     if (slash != NULL && (cd_str_number((cd_str){slash + 1, entry.n - address.n - 1}, &bits) < 0 ||
                           bits > (v4 ? 32 : 128)))

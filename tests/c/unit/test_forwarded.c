@@ -71,17 +71,18 @@ static void refused(const char *list, const char *why)
 
 static void test_bad_lists(void)
 {
-    refused("10.0.0.0/8,localhost", "'localhost' is no address and no network; give for example");
-    refused("10.0.0", "'10.0.0' is no address");
-    refused("[::1]", "'[::1]' is no address");
-    refused("10.0.0.1:80", "is no address");
+    refused("10.0.0.0/8,localhost",
+            "'localhost' is neither an address nor a network; give for example");
+    refused("10.0.0", "'10.0.0' is neither an address");
+    refused("[::1]", "'[::1]' is neither an address");
+    refused("10.0.0.1:80", "is neither an address");
     refused("10.0.0.0/33", "'10.0.0.0/33' has no prefix length from 0 to 32 behind the /");
     refused("10.0.0.0/", "has no prefix length");
     refused("::/129", "'::/129' has no prefix length from 0 to 128");
     refused("::/-1", "has no prefix length");
     refused("10.1.2.3/8", "'10.1.2.3/8' has bits behind its prefix; give 10.0.0.0/8");
     refused("2001:db8::1/32", "'2001:db8::1/32' has bits behind its prefix; give 2001:db8::/32");
-    refused("unix:/run/x", "is no address");
+    refused("unix:/run/x", "is neither an address");
     CHECK_INT(cd_trust_check("unix:,*,::1", NULL, 0), CD_OK);
 }
 
