@@ -118,7 +118,8 @@ class CommandLineInterface:
             status = error.code
             raise
         finally:
-            leave(status if isinstance(status, int) else 1, interface.exit_timeout)
+            views_end = getattr(interface.server, "requests_end", 0)
+            leave(status if isinstance(status, int) else 1, interface.exit_timeout, views_end)
 
     def load_asgi_app(self, asgi_app_path: str) -> Any:
         """The application for MODULE:ATTRIBUTE; frozen programs override this."""

@@ -82,6 +82,7 @@ class Server:
 
     # True: the descriptors of fd: were given to this process for the server, which closes them.
     owns_descriptors = False
+    requests_end = 0.0  # by time.monotonic(), when a stop has begun
 
     def __init__(
         self,
@@ -625,6 +626,7 @@ class Server:
 
     async def _drain(self, core: _core.Server) -> None:
         """Lets what runs come to its end, for graceful_timeout; then cancels it."""
+        self.requests_end = time.monotonic() + self.graceful_timeout
         core.drain()
         for listener in self.listeners:
             listener.unlink()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import signal
 
 import pytest
 
 from pyasgi.cli import CommandLineInterface
-from tests.conftest import Servers
+from tests.conftest import Handle, Servers
 
 APP = "tests.apps.leaving:app"
 
@@ -65,6 +66,50 @@ def test_limit_when_the_log_is_what_hangs(server: Servers) -> None:
     handle.expect_errors(1)
     assert handle.stop() == 1
     assert "in flush" in handle.stderr()
+
+
+# ---- synchronous views ----
+
+VIEWS = "tests.apps.sync_views:"
+BRIEFLY = ("--graceful-timeout", "0.3")
+
+
+def stop_in(handle: Handle, path: str) -> None:
+    """SIGTERM while the view works. asyncio may report a task of Django that nobody waits for any more."""
+    handle.expect_errors()
+    handle.expect_leaks()
+    with handle.connect() as client:
+        client.send(f"GET {path} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+        handle.wait_for_log("begins")
+        assert handle.stop() == 0
+
+
+@pytest.mark.parametrize("app", ["of_django", "of_starlette"])
+def test_view_that_is_cut_does_not_hold_the_hooks(server: Servers, app: str) -> None:
+    handle = server.start(VIEWS + app, *BRIEFLY)
+    stop_in(handle, "/view")
+    log = handle.stderr()
+    assert re.search(r"WARNING +Exiting without the end of thread .* was cut", log)
+    assert "in work" in log, "the stack"
+    assert log.endswith("hook\n")
+    assert "view: done" not in log
+
+
+def test_view_and_a_thread(server: Servers) -> None:
+    handle = server.start(VIEWS + "of_django", *BRIEFLY)
+    stop_in(handle, "/mails")
+    log = handle.stderr()
+    assert log.index("mail: sent") < log.index("Exiting without the end of")
+    assert log.endswith("hook\n")
+
+
+def test_view_of_a_client_that_left_has_the_graceful_timeout(server: Servers) -> None:
+    handle = server.start(VIEWS + "of_django", env={"VIEW_SECONDS": "2"})
+    with handle.connect() as client:
+        client.send(b"GET /view HTTP/1.1\r\nHost: t\r\n\r\n")
+        handle.wait_for_log("begins")
+    assert handle.stop() == 0
+    assert "view: done" in handle.stderr()
 
 
 # ---- a whole stop ----
