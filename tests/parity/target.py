@@ -62,7 +62,8 @@ class Target:
 
     def spawn(self, *args: str, app: str = APP, **popen: Any) -> subprocess.Popen[bytes]:
         """The process with its output in pipes; the caller ends it."""
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        given = popen.pop("env", os.environ)
+        environment = {**given, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.Popen(
             [*self.command, *args, *([app] if app else [])],
             cwd=ROOT,

@@ -178,6 +178,34 @@ def lifespan(target: Target) -> str:
     return " and ".join(found) or "not called"
 
 
+def handler_of_import(target: Target) -> str:
+    """Of an application that sets a handler of SIGTERM while it is imported."""
+    with target.private(app="tests.apps.handlers:of_import") as handle:
+        handle.get("/")
+        handle.signal(signal.SIGTERM)
+        status = handle.wait(PATIENCE)
+        called = "called" if "handler of the import" in handle.stderr() else "not called"
+    return f"{called}, exit status {status}"
+
+
+def outlived_by_thread(target: Target) -> str:
+    environment = {**os.environ, "LEAVE": "thread 6"}
+    with target.private(
+        *([] if target.name == "daphne" else ["--lifespan", "off"]),
+        app="tests.apps.leaving:app",
+        env=environment,
+    ) as handle:
+        handle.signal(signal.SIGTERM)
+        status = handle.wait(60)
+        ended = "finished" if "mail: sent" in handle.stderr() else "cut"
+    return f"{ended}, exit status {status}"
+
+
+def websocket_loop(target: Target) -> str:
+    with target.private(app="tests.apps.lifespans:loop_of_messages") as handle:
+        return f"served, {handle.get('/').status}"
+
+
 ROWS = [
     Row(
         "bind_default", "Endpoints without a flag", endpoints(), "tcp:port=8000:interface=127.0.0.1"
@@ -323,6 +351,27 @@ ROWS = [
         "finished, 200",
         "a stop finishes what is running, up to --graceful-timeout",
         waits=True,
+    ),
+    Row(
+        "sigterm_at_import",
+        "Handler of SIGTERM set by the application's import",
+        handler_of_import,
+        "not called, exit status 0",
+        "called, exit status 0",
+        "when the shutdown is over, as uvicorn does",
+    ),
+    Row(
+        "sigterm_thread",
+        "SIGTERM while a thread works that is no daemon",
+        outlived_by_thread,
+        "finished, exit status 0",
+        waits=True,
+    ),
+    Row(
+        "lifespan_as_ws",
+        "Application to which all but ``http`` is a WebSocket",
+        websocket_loop,
+        "served, 200",
     ),
     Row(
         "lifespan",
