@@ -8,10 +8,11 @@ from __future__ import annotations
 from django.apps import AppConfig
 from django.core import checks
 
-from . import compat
+from . import compat, reactor
 from .checks import check_daphne_installed, check_surroundings
 
 compat.install()
+reactor.prepare()
 
 
 class PyasgiConfig(AppConfig):

@@ -74,9 +74,9 @@ def current() -> MainLoop:
 def take() -> MainLoop:
     """The loop for a server that is about to run; the caller closes it."""
     with _holder.lock:
-        if _holder.taken and _holder.loop is not None:
-            return MainLoop()
         loop = _holder.open()
+        if _holder.taken or loop.is_running():  # a program may run Twisted's reactor in a thread
+            return MainLoop()
         _holder.taken = True
         return loop
 

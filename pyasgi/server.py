@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import access, ending, logs, main_loop, suspects, trace
+from . import access, ending, logs, main_loop, reactor, suspects, trace
 from .access import native_descriptor, open_unblocking
 from .disconnects import is_disconnect
 from .endpoints import (
@@ -35,6 +35,7 @@ from .loop import EventLoop
 from .native import _core
 from .notify import Notifier
 from .process import Leaks, hold_standard_descriptors, raise_descriptor_limit, worker_threads
+from .reactor import Reactor
 from .signals import ShutdownSignals
 from .tls import Context, Settings, TlsError
 from .words import a, count
@@ -45,6 +46,8 @@ ActionLogger = Callable[[str, str, dict[str, Any]], object]
 LIMITS = {name: default for name, _, default, _, _ in _core.limits()}
 TIMES = frozenset(name for name, kind, _, _, _ in _core.limits() if kind == "time")
 DRAIN_STEP = 0.02  # seconds between two looks at what still runs
+
+reactor.prepare()  # as daphne, which installs its reactor when it is imported
 
 
 class StartError(RuntimeError):
@@ -374,7 +377,8 @@ class Server:
                 if self._open_endpoints():
                     if self._tls:
                         signals.reload_too()
-                    await self._with_lifespan(loop, application)
+                    async with Reactor(loop, self.stop, self.signal_handlers):
+                        await self._with_lifespan(loop, application)
             finally:
                 for listener in self.listeners:
                     listener.close()

@@ -122,9 +122,9 @@ def test_one_that_came_before_the_extension() -> None:
 def test_debug_mode_on_and_off_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     spy = Spy(monkeypatch, asyncio.Handle, "_run")
     loop = EventLoop()
-    assert not loop.get_debug()
     loop.set_debug(True)
     loop.set_debug(False)
+    assert not loop.get_debug()
     loop.run_until_complete(asyncio.sleep(0))
     loop.close()
     assert spy.calls > 0

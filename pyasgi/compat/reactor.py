@@ -14,7 +14,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from .. import main_loop
+from .. import main_loop, reactor
 
 
 class Reactor:
@@ -37,8 +37,7 @@ def install() -> None:
     """Gives twisted.internet.reactor the process's new loop: Twisted's own one where Twisted is installed."""
     sys.modules.pop("twisted.internet.reactor", None)
     if _has_twisted():
-        asyncioreactor: Any = importlib.import_module("twisted.internet.asyncioreactor")
-        asyncioreactor.install(main_loop.current())
+        reactor.install(main_loop.current())
     else:
         _install_stand_in()
 
@@ -51,9 +50,9 @@ def _has_twisted() -> bool:
 
 def _install_stand_in() -> None:
     twisted, internet = ModuleType("twisted"), ModuleType("twisted.internet")
-    reactor: Any = Reactor()
+    stand_in: Any = Reactor()
     vars(twisted).update(__path__=[], __cdaphne__=True, internet=internet)
-    vars(internet).update(__path__=[], reactor=reactor)
+    vars(internet).update(__path__=[], reactor=stand_in)
     sys.modules["twisted"] = twisted
     sys.modules["twisted.internet"] = internet
-    sys.modules["twisted.internet.reactor"] = reactor
+    sys.modules["twisted.internet.reactor"] = stand_in

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pyasgi import testing
+from pyasgi.compat import reactor
 from pyasgi.testing import DaphneProcess
 
 
@@ -91,6 +92,14 @@ class WithDaphnesRun(DaphneProcess):
         )
         reactor.callLater(0.1, self.resolve_port)
         self.server.run()
+
+
+class WithoutTwisted(WithDaphnesRun):
+    """The same where there is no Twisted: a stand-in has the one call."""
+
+    def run(self) -> None:
+        reactor._has_twisted = lambda: False
+        super().run()
 
 
 def start_from_here(ports: Any) -> None:

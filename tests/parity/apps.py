@@ -164,6 +164,19 @@ async def interrupts(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @command
+async def twisted(scope: Scope, receive: Receive, send: Send) -> None:
+    """A timer and a thread of Twisted's."""
+    from twisted.internet import reactor
+    from twisted.internet.threads import deferToThread
+
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+    reactor.callLater(0.01, done.set_result, "callLater")  # type: ignore[attr-defined]
+    thread = await deferToThread(lambda: "deferToThread").asFuture(loop)
+    await answer(send, f"{await done}, {thread}".encode())
+
+
+@command
 async def body_events(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with the events of the request body as (size, more_body)."""
     events = []

@@ -86,6 +86,11 @@ def slow_reader(target: Target) -> str:
         return "never waits" if notes(handle, key, 1, PATIENCE) else "waits"
 
 
+def twisted(target: Target) -> str:
+    with target.private() as server:
+        return response_to(server, http("twisted")).text
+
+
 ROWS = [
     Row("body_none", "Events of a request without a body", events(0), "[(0, False)]"),
     Row("body_small", "Events of 5 bytes: size, ``more_body``", events(5), "[(5, False)]"),
@@ -179,5 +184,11 @@ ROWS = [
         "waits",
         "memory stays bounded; --write-high-water",
         waits=True,
+    ),
+    Row(
+        "twisted",
+        "Twisted in the application: its reactor runs",
+        twisted,
+        "callLater, deferToThread",
     ),
 ]
