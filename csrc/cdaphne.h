@@ -429,8 +429,9 @@ void cd_server_set_access_fd(cd_server *server, int fd);
 size_t cd_server_connections(const cd_server *server);
 size_t cd_server_streams(const cd_server *server);
 
-/* Is this peer one whose headers are believed (config.trust)? */
-bool cd_server_trusts(const cd_server *server, const cd_addr *peer);
+/* Is this peer, which sent a header of that name, one whose headers are believed (config.trust)?
+ * The log names one that is not. */
+bool cd_server_trusts(cd_server *server, const cd_addr *peer, const char *header);
 
 /* Aborts what is left. Streams must all be gone or finished: the last on_gone calls come from
  * inside. NULL is allowed. */

@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from pyasgi import _core, flags
-from tests.conftest import Handle, Servers, wait_for
+from tests.conftest import Handle, RawClient, Servers, wait_for
 from tests.test_nginx import Nginx
 
 APP = "tests.apps.basic:app"
@@ -128,6 +128,31 @@ def test_untrusted_peer(server: Servers) -> None:
     assert "forwarded" in names
     assert "daphne-root-path" not in names
     assert "192.0.2." not in handle.stdout()
+    line = r"WARNING +Proxy headers from 127.0.0.1 dropped: .*\(--forwarded-allow-ips\)\n"
+    handle.wait_for_log(line)
+    scope_of(handle, headers)
+    assert handle.stderr().count(" dropped: ") == 1, "once for an address"
+
+
+def test_each_stranger_is_named_once_and_not_for_ever(server: Servers) -> None:
+    handle = server.start(APP, "--proxy-headers", "--forwarded-allow-ips", "10.0.0.0/8")
+    for last in range(1, 21):
+        for _ in range(2):
+            source = (f"127.0.1.{last}", 0)
+            address = (handle.host, handle.port)
+            with RawClient(socket.create_connection(address, 10, source)) as client:
+                data = b"GET /scope HTTP/1.1\r\nHost: a\r\nForwarded: for=192.0.2.7\r\n\r\n"
+                assert client.request(data).status == 200
+    handle.wait_for_log(r"Proxy headers from 127.0.1.16 dropped: .* no further ones")
+    assert handle.stderr().count(" dropped: ") == 16
+
+
+def test_headers_while_they_are_switched_off(server: Servers) -> None:
+    handle = server.start(APP, "-v", "2")
+    for _ in range(3):
+        assert scope_of(handle, FOR)["client"][0] == "127.0.0.1"
+    handle.wait_for_log(r"DEBUG +Proxy headers from 127.0.0.1 dropped: .*\(--proxy-headers\)")
+    assert handle.stderr().count(" dropped: ") == 1
 
 
 def test_unix_socket(server: Servers, tmp_path: Path) -> None:
@@ -144,8 +169,9 @@ def test_list_without_proxy_headers_is_for_the_root_path(server: Servers) -> Non
     headers = {**FOR, "Daphne-Root-Path": "/r"}
     scope = scope_of(server.start(APP, "--forwarded-allow-ips", "127.0.0.0/8"), headers)
     assert (scope["client"][0], scope["root_path"]) == ("127.0.0.1", "/r")
-    scope = scope_of(server.start(APP, "--forwarded-allow-ips", "::1"), headers)
-    assert scope["root_path"] == ""
+    wary = server.start(APP, "--forwarded-allow-ips", "::1")
+    assert scope_of(wary, headers)["root_path"] == ""
+    wary.wait_for_log("Daphne-Root-Path from 127.0.0.1 dropped: .*--forwarded-allow-ips")
 
 
 def test_dual_stack_socket(server: Servers) -> None:

@@ -441,7 +441,7 @@ static PyObject *scheme_of(cdpy_state *state, const cd_head *head)
 
 static PyObject *root_path_of(cdpy_server *server, const cd_head *head, cd_str told)
 {
-    if (told.p && cd_server_trusts(server->core, head->client))
+    if (told.p && cd_server_trusts(server->core, head->client, "Daphne-Root-Path"))
         return unquoted(told);
     if (head->origin && head->origin->prefix.p)
         return text_of(head->origin->prefix);

@@ -80,12 +80,26 @@ static void report_access(cd_stream *s)
     }
 }
 
+/* Finds out who the client is. CD_OK or CD_NOMEM. */
+static int read_forwarded(cd_stream *s)
+{
+    cd_forwarding *f = s->server->forwarding;
+    if (f->address.p == NULL) {
+        if (f->strangers.looks_left > 0)
+            cd_strangers_look(s->server, &s->head);
+        return CD_OK;
+    }
+    int code = cd_forwarded_read(f, s->server->trust, &s->head, &s->arena);
+    if (code == CD_FORWARDED_STRANGER)
+        cd_strangers_name(s->server, s->head.client, "Proxy headers");
+    return code < 0 ? code : CD_OK;
+}
+
 /* Runs the application; none for a request of nobody knows whom. */
 static void open_up(cd_stream *s)
 {
     struct cd_server *server = s->server;
-    if (server->forwarding->address.p != NULL &&
-        cd_forwarded_read(server->forwarding, server->trust, &s->head, &s->arena) < 0) {
+    if (read_forwarded(s) < 0) {
         s->finished = 1;
         cd_stream_abort(s);
         return;

@@ -62,6 +62,7 @@ static int copy_name(cd_str *name, const char *text)
 int cd_forwarding_init(cd_forwarding *f, const cd_config *config)
 {
     *f = (cd_forwarding){.hops = config->limits.proxy_max_hops};
+    cd_strangers_init(&f->strangers);
     if (copy_name(&f->address, config->forwarded_for) < 0 ||
         copy_name(&f->port, config->forwarded_port) < 0 ||
         copy_name(&f->proto, config->forwarded_proto) < 0) {
@@ -406,8 +407,10 @@ int cd_forwarded_read(const cd_forwarding *f, const cd_trust *trust, cd_head *he
         c.name = forwarded;
         c.pairs = true;
     }
-    if (!has_line(head, c.name) || !cd_trust_addr(trust, head->client))
+    if (!has_line(head, c.name))
         return CD_OK;
+    if (!cd_trust_addr(trust, head->client))
+        return CD_FORWARDED_STRANGER;
     chain found = walk(&c, trust, f->hops);
     if (found.hops == 0 && !c.broken && !c.nomem)
         return CD_OK; /* lines without an element */

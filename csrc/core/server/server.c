@@ -185,9 +185,12 @@ size_t cd_server_streams(const cd_server *server)
     return server->stream_count;
 }
 
-bool cd_server_trusts(const cd_server *server, const cd_addr *peer)
+bool cd_server_trusts(cd_server *server, const cd_addr *peer, const char *header)
 {
-    return cd_trust_addr(server->trust, peer);
+    if (cd_trust_addr(server->trust, peer))
+        return true;
+    cd_strangers_name(server, peer, header);
+    return false;
 }
 
 size_t cd_server_max_connections(const cd_server *server)

@@ -129,7 +129,7 @@ static void told(text *to, const cd_config *config, const char *headers, const c
     cd_arena_init(&arena);
     CHECK_INT(cd_forwarding_init(&f, config), CD_OK);
     CHECK_INT(cd_trust_init(&trust, config->trust, NULL, 0), CD_OK);
-    CHECK_INT(cd_forwarded_read(&f, &trust, &head, &arena), CD_OK);
+    CHECK(cd_forwarded_read(&f, &trust, &head, &arena) >= 0);
     const cd_origin *o = head.origin;
     if (o == NULL)
         text_format(to, "peer");
