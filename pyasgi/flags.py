@@ -595,7 +595,7 @@ def add_logging(parser: Parser) -> None:
     group.add_argument(
         "--log-config",
         metavar="FILE",
-        help="configuration of Python's logging, .ini, .json or .toml; --log-fmt no longer counts",
+        help="configuration of Python's logging, .ini, .json, .toml or .yaml; --log-fmt no longer counts",
     )
     group.add_argument(
         "--access-log",

@@ -84,7 +84,7 @@ def _to_stderr(log_format: str) -> logging.Handler:
 
 
 def configure(file: str) -> None:
-    """Configures logging from an .ini, .json or .toml file. LogError names the file and what is wrong.
+    """Configures logging from an .ini, .json, .toml or .yaml file. LogError names the file, the place and the remedy.
 
     Loggers that exist already stay switched on, unless the file says disable_existing_loggers.
     """
@@ -96,19 +96,37 @@ def configure(file: str) -> None:
         raise LogError(f"--log-config {file!r}: the name must end with one of {known}")
     try:
         READERS[suffix](file)
+    except LogError:
+        raise
     except OSError as error:
+        raise LogError(_why_unopened(file, error)) from None
+    except KeyError as error:
         raise LogError(
-            f"--log-config {file!r} cannot be read: {error.strerror or error};"
-            " give a file that this user may read"
+            f"--log-config {file!r} is not a configuration of Python's logging: {error} is missing in it;"
+            " add that section or key"
         ) from None
-    except (ValueError, TypeError, KeyError, AttributeError, ImportError, RuntimeError) as error:
+    except (ValueError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         cause = error.__cause__
         reason = " ".join(f"{error}{f' ({cause})' if cause else ''}".split())
         raise LogError(
-            f"--log-config {file!r} is not a configuration of Python's logging: {reason}"
+            f"--log-config {file!r} is not a configuration of Python's logging: {reason}; correct that place"
         ) from None
     except configparser.Error as error:
-        raise LogError(f"--log-config {file!r}: {' '.join(str(error).split())}") from None
+        raise LogError(
+            f"--log-config {file!r} is not INI: {' '.join(str(error).split())}; correct that place"
+        ) from None
+
+
+def _why_unopened(file: str, error: OSError) -> str:
+    reason = error.strerror or error
+    if error.filename in (None, file):
+        return (
+            f"--log-config {file!r} cannot be read: {reason}; give a file that this user may read"
+        )
+    return (
+        f"--log-config {file!r}: a handler cannot open {error.filename!r}: {reason};"
+        " give it a file that this user may write"
+    )
 
 
 def _ini(file: str) -> None:
@@ -143,11 +161,28 @@ def _toml(file: str) -> None:
         _from_dict(tomllib.load(data))
 
 
+def _yaml(file: str) -> None:
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        raise LogError(
+            f"--log-config {file!r} needs PyYAML; run 'pip install pyyaml', or write it as .json or .toml"
+        ) from None
+    with open(file, encoding="utf-8") as text:
+        try:
+            config = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError(str(error)) from None
+    _from_dict(config)
+
+
 READERS: dict[str, Callable[[str], None]] = {
     ".ini": _ini,
     ".conf": _ini,
     ".json": _json,
     ".toml": _toml,
+    ".yaml": _yaml,
+    ".yml": _yaml,
 }
 
 

@@ -57,17 +57,27 @@ handlers = ["file"]
 """
 
 
+YAML = """
+formatters: {{short: {{format: "<%(name)s> %(message)s"}}}}
+handlers:
+  file: {{class: logging.FileHandler, formatter: short, filename: {path}}}
+loggers:
+  daphne.server: {{level: INFO, handlers: [file]}}
+"""
+
+
 def write_config(folder: Path, kind: str) -> Path:
     path, config = str(folder / "server.log"), folder / f"logging.{kind}"
     if kind == "json":
         table = {**TABLE, "handlers": {"file": {**TABLE["handlers"]["file"], "filename": path}}}
         config.write_text(json.dumps(table))
     else:
-        config.write_text((INI if kind == "ini" else TOML).format(path=path))
+        texts = {"ini": INI, "toml": TOML, "yaml": YAML, "yml": YAML}
+        config.write_text(texts[kind].format(path=path))
     return config
 
 
-@pytest.mark.parametrize("kind", ["ini", "json", "toml"])
+@pytest.mark.parametrize("kind", ["ini", "json", "toml", "yaml", "yml"])
 def test_log_config(server: Servers, tmp_path: Path, kind: str) -> None:
     config = write_config(tmp_path, kind)
     log = tmp_path / "server.log"
@@ -107,8 +117,19 @@ def test_file_that_cannot_be_reopened_is_written_on(server: Servers, tmp_path: P
     ("name", "text", "says"),
     [
         ("a.ini", None, "cannot be read: No such file or directory; give"),
-        ("a.yaml", "x", "the name must end with one of .ini, .conf, .json, .toml"),
-        ("a.ini", "", "is not a configuration of Python's logging: 'formatters'"),
+        ("a.txt", "x", "the name must end with one of .ini, .conf, .json, .toml, .yaml, .yml"),
+        ("a.yaml", None, "cannot be read: No such file or directory; give"),
+        ("a.yaml", "x", "its top level is not a table"),
+        ("a.yaml", "x: [", "line 1, column 5; correct that place"),
+        ("a.yaml", "root: !!python/name:os.system", "could not determine a constructor"),
+        ("a.yaml", "root: {level: LOUD}", "root logger (Unknown level: 'LOUD'); correct that"),
+        ("a.ini", "", "'formatters' is missing in it; add that section or key"),
+        (
+            "a.ini",
+            INI.replace("{path!r}", "'/nowhere/x'"),
+            "a handler cannot open '/nowhere/x': No",
+        ),
+        ("a.json", '{"handlers": {', "line 1 column 15 (char 14); correct that place"),
         ("a.ini", "[loggers", "File contains no section headers"),
         ("a.json", "{", "is not a configuration of Python's logging: Expecting property name"),
         ("a.json", "[]", "its top level is not a table"),
@@ -139,6 +160,22 @@ def test_bad_log_config(tmp_path: Path, name: str, text: str | None, says: str) 
     assert done.returncode == 1
     assert says in done.stderr
     assert f"--log-config {str(path)!r}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_yaml_without_pyyaml(tmp_path: Path) -> None:
+    (tmp_path / "yaml.py").write_text("raise ModuleNotFoundError('no yaml', name='yaml')")
+    config = write_config(tmp_path, "yaml")
+    done = subprocess.run(
+        [sys.executable, "-m", "pyasgi", "--log-config", str(config), APP],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "needs PyYAML; run 'pip install pyyaml', or write it as .json or .toml" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
