@@ -404,27 +404,17 @@ PyObject *cdpy_waiter_new(cdpy_stream *stream, enum cdpy_waiter_kind kind)
     return (PyObject *)self;
 }
 
-static PyObject *new_done(cdpy_state *state, cdpy_loop *loop, enum cdpy_waiter_kind kind)
+PyObject *cdpy_waiter_finished(cdpy_state *state, cdpy_loop *loop)
 {
     cdpy_waiter *self = allocate(state);
 
     if (self == NULL)
         return NULL;
     self->loop = (cdpy_loop *)Py_NewRef((PyObject *)loop);
-    self->kind = (unsigned char)kind;
+    self->kind = CDPY_FINISHED;
     settle(self, CDPY_DONE, Py_None);
     PyObject_GC_Track(self);
     return (PyObject *)self;
-}
-
-PyObject *cdpy_waiter_finished(cdpy_state *state, cdpy_loop *loop)
-{
-    return new_done(state, loop, CDPY_FINISHED);
-}
-
-PyObject *cdpy_waiter_dropped(cdpy_state *state, cdpy_loop *loop)
-{
-    return new_done(state, loop, CDPY_DROPPED);
 }
 
 static int waiter_traverse(PyObject *op, visitproc visit, void *arg)
@@ -508,11 +498,6 @@ static PySendResult waiter_send(PyObject *op, PyObject *Py_UNUSED(value), PyObje
     if (self->phase == CDPY_PENDING) {
         self->blocking = true;
         *result = Py_NewRef(op);
-        return PYGEN_NEXT;
-    }
-    if (self->kind == CDPY_DROPPED && !self->turned) {
-        self->turned = true;
-        *result = Py_NewRef(Py_None); /* as asyncio.sleep(0): a Task goes on in the next turn */
         return PYGEN_NEXT;
     }
     *result = outcome(self);
@@ -760,7 +745,7 @@ static int set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
 
 static PyObject *waiter_repr(PyObject *op)
 {
-    static const char *const kinds[] = {"receive", "send", "send", "send"};
+    static const char *const kinds[] = {"receive", "send", "send"};
     static const char *const phases[] = {"not awaited", "pending", "ready", "done", "cancelled"};
     cdpy_waiter *self = (cdpy_waiter *)op;
 

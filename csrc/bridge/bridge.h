@@ -595,12 +595,7 @@ void cdpy_loop_report(cdpy_loop *loop, const char *message);
 
 /* ---- awaitable.c: Waiter, what receive() and send() return ----------------------------------- */
 
-enum cdpy_waiter_kind {
-    CDPY_RECEIVE,
-    CDPY_SEND,
-    CDPY_FINISHED, /* a send that was taken: shared, DONE */
-    CDPY_DROPPED,  /* a send to nobody: DONE, but whoever awaits it waits for a turn of the loop */
-};
+enum cdpy_waiter_kind { CDPY_RECEIVE, CDPY_SEND, CDPY_FINISHED };
 
 enum cdpy_waiter_phase {
     CDPY_IDLE,      /* receive only: nobody has asked yet, so it is on no list; like a coroutine not
@@ -623,7 +618,6 @@ struct cdpy_waiter {
     unsigned char kind, phase;
     bool linked;   /* on a list */
     bool held;     /* the list has a strong reference */
-    bool turned;   /* CDPY_DROPPED: the loop had its turn */
     bool blocking; /* _asyncio_future_blocking */
 };
 
@@ -636,8 +630,6 @@ static inline bool cdpy_waiter_check(const cdpy_state *state, PyObject *object)
 {
     return Py_IS_TYPE(object, (PyTypeObject *)state->waiter_type);
 }
-
-PyObject *cdpy_waiter_dropped(cdpy_state *state, cdpy_loop *loop);
 
 /* The coroutine pyasgi._awaiting.await_on(awaitable): for create_task(receive()), and for
  * applications that return no coroutine. */
@@ -687,6 +679,7 @@ struct cdpy_stream {
     bool disconnected; /* the one disconnect event was handed out */
     bool cancelled;    /* on_cancel has spoken */
     bool outstayed;    /* and again: send() raises when the client has gone */
+    bool dropping;     /* the next turn of the loop ends the send waiters */
 };
 
 /* receive and send: callables that hold their stream. */

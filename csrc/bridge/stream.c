@@ -30,10 +30,15 @@ static PyObject *stream_call(PyObject *op, PyObject *const *args, size_t nargsf,
 {
     if (PyVectorcall_NARGS(nargsf) != 1 || names)
         return PyErr_Format(PyExc_TypeError, "a stream is called with its task");
-    if (args[0] == Py_None)
-        cdpy_receive_ready((cdpy_stream *)op, false);
-    else
-        cdpy_application_done((cdpy_stream *)op, args[0]);
+    cdpy_stream *self = (cdpy_stream *)op;
+    if (args[0] == Py_None) {
+        cdpy_receive_ready(self, false);
+    } else if (args[0] == Py_True) {
+        self->dropping = false;
+        cdpy_send_ready(self, false);
+    } else {
+        cdpy_application_done(self, args[0]);
+    }
     Py_RETURN_NONE;
 }
 
@@ -141,12 +146,26 @@ int cdpy_stream_pull(cdpy_stream *stream, PyObject **event)
     return -1;
 }
 
+/* What send() returns when nothing is sent: the next turn of the loop ends it. */
+static PyObject *dropped(cdpy_stream *stream)
+{
+    PyObject *waiter = cdpy_waiter_new(stream, CDPY_SEND);
+
+    if (waiter && !stream->dropping) {
+        if (cdpy_call_soon(stream->server->loop, (PyObject *)stream, Py_True, NULL) < 0)
+            Py_CLEAR(waiter);
+        else
+            stream->dropping = true;
+    }
+    return waiter;
+}
+
 PyObject *cdpy_answer(cdpy_stream *stream, int code, bool waits, const char *what)
 {
     cdpy_server *server = stream->server;
 
     if (code == CD_GONE && !stream->outstayed)
-        return cdpy_waiter_dropped(server->state, server->loop);
+        return dropped(stream);
     if (code == CD_AGAIN && waits)
         return cdpy_waiter_new(stream, CDPY_SEND);
     if (code == CD_OK || code == CD_AGAIN)
