@@ -102,6 +102,7 @@ def test_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "NO_DATE_HEADER": "1",
         "SERVER_NAME": "",
         "WEBSOCKET_TIMEOUT": "-1",
+        "EXTENSION": "pathsend trailers",
     }.items():
         monkeypatch.setenv(f"CDAPHNE_{name}", value)
     found = arguments()
@@ -111,6 +112,7 @@ def test_environment(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["date_header"] is False
     assert found["server_name"] == "cdaphne", "an empty variable counts as not set"
     assert found["websocket_timeout"] == -1
+    assert found["extensions"] == ["pathsend", "trailers"]
 
 
 def test_precedence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
