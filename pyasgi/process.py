@@ -1,17 +1,12 @@
-"""What a server does to its process: standard descriptors, descriptor limit, worker threads, a look at what it left."""
+"""What a server does to its process: standard descriptors, worker threads, a look at what it left."""
 
 from __future__ import annotations
 
 import gc
 import os
-import resource
 import sys
 
 from .native import _core
-
-# Some container runtimes give a hard limit of a billion; nothing here needs more than this.
-MOST_DESCRIPTORS = 1 << 20
-
 
 STANDARD = ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w"))
 
@@ -35,13 +30,6 @@ def hold_standard_descriptors() -> None:
                 stream = open(number, mode, errors="backslashreplace", closefd=False)  # noqa: SIM115
                 setattr(sys, name, stream)
 
-
-def raise_descriptor_limit() -> None:
-    """Raises the soft limit of open files to the hard one: every connection needs a descriptor."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def worker_threads() -> int | None:

@@ -34,7 +34,7 @@ from .lifespan import MODES, Lifespan, LifespanError
 from .loop import EventLoop
 from .native import _core
 from .notify import Notifier
-from .process import Leaks, hold_standard_descriptors, raise_descriptor_limit, worker_threads
+from .process import Leaks, hold_standard_descriptors, worker_threads
 from .reactor import Reactor
 from .signals import ShutdownSignals
 from .tls import Context, Settings, TlsError
@@ -198,7 +198,6 @@ class Server:
             return
         hold_standard_descriptors()
         leaks = Leaks()
-        raise_descriptor_limit()
         try:
             if self.loop is not None:
                 self._run(self.loop)

@@ -523,23 +523,6 @@ def test_asgi_threads(server: Servers) -> None:
     assert json.loads(handle.get("/").body)["threads"] == 3
 
 
-def test_descriptor_limit_is_raised(server: Servers) -> None:
-    handle = server.start(
-        "tests.apps.process:app", module=("-c", START_WITH_FEW_DESCRIPTORS), bind=("-p", "0")
-    )
-    soft, hard = json.loads(handle.get("/").body)["descriptors"]
-    assert soft == 999
-    assert hard == 999
-
-
-START_WITH_FEW_DESCRIPTORS = """
-import resource
-resource.setrlimit(resource.RLIMIT_NOFILE, (256, 999))
-from pyasgi.cli import main
-main()
-"""
-
-
 @pytest.mark.parametrize(
     "name",
     ["class_of_asgi2", "function_of_asgi2", "object", "plain_function", "partial", "marked"],

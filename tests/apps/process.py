@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import resource
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -45,7 +44,6 @@ async def app(
         "loop": type(loop).__qualname__,
         "frozen": gc.get_freeze_count(),
         "threads": await count_threads(),
-        "descriptors": resource.getrlimit(resource.RLIMIT_NOFILE),
     }
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": json.dumps(facts).encode()})

@@ -16,6 +16,7 @@
 #include "net/output.h"
 
 #include "base/mem.h"
+#include "base/nofile.h"
 #include "net/upcalls.h"
 
 #include <errno.h>
@@ -101,7 +102,7 @@ int cd_output_file(cd_output *o, int fd, uint64_t offset, size_t count)
     if (grow(o) < 0)
         return CD_NOMEM;
     o->pieces[o->tail++] =
-        (cd_piece){.n = count, .before = o->copy_tail, .offset = offset, .fd = fd};
+        (cd_piece){.n = count, .before = o->copy_tail, .offset = offset, .fd = cd_nofile_lift(fd)};
     o->copy_tail = 0;
     o->size += count;
     CD_LIVE(chunks, 1);

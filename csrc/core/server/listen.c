@@ -16,6 +16,7 @@
 #include "server/listen.h"
 
 #include "base/mem.h"
+#include "base/nofile.h"
 #include "net/conn.h"
 #include "net/upcalls.h"
 #include "proxy/proxy.h"
@@ -174,7 +175,7 @@ static bool take_backlog(cd_listener *l, size_t most)
             return true;
         address peer;
         socklen_t length = sizeof peer;
-        int fd = accept4(l->fd, &peer.any, &length, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        int fd = cd_nofile_accept(l->fd, &peer.any, &length);
         if (fd < 0) {
             accept_failed(l);
             return false;

@@ -12,6 +12,7 @@
 #include "server/server.h"
 
 #include "base/mem.h"
+#include "base/nofile.h"
 #include "http/stream.h"
 #include "http1/http1.h"
 #include "log/log.h"
@@ -26,7 +27,6 @@
 #include <llhttp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 
 enum { DESCRIPTOR_RESERVE = 64 }; /* descriptors left to the application: databases, files, pipes */
 
@@ -195,12 +195,10 @@ bool cd_server_trusts(cd_server *server, const cd_addr *peer, const char *header
 
 size_t cd_server_max_connections(const cd_server *server)
 {
-    struct rlimit limit;
     if (server->limits.max_connections > 0)
         return server->limits.max_connections;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < 2 * DESCRIPTOR_RESERVE)
-        return DESCRIPTOR_RESERVE;
-    return (size_t)limit.rlim_cur - DESCRIPTOR_RESERVE;
+    size_t most = cd_nofile_most();
+    return most < 2 * DESCRIPTOR_RESERVE ? DESCRIPTOR_RESERVE : most - DESCRIPTOR_RESERVE;
 }
 
 void cd_server_free(cd_server *server)

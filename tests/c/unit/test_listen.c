@@ -126,23 +126,48 @@ static void test_limit_leaves_the_rest_in_the_backlog(void)
     rig_free(r);
 }
 
+static void test_soft_limit_is_no_limit(void)
+{
+    rig *r = new_rig(0);
+    in_port_t port = listen_on(r, AF_INET);
+    int fds[80], free_number = dup(0);
+    struct rlimit before, few, after;
+    for (int i = 0; i < 80; i++)
+        fds[i] = connect_to(port);
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &before), 0);
+    few = before;
+    few.rlim_cur = (rlim_t)dup(0) + 5;
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &few), 0);
+    turns(r);
+    CHECK_INT(cd_server_connections(r->server), 80);
+    CHECK_INT(getrlimit(RLIMIT_NOFILE, &after), 0);
+    CHECK(after.rlim_cur == few.rlim_cur && after.rlim_max == few.rlim_max);
+    int lowest = dup(0);
+    CHECK(lowest >= 0 && (rlim_t)lowest < few.rlim_cur); /* the application still gets one */
+    CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+    close(lowest);
+    close((int)few.rlim_cur - 5);
+    close(free_number);
+    for (int i = 0; i < 80; i++)
+        close(fds[i]);
+    rig_free(r);
+}
+
+/* The last one: only root could raise the hard limit again. */
 static void test_out_of_descriptors(void)
 {
     rig *r = new_rig(1000);
     in_port_t port = listen_on(r, AF_INET);
-    int fd = connect_to(port), lowest = dup(0);
-    struct rlimit before, none;
+    int fd = connect_to(port), spare = dup(0), lowest = dup(0);
     close(lowest);
-    CHECK_INT(getrlimit(RLIMIT_NOFILE, &before), 0);
-    none = before;
-    none.rlim_cur = (rlim_t)lowest;
+    struct rlimit none = {.rlim_cur = (rlim_t)lowest, .rlim_max = (rlim_t)lowest};
     CHECK_INT(setrlimit(RLIMIT_NOFILE, &none), 0);
     int logged = r->logged;
     turns(r);
     turns(r);
     CHECK_INT(cd_server_connections(r->server), 0);
     CHECK_INT(r->logged, logged + 1); /* once, and no spinning */
-    CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
+    close(spare);
     rig_advance(r, 0.2);
     turns(r);
     CHECK_INT(cd_server_connections(r->server), 1);
@@ -196,8 +221,9 @@ int main(void)
     test_addresses();
     test_unix_socket();
     test_limit_leaves_the_rest_in_the_backlog();
-    test_out_of_descriptors();
+    test_soft_limit_is_no_limit();
     test_drain_takes_the_backlog();
     test_no_memory_for_a_connection();
+    test_out_of_descriptors();
     return check_summary();
 }
