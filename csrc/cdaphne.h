@@ -90,6 +90,13 @@ cd_loop *cd_loop_new(void);
 void cd_loop_free(cd_loop *loop);
 
 /*
+ * In a forked child: closes the descriptors that the loop shares with the parent's, which notices
+ * nothing, and frees no memory. Servers on it first (cd_server_forsake). Afterwards nothing may be
+ * called on the loop; only watches may be freed.
+ */
+void cd_loop_forsake(cd_loop *loop);
+
+/*
  * The poll phase: flush, wait at most `timeout` seconds (0: not at all, negative: for ever), read
  * and parse. Returns as soon as something is to be dispatched or a watch fired. sleep(arg) is
  * called just before the thread blocks in the kernel and wake(arg) right after it, and only if
@@ -432,6 +439,10 @@ size_t cd_server_streams(const cd_server *server);
 /* Is this peer, which sent a header of that name, one whose headers are believed (config.trust)?
  * The log names one that is not. */
 bool cd_server_trusts(cd_server *server, const cd_addr *peer, const char *header);
+
+/* In a forked child: closes the server's listeners and connections without a word to anybody.
+ * Afterwards nothing may be called on the server and its streams. */
+void cd_server_forsake(cd_server *server);
 
 /* Aborts what is left. Streams must all be gone or finished: the last on_gone calls come from
  * inside. NULL is allowed. */

@@ -29,6 +29,13 @@ def check_trust(text: str) -> None:
 def check_limit(name: str, value: float) -> None:
     """ValueError, one line, when Server would not take this limit."""
 
+def forsake(end: Callable[[BaseException | None], object], /) -> list[LoopBase]:
+    """In a forked child: closes the parent's loops and servers, which notice nothing, and returns the loops.
+
+    When application code comes back in the child to the loop that called it, end(what it raised or None) ends the
+    process. Loops without a server raise instead.
+    """
+
 def debug_live() -> dict[str, int]:
     """Live objects by kind, of the core and of the bridge. Only in a build with CD_DEBUG."""
 
@@ -69,6 +76,9 @@ def ssl_protocol() -> Any:
 
 class LoopBase:
     """The C half of pyasgi.loop.EventLoop, to stand before asyncio.SelectorEventLoop in its bases."""
+
+    _inherited: bool
+    """Is it of the process that this one was forked from? Then it is closed."""
 
     @property
     def replaced(self) -> tuple[str, ...]:

@@ -248,6 +248,7 @@ class Listener:
         self.identity = identity
         self.tls: Settings | None = None  # None: plain text
         self.proxy = "off"  # of PROXY_MODES
+        self._process = os.getpid()
 
     @property
     def family(self) -> int:
@@ -286,7 +287,7 @@ class Listener:
 
     def unlink(self) -> None:
         """Removes the path if it still is our socket: a successor may have put its own there."""
-        if self.path is None:
+        if self.path is None or os.getpid() != self._process:  # a forked child made none
             return
         path, self.path = self.path, None
         with contextlib.suppress(FileNotFoundError):

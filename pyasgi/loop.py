@@ -24,6 +24,7 @@ from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
+from pyasgi import forked  # noqa: F401 - sees to forked children
 from pyasgi.native import _core
 
 __all__ = ["EventLoop"]
@@ -109,6 +110,13 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         super().__init__(_core.Poller(self))
+
+    def _check_closed(self) -> None:
+        if self._inherited:
+            raise RuntimeError(
+                "Event loop is closed: it is the parent's, and a forked child makes its own"
+            )
+        super()._check_closed()  # type: ignore[misc]
 
     def _make_socket_transport(self, sock: Any, *args: Any, **kwargs: Any) -> Any:
         base: Any = super()

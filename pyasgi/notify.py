@@ -35,6 +35,7 @@ class Notifier:
         self._address = environ.get("NOTIFY_SOCKET", "") if enabled else ""
         self._interval = _watchdog_seconds(environ) / PINGS if enabled else 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._process = os.getpid()
 
     def __enter__(self) -> Notifier:
         if self._address and not self._address.startswith(("/", "@")):
@@ -77,7 +78,7 @@ class Notifier:
         self._timer = self._loop.call_later(self._interval, self._feed)
 
     def _send(self, *fields: str) -> None:
-        if not self._address:
+        if not self._address or os.getpid() != self._process:  # a forked child is not the service
             return
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         try:

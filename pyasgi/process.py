@@ -31,7 +31,6 @@ def hold_standard_descriptors() -> None:
                 setattr(sys, name, stream)
 
 
-
 def worker_threads() -> int | None:
     """Threads of the loop's default executor: ASGI_THREADS, None for asyncio's own number. ValueError, one line."""
     text = os.environ.get("ASGI_THREADS")

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from . import access, ending, logs, main_loop, reactor, suspects, trace
+from . import access, ending, forked, logs, main_loop, reactor, suspects, trace
 from .access import native_descriptor, open_unblocking
 from .disconnects import is_disconnect
 from .endpoints import (
@@ -320,6 +320,17 @@ class Server:
         if self.action_logger is not None:
             self.action_logger(protocol, action, details)
 
+    # ---- for forked.py ----
+
+    def signals(self) -> Iterable[int]:
+        return ()
+
+    def forsake(self) -> None:
+        self._core = self._notifier = self._stop = None
+        self._close_access_descriptor()
+        for listener in self.listeners:
+            listener.close()
+
     # ---- one run ----
 
     def _run_on_own_loop(self) -> None:
@@ -371,7 +382,8 @@ class Server:
                 ", ".join(loop.replaced),
             )
         signals = self._signals(loop, self._stop)
-        with signals, Notifier(loop, self.signal_handlers) as self._notifier:
+        notifier = Notifier(loop, self.signal_handlers)
+        with forked.owning(self, signals), signals, notifier as self._notifier:
             try:
                 if self._open_endpoints():
                     if self._tls:

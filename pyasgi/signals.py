@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import FrameType, SimpleNamespace, TracebackType
 from typing import Any
 
@@ -52,6 +52,7 @@ class ShutdownSignals:
         self._previous: dict[signal.Signals, Any] = {}
         self._seen: int | None = None
         self._open = False
+        self._process = os.getpid()
 
     @property
     def should_exit(self) -> bool:
@@ -76,6 +77,18 @@ class ShutdownSignals:
         self._loop.add_signal_handler(number, _nothing)
         signal.signal(number, self.handle_exit)
         signal.siginterrupt(number, False)
+
+    def signals(self) -> Iterable[int]:
+        return self._previous
+
+    def forsake(self) -> None:
+        """In a forked child: what stood before stands there again, unless somebody has put another handler there."""
+        self._open = False
+        for number, previous in self._previous.items():
+            now = signal.getsignal(number)
+            if now == self.handle_exit or _is_asyncios(now):
+                default = previous is None or previous is _end
+                signal.signal(number, signal.SIG_DFL if default else previous)
 
     def reload_too(self) -> None:
         """From now on SIGHUP calls `reload` in the loop."""
@@ -110,7 +123,7 @@ class ShutdownSignals:
 
     def handle_exit(self, number: int, frame: FrameType | None = None) -> None:
         """The handler of SIGTERM and SIGINT. Others may call it, from any thread and at any time."""
-        if not self._open:
+        if not self._open or os.getpid() != self._process:  # a child that C code forked
             self._hand_on(number, frame)
             return
         if self._seen is not None:
@@ -122,7 +135,7 @@ class ShutdownSignals:
         self._loop.call_soon_threadsafe(_tell_uvicorns_patches, number)
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
-        """The server is over: the signal does what it did before."""
+        """The server is over, or another process's: the signal does what it did before."""
         previous = self._previous.get(signal.Signals(number), signal.SIG_DFL)
         if callable(previous):
             previous(number, frame)

@@ -85,7 +85,10 @@ static void report(cdpy_stream *stream)
     PyObject *error = cdpy_error_take();
     PyObject *done = NULL;
 
-    if (PyErr_GivenExceptionMatches(error, server->state->cancelled_error))
+    if (server->loop->inherited) /* the child tells of it as it ends */
+        cdpy_loop_set_fatal(server->loop, error);
+    if (server->loop->inherited ||
+        PyErr_GivenExceptionMatches(error, server->state->cancelled_error))
         done = Py_NewRef(Py_None);
     else if (server->on_exception && !is_exit(error))
         done = PyObject_CallFunctionObjArgs(server->on_exception, error,
@@ -100,7 +103,7 @@ static void report(cdpy_stream *stream)
 
 void cdpy_application_log(cdpy_server *server, enum cd_level level, PyObject *line)
 {
-    if (server->on_log == NULL)
+    if (server->on_log == NULL || server->loop->inherited)
         return;
     PyObject *result = line ? PyObject_CallFunction(server->on_log, "iO", (int)level, line) : NULL;
     if (result == NULL)

@@ -147,7 +147,8 @@ typedef struct cdpy_ready cdpy_ready;
     X(handle_format_source) /* asyncio.format_helpers._format_callback_source */                   \
     X(loop_context_names)   /* ("context",), keyword names of a call_soon */                       \
     X(loop_selector_key)    /* selectors.SelectorKey */                                            \
-    X(loop_map_type)        /* PollerMap, what Poller.get_map() returns */
+    X(loop_map_type)        /* PollerMap, what Poller.get_map() returns */                         \
+    X(fork_end)             /* fork.c: ends a forked child; NULL: this is none */
 
 /* Attributes of asyncio's classes that C looks at by their offsets, see slots.c. */
 #define CDPY_TRANSPORT_SLOTS(X) \
@@ -214,6 +215,7 @@ typedef struct {
     Py_ssize_t stream_free_count;
     cdpy_handles spare_handles, spare_timers;
     size_t registry_users; /* registry.c: loops that are open */
+    cdpy_loop *loops;      /* fork.c: those there are, whoever holds them */
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
     const PyObject *sslproto_shaken; /* whose handshake has just come to its end, or NULL */
@@ -369,11 +371,16 @@ struct cdpy_loop {
     bool polled;                      /* has had its Poller: there can be one */
     bool sleeping;                    /* blocked in the kernel, without the GIL */
     bool forever;                     /* the next _run_once() takes turns until stop() */
-    bool plain;       /* the class overrides nothing that turn.c does in asyncio's place */
-    bool own_call_at; /* nor call_at() */
-    bool own_time;    /* nor time(), and no instance has one */
-    bool registers;   /* cdpy_registry_leave is owed */
-    char stopping;    /* _stopping and _closed, which asyncio's code sets */
+    bool plain;             /* the class overrides nothing that turn.c does in asyncio's place */
+    bool own_call_at;       /* nor call_at() */
+    bool own_time;          /* nor time(), and no instance has one */
+    bool registers;         /* cdpy_registry_leave is owed */
+    bool served;            /* inherited, and a server was on it */
+    char inherited;         /* of the process that this one was forked from; closed, too */
+    cdpy_loop *prev, *next; /* state->loops */
+    cdpy_server *first;     /* server on it; the others by their `next` */
+    cd_loop *forsaken;      /* what `core` was in the parent */
+    char stopping;          /* _stopping and _closed, which asyncio's code sets */
     char closed;
     char executor_shutdown; /* _executor_shutdown_called */
 };
@@ -396,6 +403,30 @@ void cdpy_registry_leave(cdpy_state *state);
 
 /* What close() does in the end: every server is closed, every watch freed. */
 void cdpy_loop_free_core(cdpy_loop *loop);
+
+/* fork.c: every loop there is, and every server on a loop, is on a list from its beginning to its
+ * end. */
+void cdpy_fork_add_loop(cdpy_loop *loop);
+void cdpy_fork_remove_loop(cdpy_loop *loop);
+void cdpy_fork_add_server(cdpy_server *server);
+void cdpy_fork_remove_server(cdpy_server *server);
+
+/* The module's function forsake(end). */
+PyObject *cdpy_forsake(PyObject *module, PyObject *end);
+
+/*
+ * Application code has come back, in a forked child, to the loop that called it in the parent. When
+ * servers were on the loop the child ends here; else -1, with the exception that is set or a
+ * RuntimeError.
+ */
+int cdpy_fork_end(cdpy_loop *loop);
+
+/* The same, for callbacks of the core, after they called Python code. */
+static inline void cdpy_fork_check(cdpy_loop *loop)
+{
+    if (loop->inherited)
+        (void)cdpy_fork_end(loop);
+}
 
 /* poller.c: Poller. Called by cdpy_loop_init. */
 int cdpy_poller_init(PyObject *module, cdpy_state *state);
@@ -502,6 +533,8 @@ PyObject *cdpy_ready_take(cdpy_ready *queue);
 size_t cdpy_ready_count(const cdpy_ready *queue);
 /* Lets every handle go; NULL is allowed. */
 void cdpy_ready_drop(cdpy_ready *queue);
+/* Empties it, and keeps the references for ever: to let them go could run Python code. */
+void cdpy_ready_forsake(cdpy_ready *queue);
 /* Replaces what is queued by the items of an iterable. 0 or -1. */
 int cdpy_ready_assign(cdpy_ready *queue, PyObject *handles);
 
@@ -585,6 +618,9 @@ int cdpy_call_soon(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject 
  * is entered already. An exception goes to cdpy_loop_report, so none is set on return.
  */
 void cdpy_step(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject *context);
+
+/* Keeps what ends the program, until the dispatch is over; of several the first. */
+void cdpy_loop_set_fatal(cdpy_loop *loop, PyObject *exception);
 
 /*
  * Takes the exception that is set and has nowhere to go: KeyboardInterrupt and SystemExit become
@@ -733,6 +769,8 @@ struct cdpy_server {
     PyObject *finished;       /* the shared awaitable */
     PyObject *task_kwargs[2]; /* application.c: of the Task call; NULL: in use, or none yet */
     cdpy_stream *streams;     /* those whose application runs */
+    cdpy_server *prev, *next; /* the loop's list, while it is open */
+    cd_server *forsaken;      /* what `core` was in the parent of a forked process */
     size_t tasks;
     size_t pin_size;
     unsigned offers; /* the extensions that scopes may offer */

@@ -79,8 +79,7 @@ void cdpy_step(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject *con
     Py_XDECREF(own);
 }
 
-/* What ends the program; of several the first. */
-static void set_fatal(cdpy_loop *loop, PyObject *exception)
+void cdpy_loop_set_fatal(cdpy_loop *loop, PyObject *exception)
 {
     if (loop->fatal == NULL)
         loop->fatal = Py_NewRef(exception); /* raise_fatal in poller.c, or loop_clear */
@@ -102,9 +101,9 @@ static PyObject *tell_handler(cdpy_loop *loop, PyObject *exception, const char *
 void cdpy_loop_report(cdpy_loop *loop, const char *message)
 {
     PyObject *exception = cdpy_error_take();
-    if (PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) ||
+    if (loop->inherited || PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) ||
         PyErr_GivenExceptionMatches(exception, PyExc_SystemExit)) {
-        set_fatal(loop, exception);
+        cdpy_loop_set_fatal(loop, exception);
         Py_DECREF(exception);
         return;
     }
@@ -112,7 +111,7 @@ void cdpy_loop_report(cdpy_loop *loop, const char *message)
     Py_DECREF(exception);
     if (result == NULL) { /* asyncio lets only what ends the program out of its handler */
         exception = cdpy_error_take();
-        set_fatal(loop, exception);
+        cdpy_loop_set_fatal(loop, exception);
         Py_DECREF(exception);
     }
     Py_XDECREF(result);
@@ -377,6 +376,7 @@ static PyMemberDef loop_members[] = {
     {"_clock_resolution", CDPY_T_DOUBLE, offsetof(cdpy_loop, clock_resolution), 0, NULL},
     {"_stopping", CDPY_T_BOOL, offsetof(cdpy_loop, stopping), 0, NULL},
     {"_closed", CDPY_T_BOOL, offsetof(cdpy_loop, closed), 0, NULL},
+    {"_inherited", CDPY_T_BOOL, offsetof(cdpy_loop, inherited), CDPY_READONLY, NULL},
     {NULL, 0, 0, 0, NULL},
 };
 
@@ -398,8 +398,10 @@ static cdpy_loop *loop_alloc(PyTypeObject *type, cdpy_state *state)
     }
     errno = 0;
     loop->core = cd_loop_new();
-    if (loop->core != NULL)
+    if (loop->core != NULL) {
+        cdpy_fork_add_loop(loop);
         return loop;
+    }
     if (errno != 0)
         PyErr_SetFromErrno(PyExc_OSError);
     else
@@ -496,6 +498,7 @@ static void loop_dealloc(PyObject *self)
 {
     cdpy_loop *loop = (cdpy_loop *)self;
     PyObject_GC_UnTrack(self);
+    cdpy_fork_remove_loop(loop);
     cdpy_loop_free_core(loop);
     Py_CLEAR(loop->scheduled);
     Py_CLEAR(loop->replaced);

@@ -123,6 +123,8 @@ static PyMethodDef functions[] = {
     {"check_trust", check_trust, METH_O, "ValueError for a bad forwarded_allow_ips."},
     {"check_limit", check_limit, METH_VARARGS, "ValueError for a limit that is out of range."},
     {"set_nodelay", cdpy_set_nodelay, METH_O, "asyncio's _set_nodelay."},
+    {"forsake", cdpy_forsake, METH_O,
+     "Lets go of the parent's loops and servers; they are returned."},
     {"ssl_protocol", cdpy_ssl_protocol, METH_NOARGS, "asyncio's SSLProtocol, with a C hot path."},
 #ifdef CD_DEBUG
     {"debug_live", debug_live, METH_NOARGS, "Live objects by kind."},

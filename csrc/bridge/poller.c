@@ -418,7 +418,7 @@ static bool next_fired(const poller *p, int *fd, int *mask)
 {
     cd_watch *watch;
     int fired;
-    while ((watch = cd_loop_fired(p->loop->core, &fired)) != NULL) {
+    while (!is_closed(p) && (watch = cd_loop_fired(p->loop->core, &fired)) != NULL) {
         *fd = (int)(intptr_t)cd_watch_data(watch);
         *mask = fired & p->slots[*fd].events;
         if (*mask != 0)
@@ -496,7 +496,7 @@ static int queue_fired(poller *p)
 static void drop_fired(poller *p)
 {
     int fired;
-    while (cd_loop_fired(p->loop->core, &fired) != NULL)
+    while (!is_closed(p) && cd_loop_fired(p->loop->core, &fired) != NULL)
         continue;
 }
 
@@ -524,6 +524,8 @@ static int turn(poller *p, double timeout, PyObject *ready)
 {
     cd_loop_poll(p->loop->core, timeout, on_sleep, on_wake, p);
     int result = PyErr_CheckSignals();
+    if (p->loop->inherited) /* a signal's handler has forked */
+        return cdpy_fork_end(p->loop);
     if (result == 0) {
         dispatch(p->loop);
         result = raise_fatal(p->loop);
@@ -592,6 +594,10 @@ int cdpy_poller_turn(PyObject *selector, double timeout)
 
 static PyObject *select_once(poller *p, double timeout)
 {
+    if (p->attached && p->loop != NULL && p->loop->inherited) {
+        (void)cdpy_fork_end(p->loop); /* a loop that turns by code of somebody else's */
+        return NULL;
+    }
     if (is_closed(p))
         return raise_closed();
     PyObject *ready = PyList_New(0), *task = NULL;

@@ -76,6 +76,12 @@ void cdpy_ready_drop(cdpy_ready *q)
         Py_DECREF(handle);
 }
 
+void cdpy_ready_forsake(cdpy_ready *q)
+{
+    q->head += q->count;
+    q->count = 0;
+}
+
 /* ---- as a deque ---- */
 
 static PyObject *ready_append(PyObject *self, PyObject *handle)

@@ -87,6 +87,15 @@ static bool is_first_step(const cdpy_loop *loop, Py_ssize_t count)
     return loop->armed && count == 1 && cdpy_loop_mine(loop);
 }
 
+/*
+ * In a forked child nothing runs what is queued; but its exception would be lost if the end of its
+ * task, which queues the task's callbacks, raised another.
+ */
+static bool is_late(const cdpy_loop *loop, Py_ssize_t count, PyObject *names)
+{
+    return loop->inherited && count >= 1 && names_context_only(loop->state, names);
+}
+
 static PyObject *capture(cdpy_loop *loop, PyObject *callback, PyObject *context)
 {
     loop->armed = false;
@@ -99,7 +108,7 @@ PyObject *cdpy_loop_call_soon(PyObject *self, PyObject *const *args, Py_ssize_t 
                               PyObject *names)
 {
     cdpy_loop *loop = (cdpy_loop *)self;
-    if (!is_usual(loop, count, 1, names))
+    if (!is_usual(loop, count, 1, names) && !is_late(loop, count, names))
         return cdpy_pass_on(loop->state->loop_call_soon, self, args, count, names);
     PyObject *context = context_of(args, count, names);
     if (is_first_step(loop, count))

@@ -29,6 +29,7 @@ static void on_open(void *data, cd_stream *core, const cd_head *head)
     }
     cd_stream_set_data(core, Py_NewRef((PyObject *)stream)); /* on_gone */
     cdpy_application_run(stream, head);
+    cdpy_fork_check(server->loop);
     Py_DECREF(stream);
 }
 
@@ -40,6 +41,7 @@ static void on_ready(cd_stream *Py_UNUSED(core), void *data)
         return;
     Py_INCREF(stream);
     cdpy_receive_ready(stream, true);
+    cdpy_fork_check(stream->server->loop);
     Py_DECREF(stream);
 }
 
@@ -51,6 +53,7 @@ static void on_drain(cd_stream *Py_UNUSED(core), void *data)
         return;
     Py_INCREF(stream);
     cdpy_send_ready(stream, true);
+    cdpy_fork_check(stream->server->loop);
     Py_DECREF(stream);
 }
 
@@ -60,6 +63,7 @@ static void on_log(void *data, enum cd_level level, cd_str text)
 
     cdpy_application_log(data, level, line);
     Py_XDECREF(line);
+    cdpy_fork_check(((cdpy_server *)data)->loop);
 }
 
 /* It answers, or has accepted, and never asked whether its client is still there: that is how most
@@ -128,6 +132,7 @@ static void on_cancel(cd_stream *Py_UNUSED(core), void *data, enum cd_cancel why
     Py_INCREF(stream);
     PyObject *context = cdpy_stream_enter(stream);
     cancel(stream, why);
+    cdpy_fork_check(stream->server->loop);
     cdpy_stream_exit(stream, context);
     Py_DECREF(stream);
 }
@@ -205,6 +210,7 @@ static void tell_access(cdpy_server *server, const cd_access *access)
                                               action_name(s, access->action), details, NULL);
     if (result == NULL)
         cdpy_loop_report(server->loop, "An access log entry could not be written");
+    cdpy_fork_check(server->loop);
     Py_XDECREF(details);
     Py_XDECREF(result);
 }
@@ -254,6 +260,7 @@ static int open_core(cdpy_server *self, const cd_config *config)
         return -1;
     }
     self->loop->servers++; /* close_core */
+    cdpy_fork_add_server(self);
     return 0;
 }
 
@@ -387,6 +394,7 @@ static void close_core(cdpy_server *self)
     while (self->streams)
         cut(self->streams);
     self->core = NULL;
+    cdpy_fork_remove_server(self);
     self->loop->dispatching =
         true; /* the last callbacks, also those of other servers on the loop */
     cd_server_free(core);

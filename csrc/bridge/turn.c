@@ -68,6 +68,8 @@ static int run_ready(cdpy_loop *loop)
         if ((handle = cdpy_ready_take(loop->ready)) == NULL)
             break;
         int result = run_handle(state, handle);
+        if (loop->inherited)
+            result = cdpy_fork_end(loop);
         Py_DECREF(handle);
         if (result < 0)
             return -1;
@@ -151,7 +153,8 @@ static bool is_plain(const cdpy_loop *loop)
 }
 
 /* asyncio's turn takes as many handles as there were at its start, and meets an empty queue when
- * one of them has taken turns from inside: that is its end, and no error. */
+ * one of them has taken turns from inside, or has come back in a forked child: that is its end, and
+ * no error. */
 static PyObject *run_as_asyncio(cdpy_loop *loop)
 {
     PyObject *result = cdpy_loop_call_base(loop, loop->state->s__run_once);
@@ -162,11 +165,21 @@ static PyObject *run_as_asyncio(cdpy_loop *loop)
     Py_RETURN_NONE;
 }
 
+static PyObject *run_asyncios(cdpy_loop *loop)
+{
+    PyObject *result = run_as_asyncio(loop);
+    if (!loop->inherited)
+        return result;
+    Py_XDECREF(result);
+    (void)cdpy_fork_end(loop);
+    return NULL;
+}
+
 static PyObject *run_once(cdpy_loop *loop)
 {
     bool many = loop->forever;
     if (!is_plain(loop))
-        return run_as_asyncio(loop);
+        return run_asyncios(loop);
     loop->forever = false; /* for a call from inside */
     int result;
     do

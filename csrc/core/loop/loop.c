@@ -175,6 +175,16 @@ void cd_loop_free(cd_loop *loop)
     CD_LIVE(loops, -1);
 }
 
+/* Files of the same name in both processes: fork.c says why they are closed, and only that. */
+void cd_loop_forsake(cd_loop *loop)
+{
+    close(loop->watches.bell);
+    close(loop->watches.set);
+    loop->watches.bell = loop->watches.set = -1;
+    ev_loop_destroy(loop->ev); /* closes its epoll descriptor; asks nothing of the kernel besides */
+    loop->ev = NULL;
+}
+
 void cd_loop_enter(cd_loop *loop)
 {
     if (loop->servers++ == 0) { /* libev's clock stood while the loop did without it */

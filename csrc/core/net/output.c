@@ -53,6 +53,14 @@ void cd_output_dispose(cd_output *o, cd_server *server)
     o->size = o->copy_tail = 0;
 }
 
+void cd_output_forsake(const cd_output *o)
+{
+    for (size_t i = o->head; i < o->tail; i++) {
+        if (is_file(&o->pieces[i]))
+            close(o->pieces[i].fd);
+    }
+}
+
 uint8_t *cd_output_reserve(cd_output *o, size_t n)
 {
     return cd_buf_reserve(&o->copy, n);

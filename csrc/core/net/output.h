@@ -35,6 +35,9 @@ typedef struct {
 /* Drops what waits; tokens are released, files closed. Empty and usable afterwards. */
 void cd_output_dispose(cd_output *o, cd_server *server);
 
+/* Closes the files that wait and does nothing else: for cd_server_forsake. */
+void cd_output_forsake(const cd_output *o);
+
 /* Room for n bytes to be filled in place, then cd_output_commit. NULL: no memory. */
 uint8_t *cd_output_reserve(cd_output *o, size_t n);
 void cd_output_commit(cd_output *o, size_t n);

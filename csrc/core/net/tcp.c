@@ -112,6 +112,11 @@ static void tcp_close(cd_transport *t, bool reset)
     cd_free(s);
 }
 
+static void tcp_forsake(cd_transport *t)
+{
+    close(self(t)->fd);
+}
+
 static const cd_transport_ops tcp_ops = {
     .read = tcp_read,
     .writev = tcp_writev,
@@ -119,6 +124,7 @@ static const cd_transport_ops tcp_ops = {
     .want = tcp_want,
     .shutdown = tcp_shutdown,
     .close = tcp_close,
+    .forsake = tcp_forsake,
 };
 
 cd_transport *cd_tcp_new(cd_loop *loop, int fd)

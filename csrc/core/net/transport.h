@@ -31,6 +31,9 @@ typedef struct {
     /* Ends the connection (`reset`: so that the peer sees an error, not an end) and frees the
      * transport. */
     void (*close)(cd_transport *t, bool reset);
+    /* Closes the descriptor and nothing else: no word to the peer, no change of the epoll set, and
+     * the transport stays as it is. In a forked child (cd_server_forsake). NULL: it has none. */
+    void (*forsake)(cd_transport *t);
     /* The transport's own last word at an orderly end, before shutdown or close (close_notify):
      * CD_OK, or CD_AGAIN for one that did not fit, then it is called again after CD_WRITE. NULL:
      * it has none. */

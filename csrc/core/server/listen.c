@@ -237,3 +237,9 @@ void cd_server_stop_listening(cd_server *server)
         cd_free(l);
     }
 }
+
+void cd_listeners_forsake(cd_server *server)
+{
+    for (cd_list *l = server->listeners.next; l != &server->listeners; l = l->next)
+        close(cd_listener_of(l)->fd);
+}

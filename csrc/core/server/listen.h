@@ -10,6 +10,8 @@ typedef struct cd_listener cd_listener;
 
 /* Goes on accepting after a stop at max_connections or a lack of descriptors. */
 void cd_listener_resume(cd_listener *l);
+/* Closes the descriptors of all listeners and does nothing else: for cd_server_forsake. */
+void cd_listeners_forsake(cd_server *server);
 /* The listener that a node of server->listeners belongs to. */
 cd_listener *cd_listener_of(cd_list *link);
 

@@ -279,3 +279,9 @@ void cd_pendings_close(cd_server *server)
     while (!cd_list_empty(&server->pendings))
         drop(cd_container(server->pendings.next, pending, link));
 }
+
+void cd_pendings_forsake(cd_server *server)
+{
+    for (cd_list *l = server->pendings.next; l != &server->pendings; l = l->next)
+        close(cd_container(l, pending, link)->fd);
+}

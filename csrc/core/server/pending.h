@@ -13,6 +13,8 @@ void cd_pending_new(cd_server *server, const cd_listen *how, int fd, const cd_ad
 
 /* Graceful shutdown: what has come is read, the rest gets as long as an idle connection. */
 void cd_pendings_drain(cd_server *server);
+/* Closes their descriptors and does nothing else: for cd_server_forsake. */
+void cd_pendings_forsake(cd_server *server);
 /* Ends them all. */
 void cd_pendings_close(cd_server *server);
 

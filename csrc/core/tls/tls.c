@@ -34,6 +34,7 @@
 #include <openssl/x509_vfy.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum {
     RECORD = CD_TLS_RECORD,
@@ -488,6 +489,11 @@ static void tls_close(cd_transport *t, bool reset)
     cd_free(s);
 }
 
+static void tls_forsake(cd_transport *t)
+{
+    close(self(t)->fd);
+}
+
 static cd_tls_facts *tls_facts(cd_transport *t)
 {
     return cd_tls_facts_new(self(t)->ssl);
@@ -499,6 +505,7 @@ static const cd_transport_ops tls_ops = {
     .want = tls_want,
     .shutdown = tls_shutdown,
     .close = tls_close,
+    .forsake = tls_forsake,
     .goodbye = tls_goodbye,
     .facts = tls_facts,
     .sendfile = tls_sendfile,

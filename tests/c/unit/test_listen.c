@@ -1,14 +1,16 @@
 /*
  * listen.c and tcp.c on real sockets: addresses, the connection limit, and what happens when
- * descriptors run out.
+ * descriptors run out or a child is forked.
  */
 #include "harness.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static rig *new_rig(size_t max_connections)
@@ -175,6 +177,42 @@ static void test_out_of_descriptors(void)
     rig_free(r);
 }
 
+static void forsake_in_child(rig *r)
+{
+    pid_t child = fork();
+    int status = -1;
+    if (child == 0) {
+        cd_server_forsake(r->server);
+        cd_loop_forsake(r->loop);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+static void test_forked_child_lets_go_in_silence(void)
+{
+    rig *r = new_rig(0);
+    in_port_t port = listen_on(r, AF_INET);
+    static const char request[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    char answer[256];
+    r->script = "body;start 200;last hello";
+    int fd = connect_to(port);
+    turns(r);
+    forsake_in_child(r);
+    CHECK(recv(fd, answer, sizeof answer, MSG_DONTWAIT) < 0 && errno == EAGAIN);
+    CHECK(send(fd, request, sizeof request - 1, 0) == sizeof request - 1);
+    turns(r);
+    CHECK(recv(fd, answer, sizeof answer, MSG_DONTWAIT) > 17);
+    int second = connect_to(port);
+    turns(r);
+    CHECK_INT(cd_server_connections(r->server), 2);
+    close(fd);
+    close(second);
+    turns(r);
+    CHECK_INT(cd_server_connections(r->server), 0);
+    rig_free(r);
+}
+
 static void test_drain_takes_the_backlog(void)
 {
     rig *r = new_rig(0);
@@ -223,6 +261,7 @@ int main(void)
     test_limit_leaves_the_rest_in_the_backlog();
     test_soft_limit_is_no_limit();
     test_drain_takes_the_backlog();
+    test_forked_child_lets_go_in_silence();
     test_no_memory_for_a_connection();
     test_out_of_descriptors();
     return check_summary();
