@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
 import sys
-from asyncio import coroutines, events, unix_events
+from asyncio import coroutines, events, selector_events, unix_events
 from collections.abc import Callable
 from types import FunctionType, SimpleNamespace
 from typing import Any
@@ -100,6 +101,44 @@ _core.SocketTransport.__init__ = _with_ours(
 )
 
 
+class _Unnamed(str):
+    """The name of a peer that has none. asyncio asks whether it is true to know whether there is a peer."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return True
+
+
+class _DatagramTransport(selector_events._SelectorDatagramTransport):  # type: ignore[name-defined,misc]
+    """asyncio's, which cannot send to the other end of a socketpair without an address."""
+
+    def __init__(
+        self,
+        loop: Any,
+        sock: Any,
+        protocol: Any,
+        address: Any = None,
+        waiter: Any = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        if sock.family == socket.AF_UNIX and _peer_of(sock) == "":
+            extra = {"peername": _Unnamed()} | (extra or {})
+        super().__init__(loop, sock, protocol, address, waiter, extra)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        info = super().get_extra_info(name, default)
+        return str(info) if type(info) is _Unnamed else info
+
+
+def _peer_of(sock: Any) -> Any:
+    """None: it is not connected."""
+    try:
+        return sock.getpeername()
+    except OSError:
+        return None
+
+
 class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
     """An asyncio event loop on libev.
 
@@ -136,6 +175,10 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         if self.get_debug():
             return await super().start_tls(*args, **kwargs)
         return await _with_tls("start_tls")(self, *args, **kwargs)
+
+    _make_datagram_transport = _with_ours(
+        "_make_datagram_transport", _SelectorDatagramTransport=_DatagramTransport
+    )
 
     if sys.version_info < (3, 14):  # from where on asyncio asks no policy
         _make_subprocess_transport = _with_ours(
