@@ -250,6 +250,19 @@ uint8_t *cd_response_put_number(uint8_t *to, uint64_t number)
     return to + n;
 }
 
+void cd_response_log_stuck(cd_stream *s, size_t unread, size_t unsent)
+{
+    if (!s->blocked || s->stuck)
+        return;
+    s->stuck = 1;
+    cd_conn_log(
+        s->conn, CD_INFO,
+        "Nobody moves: %.*s %.*s of %s: %zu bytes wait for receive(), while send() waits for "
+        "the client to read %zu; one of the two has to read while it sends",
+        (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target), s->head.target.p,
+        cd_conn_peer(s->conn), unread, unsent);
+}
+
 void cd_response_log_refusal(cd_conn *c, int status, const cd_refusal *refusal)
 {
     cd_str said = refusal->said;

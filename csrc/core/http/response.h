@@ -49,6 +49,10 @@ bool cd_response_fits(cd_stream *s, size_t n, bool more);
 /* A log line: the application ended too early, or took longer than http_timeout. */
 void cd_response_log_unfinished(cd_stream *s);
 void cd_response_log_timeout(cd_stream *s);
+/* The peer may not send on, because the application has not taken `unread` bytes. Does the
+ * application wait for the peer, too, to read the `unsent` ones? Then one log line for the stream.
+ */
+void cd_response_log_stuck(cd_stream *s, size_t unread, size_t unsent);
 /* The one line about a request that is refused with this status, whatever its protocol. */
 void cd_response_log_refusal(cd_conn *c, int status, const cd_refusal *refusal);
 

@@ -75,6 +75,7 @@ struct cd_stream {
     unsigned finished : 1;   /* cd_stream_finish was called */
     unsigned starved : 1;    /* cd_stream_next had nothing: on_ready is owed */
     unsigned blocked : 1;    /* CD_AGAIN was returned: on_drain is owed */
+    unsigned stuck : 1;      /* the log has that nobody moves */
     unsigned cancel_why : 2;
 
     /* Input: for HTTP the body bytes; for WebSocket records of ws.c. */

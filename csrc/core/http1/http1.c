@@ -500,7 +500,7 @@ static void end_body_slice(cd_conn *c)
     cd_stream_wake(s);
     if (cd_buf_length(&s->in) >= c->server->limits.body_high_water) {
         cd_conn_want_read(c, false);
-        cd_conn_deadline(c, 0);
+        cd_conn_deadline(c, c->server->limits.body_timeout);
     }
 }
 
@@ -674,6 +674,14 @@ static void on_drained(cd_conn *c)
         cd_conn_resume(c);
 }
 
+/* The body's time has passed while it was the application that did not read. */
+static void look_at_pause(cd_conn *c)
+{
+    cd_stream *s = cd_http1_of(c)->stream;
+    cd_response_log_stuck(s, cd_buf_length(&s->in) - s->taken, c->out.size);
+    cd_conn_deadline(c, c->server->limits.body_timeout);
+}
+
 static bool body_is_slow(cd_conn *c)
 {
     cd_limits *limits = &c->server->limits;
@@ -700,6 +708,10 @@ static void on_timeout(cd_conn *c)
         break;
     case CD_HTTP1_BODY:
     case CD_HTTP1_DISCARD:
+        if (!c->want_read) {
+            look_at_pause(c);
+            break;
+        }
         if (!body_is_slow(c))
             break;
         fault(h, 408, "body slower than body_min_rate");

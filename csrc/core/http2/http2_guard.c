@@ -368,11 +368,15 @@ static void sweep_rests(cd_http2 *h, double now)
 
 /* ---- what does not move ---- */
 
+static size_t unread(const cd_http2_stream *st)
+{
+    return cd_buf_length(&st->base.in) - st->base.taken;
+}
+
 static bool body_is_slow(const cd_http2_stream *st)
 {
     const cd_limits *limits = &st->base.server->limits;
-    size_t unread = cd_buf_length(&st->base.in) - st->base.taken;
-    if (unread >= limits->http2_stream_window / 2 ||
+    if (unread(st) >= limits->http2_stream_window / 2 ||
         st->wire.http2->withheld >= limits->http2_connection_window / 2)
         return false; /* it may have had to stop */
     return (double)st->window_received < limits->body_timeout * (double)limits->body_min_rate;
@@ -425,6 +429,8 @@ static void look_at_body(cd_http2_stream *st, double now)
         end_slow_body(st);
         return;
     }
+    if (st->base.blocked && unread(st) >= st->base.server->limits.http2_stream_window / 2)
+        cd_response_log_stuck(&st->base, unread(st), st->wire.out.size);
     st->window_received = 0;
     st->body_check = cd_http2_due(st->wire.http2, st->base.server->limits.body_timeout);
 }

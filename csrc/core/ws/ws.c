@@ -25,6 +25,7 @@
 #include "ws/ws.h"
 
 #include "base/mem.h"
+#include "http/response.h"
 #include "net/upcalls.h"
 #include "ws/ws_deflate.h"
 #include "ws/ws_frame.h"
@@ -623,6 +624,8 @@ static void look_for_life(cd_conn *c)
     const cd_limits *limits = &c->server->limits;
     double silence = cd_loop_now(c->loop) - ws->heard;
     if (ws->paused) {
+        if (ws->stream != NULL)
+            cd_response_log_stuck(ws->stream, unread(ws->stream), c->out.size);
         cd_conn_deadline(c, limits->ping_interval);
     } else if (ws->pinged) {
         cd_conn_log(c, CD_INFO,
