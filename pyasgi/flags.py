@@ -345,10 +345,12 @@ def add_endpoints(parser: Parser) -> None:
         "--bind",
         dest="host",
         metavar="HOST",
-        help="address or name, all of whose addresses are bound (daphne: one)",
+        help="address or name to listen on; all addresses of a name are bound (daphne: one)",
     )
     group.add_argument("-p", "--port", type=whole_number, help="TCP port, 0 for a free one")
-    group.add_argument("-u", "--unix-socket", metavar="PATH", help="unix socket")
+    group.add_argument(
+        "-u", "--unix-socket", metavar="PATH", help="path of a unix socket to listen on"
+    )
     group.add_argument(
         "--unix-socket-mode",
         type=file_mode,
@@ -364,7 +366,7 @@ def add_endpoints(parser: Parser) -> None:
         dest="file_descriptor",
         type=whole_number,
         metavar="N",
-        help="inherited listening socket",
+        help="number of an inherited listening socket",
     )
     group.add_argument(
         "-e",
@@ -391,8 +393,8 @@ def add_tls(parser: Parser) -> None:
         action="append",
         default=[],
         metavar="PATH",
-        help="certificate and its chain, or a directory of certificates; repeatable, the name that the client"
-        " asks for decides, and the first one serves all others",
+        help="file of the certificate and its chain, or a directory of certificates; repeatable: the name that the"
+        " client asks for decides, and the first one is for all other clients",
     )
     group.add_argument(
         "--keyfile",
@@ -402,7 +404,9 @@ def add_tls(parser: Parser) -> None:
         help="key of the --certfile at the same place, repeatable (default: it is in the certificate's file)",
     )
     group.add_argument(
-        "--keyfile-password", metavar="TEXT", help="of encrypted keys; better in the environment"
+        "--keyfile-password",
+        metavar="TEXT",
+        help="password of encrypted keys; better given in the environment",
     )
     group.add_argument(
         "--cert-reqs",
@@ -448,7 +452,12 @@ def add_application(parser: Parser) -> None:
         help="MODULE:ATTRIBUTE of the ASGI application",
     )
     group = parser.add_argument_group("application")
-    group.add_argument("--root-path", default="", metavar="PATH", help="root_path of the scope")
+    group.add_argument(
+        "--root-path",
+        default="",
+        metavar="PATH",
+        help="root_path of the scope: the path that the application is mounted at",
+    )
     group.add_argument(
         "--extension",
         dest="extensions",
@@ -469,7 +478,7 @@ def add_application(parser: Parser) -> None:
         "--gc-freeze",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="keep what importing the application made out of Python's garbage collections (default)",
+        help="leave the objects that importing the application made out of Python's garbage collections (default)",
     )
     group.add_argument(
         "--lifespan-startup-timeout",
@@ -530,7 +539,12 @@ def add_command(parser: Parser) -> None:
         choices=SHELLS,
         help="print a completion script for this shell and exit",
     )
-    group.add_argument("--version", action=ShowVersion, nargs=0, help="print it and exit")
+    group.add_argument(
+        "--version",
+        action=ShowVersion,
+        nargs=0,
+        help="print the versions of this program and its libraries, and exit",
+    )
     group.add_argument(
         "--help-all", action=ShowHelpAll, nargs=0, help="show every flag, not only those of --help"
     )
@@ -584,7 +598,7 @@ def add_logging(parser: Parser) -> None:
         type=whole_number,
         choices=tuple(logs.LEVELS),
         default=1,
-        help="0 warnings, 1 start, stop and access log (default), 2 every step, 3 also asyncio's debug mode",
+        help="0: warnings; 1: start, stop and access log (default); 2: every step; 3: asyncio's debug mode, too",
     )
     group.add_argument(
         "--log-fmt",
@@ -624,7 +638,7 @@ def add_logging(parser: Parser) -> None:
         type=path_prefix,
         default=[],
         metavar="PREFIX",
-        help="no line for paths that begin with this, repeatable",
+        help="write no line for paths that begin with this; repeatable",
     )
 
 
