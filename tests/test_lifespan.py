@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import json
+import re
 import signal
 import traceback
 from collections.abc import Awaitable, Callable
@@ -348,7 +349,7 @@ def test_application_that_takes_it_for_a_websocket(server: Servers, app: str, sa
         assert client.recv(timeout=10) == "hello"
     assert handle.stop() == 0
     assert "loop:" not in handle.stderr(), "the application hears of no error"
-    assert "WARNING" not in handle.stderr()
+    assert not re.search("WARNING .*lifespan", handle.stderr())
 
 
 def test_application_that_receives_in_a_task(server: Servers) -> None:

@@ -25,7 +25,7 @@ Send = Callable[[Message], Awaitable[None]]
 def test_sentry_hears_of_no_lifespan(server: Servers, app: str) -> None:
     handle = server.start(f"tests.apps.sentry:{app}")
     assert json.loads(handle.get("/").body) == []
-    assert "WARNING" not in handle.stderr()
+    assert "lifespan" not in handle.stderr()
 
 
 def test_sentry_hears_of_views(server: Servers) -> None:

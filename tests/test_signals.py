@@ -49,7 +49,7 @@ def test_running_request_is_finished(server: Servers, sig: int) -> None:
     handle = server.start(APP)
     with begin(handle, "/sleep/1") as client:
         handle.signal(sig)
-        handle.wait_for_log("shutting down")
+        handle.wait_for_log("Waiting up to")
         with pytest.raises(ConnectionRefusedError):
             handle.connect()
         answer = client.response()
