@@ -207,7 +207,8 @@ def test_a_forked_child_that_leaves_the_view_ends(
     assert log.count("Received SIGTERM: shutting down") == 1
     assert "atexit in a child" not in log
     assert log.count("atexit in the server") == 1
-    assert not re.search(r"\b(ERROR|WARNING|CRITICAL) ", log), log
+    # asyncio's debug mode warns of callbacks that take long, which forks do.
+    assert not re.search(r"\b(ERROR|CRITICAL) |\bWARNING +(?!Executing)", log), log
 
 
 def test_a_child_that_leaves_a_worker_thread_of_anyio_ends(server: Servers, tmp_path: Path) -> None:
