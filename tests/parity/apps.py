@@ -8,7 +8,9 @@ them. Only the standard library is imported: daphne's environment has no pytest.
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -161,6 +163,16 @@ async def cancels_itself(scope: Scope, receive: Receive, send: Send) -> None:
 @command
 async def interrupts(scope: Scope, receive: Receive, send: Send) -> None:
     raise KeyboardInterrupt
+
+
+@command
+async def terminates_child(scope: Scope, receive: Receive, send: Send) -> None:
+    """Forks a child that has two seconds of work, and sends it SIGTERM."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(2,))
+    child.start()
+    child.terminate()
+    child.join()
+    await answer(send, str(child.exitcode).encode())
 
 
 @command

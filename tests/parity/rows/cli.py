@@ -188,6 +188,12 @@ def handler_of_import(target: Target) -> str:
     return f"{called}, exit status {status}"
 
 
+def terminated_child(target: Target) -> str:
+    with target.private() as handle:
+        status = handle.get("/", {"X-Do": "terminates_child"}).body.decode()
+    return "goes on to its end" if status == "0" else f"ends, exit status {status}"
+
+
 def outlived_by_thread(target: Target) -> str:
     environment = {**os.environ, "LEAVE": "thread 6"}
     with target.private(
@@ -350,6 +356,15 @@ ROWS = [
         "cut",
         "finished, 200",
         "a stop finishes what is running, up to --graceful-timeout",
+        waits=True,
+    ),
+    Row(
+        "sigterm_child",
+        "``terminate()`` of a child that a view forked",
+        terminated_child,
+        "goes on to its end",
+        "ends, exit status -15",
+        "a child's signals are not the server's",
         waits=True,
     ),
     Row(
