@@ -202,7 +202,7 @@ static const conversation peers[] = {
     {"client leaves behind pipelined requests",
      "go;" HELLO,
      {SAY(GET GET GET), DO(EOF_), DO(GO)},
-     "1 " OPEN "access complete / 0 0\n1 body \n1 end\n1 start -> GONE\n1 last -> GONE\n1 gone\n"
+     "1 " OPEN "access complete / 0 0\n1 disconnect\n1 start -> GONE\n1 last -> GONE\n1 gone\n"
      "wire closed\n",
      ""},
     {"EOF between requests",
