@@ -23,6 +23,7 @@ struct cd_server {
     bool http2;         /* spoken to a client that begins with its preface */
     bool http2_upgrade; /* and, without TLS, to one that asks with Upgrade */
     bool draining;
+    bool crowded; /* the log has that max_connections was reached */
 
     struct cd_log *log; /* the access log */
     cd_job log_end;     /* writes it at the end of the turn */

@@ -147,6 +147,18 @@ cd_listener *cd_listener_of(cd_list *link)
     return cd_container(link, cd_listener, link);
 }
 
+static void tell_crowded(cd_server *server)
+{
+    bool by_flag = server->limits.max_connections > 0;
+    if (server->crowded)
+        return;
+    server->crowded = true;
+    cd_server_log(
+        server, CD_WARNING, "%zu connections are open, as many as %s: new ones wait in the backlog",
+        server->conn_count,
+        by_flag ? "--max-connections allows" : "the limit of file descriptors allows (ulimit -n)");
+}
+
 static void on_pause_over(struct ev_loop *ev, ev_timer *timer, int events)
 {
     (void)ev, (void)events;
@@ -192,8 +204,10 @@ static void on_connection(struct ev_loop *ev, ev_io *io, int events)
     cd_listener *l = cd_container(io, cd_listener, io);
     l->server->loop->seen += 2; /* a peer that connects has something to say */
     bool more = take_backlog(l, BATCH);
-    if (more && l->server->conn_count >= cd_server_max_connections(l->server))
+    if (more && l->server->conn_count >= cd_server_max_connections(l->server)) {
+        tell_crowded(l->server);
         stop(l);
+    }
 }
 
 int cd_server_listen(cd_server *server, int fd, const cd_listen *how)

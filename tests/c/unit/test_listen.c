@@ -119,6 +119,8 @@ static void test_limit_leaves_the_rest_in_the_backlog(void)
     close(fds[0]);
     turns(r);
     CHECK_INT(cd_server_connections(r->server), 2);
+    CHECK_STR(rig_trace(r), "log 30 2 connections are open, as many as --max-connections allows: "
+                            "new ones wait in the backlog\n");
     for (int i = 1; i < 4; i++)
         close(fds[i]);
     turns(r);
