@@ -652,7 +652,11 @@ class Server:
             return
         running = core.tasks
         core.cancel()
-        if not await _until(lambda: not core.tasks, self.cancel_timeout):
+        ended = await _until(lambda: not core.tasks, self.cancel_timeout)
+        if not ended and _runs_inside():
+            await _end_tasks(self.cancel_timeout, keep="lifespan")
+            ended = await _until(lambda: not core.tasks, self.cancel_timeout)
+        if not ended:
             left = count(core.tasks, "application")
             logger.warning("Cancellation was swallowed by %s", left)
         if running:
@@ -680,9 +684,20 @@ async def _until(condition: Callable[[], bool], seconds: float) -> bool:
     return True
 
 
-async def _end_tasks(seconds: float) -> None:
-    """Cancels the tasks that applications left behind."""
-    left = asyncio.all_tasks() - {asyncio.current_task()}
+def _runs_inside() -> bool:
+    """Does the server's own loop turn inside a task that runs it (nest_asyncio)?
+
+    No cancellation reaches such a task before what it waits for has ended, which is another task.
+    """
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    running = any(getattr(task.get_coro(), "cr_running", False) for task in others)
+    return running and isinstance(asyncio.get_running_loop(), main_loop.MainLoop)
+
+
+async def _end_tasks(seconds: float, keep: str = "") -> None:
+    """Cancels the tasks that applications left behind, but for one of that name."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    left = {task for task in others if task.get_name() != keep}
     for task in left:
         task.cancel()
     if left:

@@ -36,7 +36,8 @@ VIEWS = {
 @pytest.fixture(params=itertools.product(LIBRARIES, ["import", "request"]), ids="-".join)
 def nested(server: Servers, request: pytest.FixtureRequest) -> Handle:
     library, place = request.param
-    handle = server.start(APP, "--lifespan", "off", env={"NEST": library, "NEST_AT": place})
+    env = {"NEST": library, "NEST_AT": place}
+    handle = server.start(APP, "--lifespan", "off", "--graceful-timeout", "1", env=env)
     handle.expect_leaks()  # the library never closes the loops that it makes for threads
     return handle
 
@@ -83,6 +84,16 @@ def test_the_client_goes_while_its_request_runs_the_loop(nested: Handle) -> None
             wait_until_seen(nested, "entered", number)
             assert nested.get("/run").body == b"worked"
         wait_until_seen(nested, "http.disconnect", number)
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("path", ["forever", "forever_later"])
+def test_a_stop_ends_what_is_waited_for_inside(nested: Handle, path: str) -> None:
+    with nested.connect() as one, nested.connect() as other:
+        for number, client in enumerate((one, other), 1):
+            client.send(f"GET /{path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            wait_until_seen(nested, "entered", number)
+        assert nested.stop() == 0
 
 
 # ---- without a server ----

@@ -119,6 +119,16 @@ async def view_gone(scope: Any, receive: Any) -> str:
     return str(run(disconnect()))
 
 
+async def view_forever(scope: Any, receive: Any) -> str:
+    seen.append("entered")
+    return str(run(asyncio.sleep(3600)))
+
+
+async def view_forever_later(scope: Any, receive: Any) -> str:
+    await asyncio.sleep(0.001)
+    return await view_forever(scope, receive)
+
+
 async def view_seen(scope: Any, receive: Any) -> str:
     return " ".join(seen)
 
