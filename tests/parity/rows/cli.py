@@ -114,6 +114,24 @@ def connects(path: Path) -> bool:
         return sock.connect_ex(str(path)) == 0
 
 
+def without(redirection: str) -> Callable[[Target], str]:
+    """Started without a standard stream: does it serve?"""
+
+    def probe(target: Target) -> str:
+        script = f'exec "$@" {redirection}'
+        inside = Target(target.name, ["sh", "-c", script, "sh", *target.command])
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "s"
+            with inside.private(bind=("-u", str(path))) as handle:
+                wait_for(lambda: connects(path) or handle.process.poll() is not None, 60)
+                if handle.process.poll() is not None:
+                    return f"exit status {handle.process.returncode}"
+                taken = os.readlink(f"/proc/{handle.process.pid}/fd/{'012'.index(redirection[0])}")
+        return f"its number is {'/dev/null' if taken == '/dev/null' else 'reused'}"
+
+    return probe
+
+
 def stale_lock(target: Target) -> str:
     """A socket left behind by a server of the same pid, as in a container, where it is always 1."""
     with tempfile.TemporaryDirectory() as folder:
@@ -284,6 +302,22 @@ ROWS = [
         "exit status 1",
         "listens",
         "liveness is tried by connecting: in a container the pid of the lock is always alive",
+    ),
+    Row(
+        "no_stdin",
+        "Started without stdin (``0<&-``)",
+        without("0<&-"),
+        "its number is reused",
+        "its number is /dev/null",
+        "what is meant for a standard stream never reaches a socket",
+    ),
+    Row(
+        "no_stderr",
+        "Started without stderr (``2>&-``)",
+        without("2>&-"),
+        "its number is reused",
+        "its number is /dev/null",
+        "what is meant for a standard stream never reaches a socket",
     ),
     Row("exit_usage", "A flag nobody knows", ends("--nonsense"), "exit status 2, one line"),
     Row("exit_help", "``-h``", help_text, "exit status 0"),

@@ -103,6 +103,17 @@ def startup(target: Target) -> str:
     return ", ".join(key for key in keys if key in text)
 
 
+def address_to_open(target: Target) -> str:
+    """Something that a terminal makes a link of, once the application can be asked."""
+    with target.private() as handle:
+        deadline = time.monotonic() + 2
+        while time.monotonic() < deadline:
+            if f"http://127.0.0.1:{handle.port}/ (pid {handle.process.pid})" in handle.stderr():
+                return "URL, pid"
+            time.sleep(0.05)
+    return "neither"
+
+
 def loggers(target: Target) -> str:
     """The names that users configure, seen through --log-fmt."""
     with target.private("-v", "2", "--log-fmt", "<%(name)s> %(message)s") as handle:
@@ -197,6 +208,14 @@ ROWS = [
         "Lines at the start",
         startup,
         "Starting server at, Configuring endpoint, Listening on TCP address",
+    ),
+    Row(
+        "startup_ready",
+        "URL and pid at the start",
+        address_to_open,
+        "neither",
+        "URL, pid",
+        "the line comes when the application has started; daphne's lines are there, too",
     ),
     Row(
         "logger_names",
