@@ -253,6 +253,14 @@ def test_a_forked_child_has_nothing_of_the_server(
     assert shared == []
 
 
+def test_a_worker_of_the_startup_has_nothing_of_the_server(server: Servers) -> None:
+    """It is forked while the server is bound and does not accept yet."""
+    handle = server.start(APP, "--lifespan", "on", env={**QUIET, "FORKING_POOL": "1"})
+    facts = child(handle, "early")
+    assert not [name for name in facts["open"] if re.search(r"socket:|eventpoll|eventfd", name)]
+    assert all("SIG_DFL" in facts["handlers"][name] for name in ("SIGTERM", "SIGUSR1"))
+
+
 def test_a_daemon_keeps_no_connection_open(server: Servers, tmp_path: Path) -> None:
     handle = start(server, tmp_path)
     report = tmp_path / "report"

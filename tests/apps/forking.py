@@ -27,6 +27,7 @@ from asgiref.sync import sync_to_async
 
 Message = dict[str, Any]
 
+early_pool: Any = None
 START_METHODS = ("fork", "forkserver", "spawn")
 SHOW_LIMIT = "import resource; print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
 SERVER = int(os.environ.setdefault("FORKING_SERVER", str(os.getpid())))
@@ -331,10 +332,25 @@ async def echo(receive: Receive, send: Send) -> None:
             return
 
 
+async def lifespan(receive: Receive, send: Send) -> None:
+    """Has a pool from the startup to the shutdown."""
+    global early_pool
+    await receive()
+    with multiprocessing.get_context("fork").Pool(1) as early_pool:
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+    early_pool.join()
+    early_pool = None
+    await send({"type": "lifespan.shutdown.complete"})
+
+
 async def app(scope: Message, receive: Receive, send: Send) -> None:
     """/CHILD?a=ARGUMENT&a=...&where=loop|thread|task makes one; /slow?a=N sends N pieces; /ready answers."""
     if scope["type"] == "websocket":
         await echo(receive, send)
+        return
+    if scope["type"] == "lifespan" and "FORKING_POOL" in os.environ:
+        await lifespan(receive, send)
         return
     if scope["type"] != "http":
         raise ValueError(f"no {scope['type']} here")
@@ -342,6 +358,8 @@ async def app(scope: Message, receive: Receive, send: Send) -> None:
     kind, arguments = scope["path"][1:], query.get("a", [])
     if kind == "slow":
         await slow(send, int(arguments[0]))
+    elif kind == "early":
+        await answer(send, 200, early_pool.apply(facts))
     elif kind == "ready":
         await answer(send, 200, os.getpid())
     else:
