@@ -50,7 +50,7 @@ def test_flags_in_the_text_exist() -> None:
     actions = CommandLineInterface().parser.actions()
     known = {flag for action in actions for flag in action.option_strings}
     text = (ROOT / "docs" / "deploy.rst").read_text().partition("Flags of other servers")[0]
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z_-]*[a-z]", text)) <= known
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9_-]*[a-z0-9]", text)) <= known
 
 
 def test_files_in_the_text_exist() -> None:
