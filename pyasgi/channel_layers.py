@@ -38,7 +38,7 @@ def _of_layer(alias: str, config: Any) -> list[tuple[str, str]]:
     try:
         layer = _redis_layer(alias, backend)
         return [] if layer is None else _of_redis(name, layer)
-    except (ImportError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:  # noqa: BLE001 - a project's own code, which must not keep the server from serving
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return [(f"{name} cannot be made: {reason}", "mend it in the settings")]
 

@@ -41,7 +41,8 @@ def _distributions() -> dict[str, str]:
     """Version of those of the two that are installed; importlib.metadata would be a fifth of a start's time."""
     found: dict[str, str] = {}
     for folder in sys.path:
-        if not os.path.isdir(folder or "."):  # an archive, or nothing at all
+        # An archive, nothing at all, or a folder that this user may not list.
+        if not os.path.isdir(folder or ".") or not os.access(folder or ".", os.R_OK):
             continue
         for entry in os.listdir(folder or "."):
             name, _, version = entry.removesuffix(".dist-info").partition("-")

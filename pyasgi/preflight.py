@@ -131,8 +131,8 @@ def _listeners(port: int) -> Iterator[str]:
 
 
 def _lines(path: str, *default: str) -> list[str]:
-    """The lines of a file of Linux's; default where there is none."""
-    if not os.path.exists(path):
+    """The lines of a file of Linux's; default where there is none, or none for us."""
+    if not os.access(path, os.R_OK):
         return list(default)
     with open(path, errors="surrogateescape") as text:
         return text.read().splitlines()

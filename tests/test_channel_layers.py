@@ -140,10 +140,14 @@ def test_subclasses() -> None:
 
 def test_layers_that_cannot_be_made() -> None:
     said = found(
-        text=layer("redis://a"), nowhere=layer([], "nowhere.Layer"), url=layer(["http://a"])
+        text=layer("redis://a"),
+        nowhere=layer([], "nowhere.Layer"),
+        url=layer(["http://a"]),
+        broken=layer(["redis://a"], "tests.apps.layers_redis.Broken"),
     )
     assert [what.partition(": ")[0] for what, _ in said] == [
-        f'CHANNEL_LAYERS["{alias}"] cannot be made' for alias in ("text", "nowhere", "url")
+        f'CHANNEL_LAYERS["{alias}"] cannot be made'
+        for alias in ("text", "nowhere", "url", "broken")
     ]
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 import zipfile
 from pathlib import Path
@@ -327,6 +328,17 @@ def test_a_conflict_is_told_at_the_start(tmp_path: Path, server: Servers) -> Non
     handle = server.start(env={"PYTHONPATH": path})
     line = handle.wait_for_log(r"WARNING +(daphne 4\.2\.3 and .*)").group(1)
     assert "run: pip uninstall daphne && pip install --force-reinstall" in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_folder_that_cannot_be_listed_is_passed_over() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o711)
+        code = f"import os, sys\nsys.path.append({folder!r})\nfrom pyasgi import conflict\n"
+        said = python(
+            f"{code}os.setuid(65534)\nsys.path = [{folder!r}]\nprint(conflict.weaknesses())"
+        )
+    assert said == "[]"
 
 
 def test_the_real_daphne_alone_is_no_conflict(tmp_path: Path) -> None:

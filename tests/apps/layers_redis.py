@@ -19,3 +19,10 @@ class Own(RedisChannelLayer):  # type: ignore[misc]
 
     def create_pool(self, index: int) -> Any:
         return create_pool({**self.hosts[index], "socket_timeout": None})
+
+
+class Broken(RedisChannelLayer):  # type: ignore[misc]
+    """Cannot be made."""
+
+    def __init__(self, **config: Any) -> None:
+        raise RuntimeError("not today")
