@@ -23,6 +23,7 @@ from websockets.sync.client import connect
 from pyasgi import _core
 from tests.authority import Authority
 from tests.conftest import FOREIGN, Handle, RawClient, Servers, wait_for
+from tests.inprocess import Inside, Message, Receive, Send
 from tests.test_asgi_http import notes, script
 from tests.test_ws_limits import ROOM
 
@@ -776,3 +777,43 @@ def test_http_client_takes_files(handle: Handle, large: str) -> None:
         connection.request("GET", f"/path?{large}")
         assert connection.getresponse().read() == Path(large).read_bytes()
     connection.close()
+
+
+def test_what_extensions_send_to_a_client_that_left_is_checked_and_dropped(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 20_000)
+    start = {"type": "http.response.start", "status": 200, "trailers": True}
+    events: list[dict[str, Any]] = [
+        {"type": "http.response.early_hint", "links": [b"</a>; rel=preload"]},
+        {"type": "http.response.early_hint", "links": ["</a>"]},
+        start,
+        start,
+        {"type": "http.response.pathsend", "path": str(tmp_path / "missing")},
+        {"type": "http.response.pathsend", "path": str(file)},
+        {"type": "http.response.body", "body": b"more"},
+        {"type": "http.response.trailers", "headers": [(b"content-length", b"1")]},
+        {"type": "http.response.trailers", "headers": [(b"x-a", b"1")]},
+        {"type": "http.response.trailers", "headers": [(b"x-b", b"1")]},
+    ]
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        for event in events:
+            try:
+                await send(event)
+                said.append("ok")
+            except Exception as error:  # noqa: BLE001 - the class is what the test asks for
+                said.append(type(error).__name__)
+
+    with Inside(app, extensions=_core.extensions()) as inside:
+        with inside.connect() as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n")
+            wait_for(lambda: inside.server.tasks)
+        wait_for(lambda: not inside.server.tasks)
+        assert inside.errors == []
+    assert said == [
+        *("ok", "TypeError", "ok", "ValueError", "FileNotFoundError", "ok", "ValueError"),
+        *("ValueError", "ok", "ok"),
+    ]
