@@ -4,6 +4,8 @@
 /sse         EventSourceResponse of sse-starlette
 /django      StreamingHttpResponse
 /quart       a generator as the body
+/slow        a view of Django that answers after a second
+/polls       a view that asks Starlette whether its client has left
 """
 
 from __future__ import annotations
@@ -21,10 +23,11 @@ settings.configure(
 django.setup()
 
 from django.core.asgi import get_asgi_application  # noqa: E402
-from django.http import HttpRequest, StreamingHttpResponse  # noqa: E402
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse  # noqa: E402
 from django.urls import path  # noqa: E402
 from quart import Quart  # noqa: E402
 from sse_starlette.sse import EventSourceResponse  # noqa: E402
+from starlette.requests import Request  # noqa: E402
 from starlette.responses import JSONResponse, StreamingResponse  # noqa: E402
 
 SEEN: list[str] = []
@@ -42,7 +45,24 @@ def view(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(idle("/django"), content_type="text/event-stream")
 
 
-urlpatterns = [path("django", view)]
+async def slow_view(request: HttpRequest) -> HttpResponse:
+    SEEN.append("/slow began")
+    try:
+        await asyncio.sleep(1)
+    finally:
+        SEEN.append("/slow")
+    return HttpResponse("slow")
+
+
+async def polls(scope: Any, receive: Any, send: Any) -> None:
+    SEEN.append("/polls began")
+    request = Request(scope, receive)
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.05)
+    SEEN.append("/polls")
+
+
+urlpatterns = [path("django", view), path("slow", slow_view)]
 of_django = get_asgi_application()
 of_quart = Quart(__name__)
 
@@ -55,8 +75,10 @@ async def quart_view() -> Any:
 async def app(scope: Any, receive: Any, send: Any) -> None:
     assert scope["type"] == "http"
     which = scope["path"]
-    if which == "/django":
+    if which in ("/django", "/slow"):
         await of_django(scope, receive, send)
+    elif which == "/polls":
+        await polls(scope, receive, send)
     elif which == "/quart":
         await of_quart(scope, receive, send)
     else:

@@ -243,6 +243,12 @@ static void skip_empty_body(cd_stream *s)
         s->end_taken = 1;
 }
 
+void cd_stream_leave(cd_stream *s)
+{
+    skip_empty_body(s);
+    cd_stream_disconnect(s, 1006, (cd_str){NULL, 0});
+}
+
 void cd_stream_detach(cd_stream *s, bool client_gone)
 {
     if (s->conn == NULL)

@@ -121,6 +121,9 @@ void cd_stream_wake(cd_stream *s);
  * and wakes. Later calls do nothing. */
 void cd_stream_disconnect(cd_stream *s, int code, cd_str reason);
 
+/* The client seems to have left: the application is told, and may still write. */
+void cd_stream_leave(cd_stream *s);
+
 /*
  * The wire side ends: conn becomes NULL, a disconnect is queued, waiting senders are woken.
  * `client_gone`: the application gets application_close_timeout to end by itself, then it is

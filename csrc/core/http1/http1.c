@@ -10,7 +10,7 @@
  *
  * Reading stays armed while an application computes, because that is how its client's leaving is
  * noticed, and stops only while unread body stands above body_high_water. A client that shuts down
- * its sending side counts as gone.
+ * its sending side may still wait for answers: see http1_half.c.
  *
  * Everything a peer can make us hold is bounded: the head by bytes and fields, the target, a body
  * by the high-water mark, chunk lines and trailers by their own limits, the rest of an unread body
@@ -102,6 +102,8 @@ static void next_request(cd_conn *c)
     if (cd_buf_length(&c->in) == 0) {
         h->served = 0;
         cd_conn_deadline(c, c->server->limits.keep_alive_timeout);
+        if (c->ended)
+            cd_conn_close(c, false);
         return;
     }
     cd_conn_deadline(c, 0);
@@ -484,6 +486,7 @@ static void end_message(cd_conn *c)
         return;
     }
     h->phase = CD_HTTP1_WAIT;
+    h->asked = cd_loop_now(c->loop);
     cd_conn_deadline(c, 0);
     cd_conn_want_read(c, true);
     s->body_complete = 1;
@@ -650,6 +653,8 @@ static void client_gone(cd_conn *c)
 static void on_eof(cd_conn *c, bool reset)
 {
     cd_http1 *h = c->self;
+    if (!reset && cd_http1_half_close(c))
+        return;
     bool cut = h->stream != NULL && h->stream->head_sent;
     client_gone(c);
     if (reset || cut)
@@ -718,6 +723,7 @@ static void on_timeout(cd_conn *c)
         fail(c);
         break;
     case CD_HTTP1_WAIT:
+        cd_http1_half_tick(c);
         break;
     }
 }

@@ -1,7 +1,8 @@
 /*
- * HTTP/1.0 and HTTP/1.1 (RFC 9112) over a connection. Four files: http1.c drives the parser and the
+ * HTTP/1.0 and HTTP/1.1 (RFC 9112) over a connection. Five files: http1.c drives the parser and the
  * connection, http1_head.c makes a checked head out of the bytes, http1_chunk.c reads the lines of
- * chunks, http1_response.c writes.
+ * chunks, http1_half.c deals with a client that has shut down its sending side, http1_response.c
+ * writes.
  */
 #ifndef CD_HTTP1_H
 #define CD_HTTP1_H
@@ -56,6 +57,10 @@ typedef struct {
     unsigned field_open : 1; /* fields[field_count] is being filled */
     unsigned keep_alive : 1; /* the request allows it */
     unsigned complete : 1;   /* the parser has seen the end of the message */
+    unsigned probed : 1; /* the client, which has ended, was sent what reveals whether it left */
+    double asked;        /* when the request was complete */
+    double half_until;   /* when such a client counts as gone */
+    uint64_t half_sent;  /* what had been sent at the last look */
 } cd_http1;
 
 static inline cd_http1 *cd_http1_of(const cd_conn *c)
@@ -83,6 +88,14 @@ size_t cd_http1_next_piece(cd_conn *c, const uint8_t *p, size_t n, cd_str *piece
 /* The protocol that a connection begins with when it is another than HTTP/1: "TLS" and the like,
  * for the log; or NULL. */
 const char *cd_http1_other_protocol(const uint8_t *p, size_t n);
+
+/* ---- http1_half.c ---- */
+
+/* The client has shut down its sending side. False: there is nobody to be served, or nothing to
+ * serve. */
+bool cd_http1_half_close(cd_conn *c);
+/* Then, in the phase WAIT: has it left? */
+void cd_http1_half_tick(cd_conn *c);
 
 /* ---- http1_response.c: for http1's own streams and for denied WebSocket handshakes (stream->conn
  * must be set) ---- */

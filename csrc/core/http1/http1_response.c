@@ -128,7 +128,7 @@ static bool must_close(cd_stream *s, bool more)
     if (s->close_after || !h->keep_alive || c->server->draining || s->head.kind != CD_HTTP)
         return true;
     if (h->phase != CD_HTTP1_BODY)
-        return false;
+        return c->ended && cd_buf_length(&c->in) == 0;
     /* A client that was not told to continue may send its body or not: nobody could tell the body
      * from the next request. */
     return s->expect_continue ||

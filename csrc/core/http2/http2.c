@@ -195,6 +195,7 @@ static void rearm(cd_http2 *h)
     double first = h->head_at;
     cd_http2_sooner(&first, h->drain_at);
     cd_http2_sooner(&first, h->sweep_at);
+    cd_http2_sooner(&first, h->half_at);
     if (h->active == 0)
         cd_http2_sooner(&first, h->idle_at);
     if (first == h->armed_at)
@@ -522,7 +523,9 @@ static bool settle(cd_http2 *h)
         say_goodbye(h, h->verdict, h->why);
         return false;
     }
-    if (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session)) {
+    bool served = c->ended && h->active == 0;
+    if (served ||
+        (!nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session))) {
         end_streams(h);
         cd_http2_end_tunnels(h);
         cd_conn_close(c, true);
@@ -591,6 +594,10 @@ static void on_fill(cd_conn *c)
 
 static void on_eof(cd_conn *c, bool is_reset)
 {
+    if (!is_reset && cd_http2_half_close(c->self)) {
+        rearm(c->self);
+        return;
+    }
     end_streams(c->self);
     cd_http2_end_tunnels(c->self);
     if (is_reset)
@@ -638,6 +645,10 @@ static void on_timeout(cd_conn *c)
     h->armed_at = 0;
     if (h->head_at != 0 && now >= h->head_at) {
         say_goodbye(h, NGHTTP2_PROTOCOL_ERROR, "head not complete within head_timeout");
+        return;
+    }
+    if (h->half_at != 0 && now >= h->half_at && !cd_http2_half_tick(h)) {
+        on_eof(c, true);
         return;
     }
     if (h->active == 0 && h->idle_at != 0 && now >= h->idle_at && c->out.size == 0) {

@@ -98,7 +98,10 @@ struct cd_http2 {
     size_t field_count, field_room, head_size;
     /* Deadlines, absolute; 0: none. head_at: the preface, or the header block under way. */
     double head_at, idle_at, drain_at, sweep_at;
-    double armed_at; /* the first of them, which the connection's deadline is set to */
+    double half_at,
+        half_until;      /* the client has shut down its sending side: next look, last look */
+    uint64_t half_moved; /* `moved` at the last look */
+    double armed_at;     /* the first of them, which the connection's deadline is set to */
     cd_http2_bucket resets, controls;
     enum cd_http2_drain drain;
     /* Where its input is cut into frames. */
@@ -225,8 +228,18 @@ void cd_http2_tunnel_gone(cd_http2_tunnel *t);
 void cd_http2_tunnel_cut(cd_http2_tunnel *t, uint32_t code);
 /* cd_http2_look_at_output for all of them. */
 void cd_http2_sweep_tunnels(cd_http2 *h, double now);
+/* Resets those that the client has not ended. */
+void cd_http2_cut_tunnels(cd_http2 *h);
 /* The connection around them ends. */
 void cd_http2_end_tunnels(cd_http2 *h);
+
+/* ---- http2_half.c ---- */
+
+/* The client has shut down its sending side. False: there is nobody to be served, or nothing to
+ * serve. */
+bool cd_http2_half_close(cd_http2 *h);
+/* At half_at. False: it has left. */
+bool cd_http2_half_tick(cd_http2 *h);
 
 /* ---- http2_guard.c ---- */
 
@@ -248,6 +261,8 @@ int cd_http2_expect_page(cd_http2 *h, int32_t id);
 /* n bytes of the body came; it has ended. */
 void cd_http2_take_rest(cd_http2 *h, int32_t id, size_t n);
 void cd_http2_end_rest(cd_http2 *h, int32_t id);
+/* The client has shut down its sending side: no body will end any more. */
+void cd_http2_drop_rests(cd_http2 *h);
 /* The server stops: clients that are silent get linger_timeout. */
 void cd_http2_hurry_rests(cd_http2 *h);
 /* Has a stream's bit (told, opened, ended) a place? Then how far from the newest; else -1. */

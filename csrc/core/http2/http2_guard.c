@@ -308,7 +308,7 @@ static double patience(const cd_http2 *h)
 void cd_http2_expect_rest(cd_http2 *h, int32_t id)
 {
     cd_http2_end_rest(h, id); /* the page is out */
-    cd_http2_rest *rest = add_rest(h, id, patience(h), NGHTTP2_NO_ERROR);
+    cd_http2_rest *rest = h->conn->ended ? NULL : add_rest(h, id, patience(h), NGHTTP2_NO_ERROR);
     if (rest == NULL)
         reset_rest(h, id, NGHTTP2_NO_ERROR);
     else
@@ -332,6 +332,17 @@ void cd_http2_end_rest(cd_http2 *h, int32_t id)
         return;
     cd_list_remove(&rest->link);
     cd_free(rest);
+}
+
+void cd_http2_drop_rests(cd_http2 *h)
+{
+    for (cd_list *l = h->rests.next; l != &h->rests; l = l->next) {
+        cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
+        if (is_answered(rest) && rest->until != 0)
+            reset_rest(h, rest->id, rest->code);
+        if (is_answered(rest))
+            rest->until = 0;
+    }
 }
 
 void cd_http2_hurry_rests(cd_http2 *h)

@@ -203,6 +203,17 @@ void cd_http2_tunnel_cut(tunnel *t, uint32_t code)
     cd_http2_tunnel_gone(t);
 }
 
+void cd_http2_cut_tunnels(cd_http2 *h)
+{
+    cd_list *next;
+    for (cd_list *l = h->tunnels.next; l != &h->tunnels; l = next) {
+        next = l->next; /* this one ends */
+        tunnel *t = cd_container(l, tunnel, link);
+        if (!t->ended)
+            cd_http2_tunnel_cut(t, NGHTTP2_CANCEL);
+    }
+}
+
 void cd_http2_sweep_tunnels(cd_http2 *h, double now)
 {
     cd_list *next;

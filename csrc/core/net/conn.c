@@ -240,6 +240,8 @@ static void resume(cd_conn *c)
         size_t used = feed(c, cd_buf_data(&c->in), length);
         cd_buf_consume(&c->in, used);
     }
+    if (length > 0 && c->ended && c->state == CD_CONN_OPEN)
+        c->protocol->eof(c, false);
     check_full(c);
 }
 
@@ -250,6 +252,11 @@ static void on_job(cd_job *job)
         dispose(c);
     else
         resume(c);
+}
+
+bool cd_conn_broken(cd_conn *c)
+{
+    return c->transport->ops->broken != NULL && c->transport->ops->broken(c->transport);
 }
 
 void cd_conn_resume(cd_conn *c)

@@ -25,8 +25,9 @@ typedef struct cd_protocol_ops {
      * new input, after cd_conn_resume. A protocol that fails a connection returns n.
      */
     size_t (*input)(cd_conn *c, const uint8_t *p, size_t n);
-    /* End of file from the peer, or a dead connection (`reset`): the streams must hear of it; then
-     * cd_conn_close. */
+    /* End of file from the peer, or a dead connection (`reset`): the streams must hear of it, then
+     * cd_conn_close; or the peer only sends no more (cd_conn_broken is false), and they are served
+     * to their end. Called again behind input that was left at the end of file. */
     void (*eof)(cd_conn *c, bool reset);
     /* NULL, or called while output is being written, as long as the transport takes it: adds to
      * c->out what is due, with the functions of output.h. */
@@ -108,6 +109,9 @@ void cd_conn_on_io(cd_conn *c, int events);
 /* Another protocol takes over, with its own state; the old one's is freed. Input that was left goes
  * to the new one. */
 void cd_conn_become(cd_conn *c, const cd_protocol_ops *protocol, void *self);
+
+/* Is it known that the peer, which has ended, takes nothing any more? A system call. */
+bool cd_conn_broken(cd_conn *c);
 
 /* Switches reading off and on (flow control). Input that was left is offered by cd_conn_resume
  * only. */

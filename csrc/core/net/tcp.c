@@ -15,6 +15,7 @@
 #include "net/conn.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -37,6 +38,12 @@ void cd_socket_close(int fd, bool reset)
     if (reset)
         setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
     close(fd);
+}
+
+bool cd_socket_broken(int fd)
+{
+    struct pollfd p = {.fd = fd};
+    return poll(&p, 1, 0) > 0;
 }
 
 ssize_t cd_socket_result(ssize_t n)
@@ -99,6 +106,11 @@ static void tcp_want(cd_transport *t, int events)
     ev_io_start(s->loop->ev, &s->io);
 }
 
+static bool tcp_broken(cd_transport *t)
+{
+    return cd_socket_broken(self(t)->fd);
+}
+
 static void tcp_shutdown(cd_transport *t)
 {
     shutdown(self(t)->fd, SHUT_WR);
@@ -122,6 +134,7 @@ static const cd_transport_ops tcp_ops = {
     .writev = tcp_writev,
     .sendfile = tcp_sendfile,
     .want = tcp_want,
+    .broken = tcp_broken,
     .shutdown = tcp_shutdown,
     .close = tcp_close,
     .forsake = tcp_forsake,

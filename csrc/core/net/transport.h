@@ -26,6 +26,8 @@ typedef struct {
     ssize_t (*sendfile)(cd_transport *t, int fd, uint64_t offset, size_t n);
     /* From now on call cd_conn_on_io for these events (CD_READ | CD_WRITE, or 0). */
     void (*want)(cd_transport *t, int events);
+    /* Is it known that the peer takes nothing any more? NULL: never, until a write fails. */
+    bool (*broken)(cd_transport *t);
     /* Tells the peer that nothing more comes (FIN, close_notify); reading goes on. */
     void (*shutdown)(cd_transport *t);
     /* Ends the connection (`reset`: so that the peer sees an error, not an end) and frees the
@@ -64,6 +66,8 @@ ssize_t cd_socket_result(ssize_t n);
  */
 ssize_t cd_socket_writev(int fd, const struct iovec *iov, int count, int flags);
 ssize_t cd_socket_sendfile(int fd, int file, uint64_t offset, size_t n);
+/* Has a RST come, or has the peer of a unix socket closed it? */
+bool cd_socket_broken(int fd);
 /* Closes a socket, with a RST when `reset`. */
 void cd_socket_close(int fd, bool reset);
 

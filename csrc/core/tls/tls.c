@@ -469,6 +469,11 @@ static int tls_goodbye(cd_transport *t)
     return CD_AGAIN;
 }
 
+static bool tls_broken(cd_transport *t)
+{
+    return cd_socket_broken(self(t)->fd);
+}
+
 static void tls_shutdown(cd_transport *t)
 {
     shutdown(self(t)->fd, SHUT_WR);
@@ -503,6 +508,7 @@ static const cd_transport_ops tls_ops = {
     .read = tls_read,
     .writev = tls_writev,
     .want = tls_want,
+    .broken = tls_broken,
     .shutdown = tls_shutdown,
     .close = tls_close,
     .forsake = tls_forsake,

@@ -230,6 +230,11 @@ static void wire_want(cd_transport *t, int events)
     of(t)->want = events;
 }
 
+static bool wire_broken(cd_transport *t)
+{
+    return of(t)->reset_by_peer;
+}
+
 static void wire_shutdown(cd_transport *t)
 {
     of(t)->fin = true;
@@ -247,6 +252,7 @@ static const cd_transport_ops wire_ops = {
     .writev = wire_writev,
     .sendfile = wire_sendfile,
     .want = wire_want,
+    .broken = wire_broken,
     .shutdown = wire_shutdown,
     .close = wire_close,
 };
@@ -256,6 +262,7 @@ static const cd_transport_ops plain_wire_ops = {
     .read = wire_read,
     .writev = wire_writev,
     .want = wire_want,
+    .broken = wire_broken,
     .shutdown = wire_shutdown,
     .close = wire_close,
 };

@@ -706,8 +706,28 @@ static void run_leaving(rig *r, const void *arg)
     h2_pump(c);
     if (arg == NULL)
         wire_eof(c == NULL ? NULL : h2_wire(c));
-    else
-        wire_reset(c == NULL ? NULL : h2_wire(c));
+    wire_reset(c == NULL ? NULL : h2_wire(c));
+    rig_advance(r, 1);
+    h2_free(c);
+}
+
+/* The client says that it sends no more, and waits for its answers. */
+static void run_half_close(rig *r, const void *arg)
+{
+    r->script = "go;body;start 200;write he;go;last llo";
+    h2client *c = h2_open(r, 0);
+    get(c);
+    get(c);
+    h2_pump(c);
+    r->script = "body;start 200;last hello";
+    post(c, "");
+    h2_pump(c);
+    wire_eof(c == NULL ? NULL : h2_wire(c));
+    rig_advance(r, arg == NULL ? 1 : 61);
+    rig_go(r);
+    rig_advance(r, 1);
+    rig_go(r);
+    h2_pump(c);
     h2_free(c);
 }
 
@@ -754,6 +774,24 @@ static void test_endings(void)
         "the client says FIN", run_leaving, NULL,
         "1 open 2.0 GET / [host: a]\n1 body \n1 end\ns1 head 200\ns1 body he\n1 disconnect\n"
         "1 write -> GONE\naccess complete / 200 2\n1 gone\n",
+        NULL, 0);
+    check_scenario(
+        "the client says FIN and waits", run_half_close, NULL,
+        "1 open 2.0 GET / [host: a]\n2 open 2.0 GET / [host: a]\n"
+        "3 open 2.0 POST / [host: a]\n3 disconnect\n3 start -> GONE\n3 last -> GONE\n"
+        "access complete / 0 0\n3 gone\n"
+        "2 body \n2 end\n1 body \n1 end\naccess complete / 200 5\n2 gone\naccess complete / 200 5\n"
+        "1 gone\ns1 head 200\ns1 body hello\ns1 end\ns3 head 200\ns3 body hello\ns3 end\n"
+        "s5 reset 8\nclosed\n",
+        NULL, 0);
+    check_scenario(
+        "the client says FIN and waits for ever", run_half_close, "",
+        "1 open 2.0 GET / [host: a]\n2 open 2.0 GET / [host: a]\n"
+        "3 open 2.0 POST / [host: a]\n3 disconnect\n3 start -> GONE\n3 last -> GONE\n"
+        "access complete / 0 0\n3 gone\n"
+        "access complete / 0 0\naccess complete / 0 0\n2 disconnect\n2 start -> GONE\n"
+        "2 write -> GONE\n1 disconnect\n1 start -> GONE\n1 write -> GONE\n2 last -> GONE\n"
+        "1 last -> GONE\n2 gone\n1 gone\ns5 reset 8\ncut\n",
         NULL, 0);
     check_scenario(
         "the connection dies", run_leaving, "",

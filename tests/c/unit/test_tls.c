@@ -180,8 +180,24 @@ static void case_client_leaves(rig *r, cd_tls *tls, int version)
     tls_text(t, get);
     SSL_shutdown(t->ssl);
     tls_settle(t);
+    CHECK(strstr(rig_trace(r), "disconnect") == NULL);
+    tls_close(t);
+    rig_advance(r, 1);
     CHECK(strstr(rig_trace(r), "disconnect") != NULL);
-    CHECK(t->ended);
+}
+
+/* It says close_notify, and reads on. */
+static void case_client_waits(rig *r, cd_tls *tls, int version)
+{
+    r->script = "go; start 200; last hello";
+    tls_client *t = tls_open(r, tls, "one.test", version);
+    tls_text(t, get);
+    SSL_shutdown(t->ssl);
+    tls_settle(t);
+    rig_go(r);
+    tls_settle(t);
+    CHECK(strstr(tls_output(t), "hello") != NULL);
+    CHECK(t->said_goodbye && t->ended && !t->failed);
     tls_close(t);
 }
 
@@ -470,6 +486,7 @@ int main(void)
     in_all_cuts(case_goodbye);
     in_all_cuts(case_cut);
     in_all_cuts(case_client_leaves);
+    in_all_cuts(case_client_waits);
     in_all_cuts(case_names);
     test_deadline();
     test_plain_http();

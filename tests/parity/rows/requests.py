@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import socket
 from collections.abc import Callable
 
 from tests.parity.client import PATIENCE, http, new_id, notes, response_to
@@ -76,6 +77,15 @@ def leaves(do: str, body: bytes | None = None) -> Callable[[Target], str]:
         return str(notes(handle, key, 2)[1])
 
     return probe
+
+
+def half_close(target: Target) -> str:
+    """The client says with a FIN that it sends no more, and reads."""
+    with target.server().connect(PATIENCE) as client:
+        client.send(http("slow"))
+        client.sock.shutdown(socket.SHUT_WR)
+        answer = client.read_all()
+    return "answered" if b" 200 OK\r\n" in answer else "no answer"
 
 
 def slow_reader(target: Target) -> str:
@@ -160,6 +170,15 @@ ROWS = [
         "http.request",
         "http.disconnect",
         "who asks whether the client is there (Starlette's ``is_disconnected()``) hears it at once",
+        waits=True,
+    ),
+    Row(
+        "half_close",
+        "A client that shuts its sending side down, and waits",
+        half_close,
+        "no answer",
+        "answered",
+        "a FIN is no leaving as long as the client takes what is sent to it",
         waits=True,
     ),
     Row(
