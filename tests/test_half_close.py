@@ -91,6 +91,18 @@ def test_body_that_is_cut_is_no_request(server: Servers) -> None:
     wait_for(lambda: b"disconnect" in handle.get("/seen").body, what="disconnect")
 
 
+def test_websocket_without_a_close_frame(server: Servers) -> None:
+    handle = server.start()
+    with handle.connect() as client:
+        client.send(
+            b"GET /chat HTTP/1.1\r\nHost: test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        )
+        client.read_until(b"\r\n\r\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert client.closed()
+
+
 def test_a_client_that_waits_for_ever(server: Servers) -> None:
     handle = server.start(STREAMS, "--half-close-timeout", "1")
     with handle.connect() as client:

@@ -180,6 +180,20 @@ def test_early_answer_reaches_curl(
     assert (done.stdout, done.stderr) == (b"413 Content Too Large\n413", b"")
 
 
+def test_half_close(server: Servers) -> None:
+    """What came whole is answered, behind a FIN too; then the connection closes."""
+    with Client(server.start("tests.apps.wire:app")) as client:
+        streams = [client.request(f"/sleep/{ms}") for ms in (400, 0, 200)]
+        client.request("/upload", method="POST", end=False)
+        client.sock.shutdown(socket.SHUT_WR)
+        heard: dict[int, bytes] = {}
+        while data := client.sock.recv(65536):
+            for event in client.h2.receive_data(data):
+                if isinstance(event, h2.events.DataReceived):
+                    heard[event.stream_id or 0] = event.data or b""
+        assert [heard[stream] for stream in streams] == [b"400", b"0", b"200"]
+
+
 def test_early_answer_leaves_the_window_open(server: Servers) -> None:
     """The rest of a long body is dropped, and the stream ends without a reset."""
     with Client(server.start("tests.apps.wire:app")) as client:
