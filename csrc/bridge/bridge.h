@@ -345,6 +345,16 @@ PyObject *cdpy_sslproto_feed(cdpy_state *state, PyObject *self, PyObject *data);
 
 /* ---- loop.c: LoopBase, Poller ---------------------------------------------------------------- */
 
+/*
+ * What stands on a loop and has pointers to the core of its own: a server. It is embedded in its
+ * object. In a forked child forsake() takes these pointers away; it must not free anything.
+ */
+typedef struct cdpy_guest cdpy_guest;
+struct cdpy_guest {
+    cdpy_guest *prev, *next; /* the loop's list, while it stands there */
+    void (*forsake)(cdpy_guest *guest);
+};
+
 struct cdpy_loop {
     PyObject_HEAD
     cdpy_state *state;  /* set by tp_new: subclasses make PyType_GetModuleState useless */
@@ -378,7 +388,7 @@ struct cdpy_loop {
     bool served;            /* inherited, and a server was on it */
     char inherited;         /* of the process that this one was forked from; closed, too */
     cdpy_loop *prev, *next; /* state->loops */
-    cdpy_server *first;     /* server on it; the others by their `next` */
+    cdpy_guest *guests;     /* what stands on it */
     cd_loop *forsaken;      /* what `core` was in the parent */
     char stopping;          /* _stopping and _closed, which asyncio's code sets */
     char closed;
@@ -404,12 +414,12 @@ void cdpy_registry_leave(cdpy_state *state);
 /* What close() does in the end: every server is closed, every watch freed. */
 void cdpy_loop_free_core(cdpy_loop *loop);
 
-/* fork.c: every loop there is, and every server on a loop, is on a list from its beginning to its
- * end. */
+/* fork.c: every loop there is, and every guest of a loop, is on a list from its beginning to its end.
+ * add_guest() sets what forsake() will be called in a forked child. */
 void cdpy_fork_add_loop(cdpy_loop *loop);
 void cdpy_fork_remove_loop(cdpy_loop *loop);
-void cdpy_fork_add_server(cdpy_server *server);
-void cdpy_fork_remove_server(cdpy_server *server);
+void cdpy_fork_add_guest(cdpy_loop *loop, cdpy_guest *guest, void (*forsake)(cdpy_guest *));
+void cdpy_fork_remove_guest(cdpy_loop *loop, cdpy_guest *guest);
 
 /* The module's function forsake(end). */
 PyObject *cdpy_forsake(PyObject *module, PyObject *end);
@@ -769,7 +779,7 @@ struct cdpy_server {
     PyObject *finished;       /* the shared awaitable */
     PyObject *task_kwargs[2]; /* application.c: of the Task call; NULL: in use, or none yet */
     cdpy_stream *streams;     /* those whose application runs */
-    cdpy_server *prev, *next; /* the loop's list, while it is open */
+    cdpy_guest guest;         /* of the loop, while it is open */
     cd_server *forsaken;      /* what `core` was in the parent of a forked process */
     size_t tasks;
     size_t pin_size;

@@ -42,42 +42,31 @@ void cdpy_fork_remove_loop(cdpy_loop *loop)
     loop->prev = loop->next = NULL;
 }
 
-void cdpy_fork_add_server(cdpy_server *server)
+void cdpy_fork_add_guest(cdpy_loop *loop, cdpy_guest *guest, void (*forsake)(cdpy_guest *))
 {
-    server->next = server->loop->first;
-    if (server->next != NULL)
-        server->next->prev = server;
-    server->loop->first = server;
+    guest->forsake = forsake;
+    guest->next = loop->guests;
+    if (guest->next != NULL)
+        guest->next->prev = guest;
+    loop->guests = guest;
 }
 
-void cdpy_fork_remove_server(cdpy_server *server)
+void cdpy_fork_remove_guest(cdpy_loop *loop, cdpy_guest *guest)
 {
-    *(server->prev != NULL ? &server->prev->next : &server->loop->first) = server->next;
-    if (server->next != NULL)
-        server->next->prev = server->prev;
-    server->prev = server->next = NULL;
+    *(guest->prev != NULL ? &guest->prev->next : &loop->guests) = guest->next;
+    if (guest->next != NULL)
+        guest->next->prev = guest->prev;
+    guest->prev = guest->next = NULL;
 }
 
 /* ---- letting go ---- */
 
-static void forsake_server(cdpy_server *server)
-{
-    Py_INCREF((PyObject *)server); /* for ever */
-    for (cdpy_stream *stream = server->streams; stream != NULL; stream = stream->next) {
-        stream->core = NULL;
-        stream->head = NULL;
-    }
-    cd_server_forsake(server->core);
-    server->forsaken = server->core;
-    server->core = NULL;
-}
-
 static void forsake_loop(cdpy_loop *loop)
 {
     Py_INCREF((PyObject *)loop); /* for ever */
-    for (cdpy_server *server = loop->first; server != NULL; server = server->next)
-        forsake_server(server);
-    loop->served = loop->first != NULL;
+    for (cdpy_guest *guest = loop->guests; guest != NULL; guest = guest->next)
+        guest->forsake(guest);
+    loop->served = loop->guests != NULL;
     loop->servers = 0;
     if (loop->core != NULL)
         cd_loop_forsake(loop->core);

@@ -12,6 +12,7 @@
  */
 #include "bridge.h"
 
+#include <stddef.h>
 #include <string.h>
 
 /* ---- the core's callbacks ---- */
@@ -248,6 +249,20 @@ static PyObject *server_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return (PyObject *)self;
 }
 
+/* In a forked child: its requests have ended, and itself is closed; but nothing is freed. */
+static void forsake(cdpy_guest *guest)
+{
+    cdpy_server *self = (cdpy_server *)((char *)guest - offsetof(cdpy_server, guest));
+    Py_INCREF((PyObject *)self); /* for ever */
+    for (cdpy_stream *stream = self->streams; stream != NULL; stream = stream->next) {
+        stream->core = NULL;
+        stream->head = NULL;
+    }
+    cd_server_forsake(self->core);
+    self->forsaken = self->core;
+    self->core = NULL;
+}
+
 static int open_core(cdpy_server *self, const cd_config *config)
 {
     self->finished = cdpy_waiter_finished(self->state, self->loop);
@@ -260,7 +275,7 @@ static int open_core(cdpy_server *self, const cd_config *config)
         return -1;
     }
     self->loop->servers++; /* close_core */
-    cdpy_fork_add_server(self);
+    cdpy_fork_add_guest(self->loop, &self->guest, forsake);
     return 0;
 }
 
@@ -394,7 +409,7 @@ static void close_core(cdpy_server *self)
     while (self->streams)
         cut(self->streams);
     self->core = NULL;
-    cdpy_fork_remove_server(self);
+    cdpy_fork_remove_guest(self->loop, &self->guest);
     self->loop->dispatching =
         true; /* the last callbacks, also those of other servers on the loop */
     cd_server_free(core);
