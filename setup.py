@@ -389,9 +389,9 @@ def core() -> Extension:
 
     return Extension(
         "pyasgi._core",
-        sources=paths("core/*/*.c") + paths("bridge/*.c"),
+        sources=paths("core/*/*.c") + paths("bridge/*.c") + paths("bridge/*/*.c"),
         depends=[*paths("**/*.h"), *paths("**/*.def"), "pyasgi/__init__.py", "setup.py"],
-        include_dirs=["csrc", "csrc/core", "csrc/bridge"],
+        include_dirs=["csrc", "csrc/core"],
         define_macros=[("CD_VERSION", f'"{version()}"')],
     )
 

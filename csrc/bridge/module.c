@@ -7,7 +7,7 @@
  * to the state; they are closed when the collector clears the module, and objects that die later
  * free themselves.
  */
-#include "bridge.h"
+#include "bridge/asgi/asgi.h"
 
 #include <stddef.h>
 #include <string.h>
@@ -29,7 +29,6 @@ int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const ch
 static PyObject *limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     cd_limits defaults;
-
     cd_limits_init(&defaults);
     static const struct {
         const char *name, *kind, *unit, *doc;
@@ -50,7 +49,6 @@ static PyObject *limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored
                               : PyLong_FromSize_t(*(const size_t *)at);
         PyObject *row =
             Py_BuildValue("(ssNss)", rows[i].name, rows[i].kind, value, rows[i].unit, rows[i].doc);
-
         PyTuple_SET_ITEM(result, (Py_ssize_t)i, row);
         if (row == NULL)
             Py_CLEAR(result);
@@ -68,7 +66,6 @@ static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
 static PyObject *checked(PyObject *arg, int (*check)(const char *, char *, size_t))
 {
     const char *text = PyUnicode_AsUTF8(arg);
-
     if (text == NULL || cdpy_check_text(text, check) < 0)
         return NULL;
     Py_RETURN_NONE;
@@ -93,7 +90,6 @@ static PyObject *check_limit(PyObject *Py_UNUSED(module), PyObject *args)
 {
     const char *name;
     PyObject *value;
-
     if (!PyArg_ParseTuple(args, "sO:check_limit", &name, &value) ||
         cdpy_check_limit(name, value) < 0)
         return NULL;
@@ -105,7 +101,6 @@ static PyObject *debug_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
 {
     const cd_live *core = &cd_live_counts;
     const cdpy_live *bridge = &cdpy_live_counts;
-
     return Py_BuildValue("{slslslslslslslslslslslslsl}", "loops", core->loops, "servers",
                          core->servers, "connections", core->connections, "streams", core->streams,
                          "chunks", core->chunks, "watches", core->watches, "buffers", core->buffers,
@@ -140,7 +135,7 @@ static int intern_strings(cdpy_state *state)
 #define T(name, text)                                                 \
     if ((state->s_##name = PyUnicode_InternFromString(text)) == NULL) \
         return -1;
-#include "strings.def"
+#include "bridge/strings.def"
 #undef S
 #undef T
     return 0;
@@ -150,7 +145,6 @@ static PyObject *imported(const char *module_name, const char *name)
 {
     PyObject *module = PyImport_ImportModule(module_name);
     PyObject *object = module ? PyObject_GetAttrString(module, name) : NULL;
-
     Py_XDECREF(module);
     return object;
 }
@@ -183,7 +177,7 @@ static int make_exception(PyObject *module, cdpy_state *state)
 
 /* One for each file that makes types; an earlier one's may be needed by a later one. */
 static int (*const parts[])(PyObject *module, cdpy_state *state) = {
-    cdpy_ready_init,  cdpy_handle_init, cdpy_hop_init,      cdpy_transport_init,
+    cdpy_ready_init,  cdpy_handle_init, cdpy_executor_init, cdpy_transport_init,
     cdpy_sock_init,   cdpy_loop_init,   cdpy_registry_init, cdpy_awaitable_init,
     cdpy_stream_init, cdpy_scope_init,  cdpy_server_init,   cdpy_tls_init,
 };
@@ -191,7 +185,6 @@ static int (*const parts[])(PyObject *module, cdpy_state *state) = {
 static int module_exec(PyObject *module)
 {
     cdpy_state *state = PyModule_GetState(module);
-
     if (intern_strings(state) < 0 || import_asyncio(state) < 0 || make_exception(module, state) < 0)
         return -1;
     for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
@@ -204,7 +197,6 @@ static int module_exec(PyObject *module)
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
 {
     cdpy_state *state = PyModule_GetState(module);
-
     if (state == NULL)
         return 0;
 #define X(name) Py_VISIT(state->name);
@@ -216,7 +208,6 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
 static int module_clear(PyObject *module)
 {
     cdpy_state *state = PyModule_GetState(module);
-
     if (state == NULL)
         return 0;
     cdpy_awaitable_free(state);
@@ -229,7 +220,7 @@ static int module_clear(PyObject *module)
 #undef X
 #define S(name) Py_CLEAR(state->s_##name);
 #define T(name, text) Py_CLEAR(state->s_##name);
-#include "strings.def"
+#include "bridge/strings.def"
 #undef S
 #undef T
     for (size_t i = 0; i < sizeof(state->header_names) / sizeof(state->header_names[0]); i++)

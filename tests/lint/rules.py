@@ -170,15 +170,11 @@ def includes(path: Path) -> Iterator[tuple[int, str, str]]:
 
 def core_without_python(tree: Path) -> list[str]:
     files = [*sources(tree, "core"), *sources(tree, ".")]
-    core = tree / "csrc" / "core"
-    own = {str(path.relative_to(core)) for path in sources(tree, "core")}
     return [
         at(tree, path, line, f"{name} in a file that must build without Python")
         for path in files
         for line, _, name in includes(path)
-        if name == "Python.h"
-        or name.startswith("bridge")
-        or (name not in own and (tree / "csrc" / "bridge" / name).exists())
+        if name == "Python.h" or name.startswith("bridge/")
     ]
 
 
@@ -193,7 +189,7 @@ def bridge_without_sockets(tree: Path) -> list[str]:
 
 def one_seam(tree: Path) -> list[str]:
     """The bridge includes its own headers and the seam."""
-    own = {path.name for path in sources(tree, "bridge")} | SEAM
+    own = {str(path.relative_to(tree / "csrc")) for path in sources(tree, "bridge")} | SEAM
     return [
         at(
             tree,
@@ -300,6 +296,64 @@ def layers(tree: Path) -> list[str]:
                     floor = owners[name].parent.name
                     wrong.append(at(tree, path, number, f"{name} is of {floor}, a floor above"))
     return wrong
+
+
+def halves(tree: Path) -> list[str]:
+    """The bridge's event loop knows nothing of its ASGI server; module.c alone knows both."""
+    bridge = tree / "csrc" / "bridge"
+    asgi = {f.name for path in c_files(tree, "bridge/asgi") for f in exported(path)}
+    wrong = []
+    for path in sources(tree, "bridge"):
+        if path.is_relative_to(bridge / "asgi") or path.name == "module.c":
+            continue
+        for line, _, name in includes(path):
+            if name.startswith("bridge/asgi/"):
+                wrong.append(at(tree, path, line, f"{name} is of the ASGI server"))
+        if path.suffix == ".c":
+            wrong += [
+                at(tree, path, number, f"{name} is of the ASGI server")
+                for number, line in enumerate(code_only(path.read_text()).split("\n"), 1)
+                for name in re.findall(r"\bcdpy_\w+", line)
+                if name in asgi
+            ]
+    return wrong
+
+
+# A declaration at the head of a block: a type, a name, and its end or its value.
+DECLARATION = re.compile(
+    r"\s+(?:static |const |unsigned |struct |enum )*[A-Za-z_]\w*(?: const)?"
+    r"(?: \*+(?:const )?| )\**\w+(?:\[[^\]]*\])*(?:(?: =|,|;).*|)"
+)
+STATEMENT = re.compile(r"\s*(?:return|goto|if|else|for|while|do|switch|case|default)\b")
+
+
+def one_dialect(tree: Path) -> list[str]:
+    """No blank line stands behind the declarations of a block."""
+    return [
+        at(tree, path, number, "a blank line behind declarations")
+        for path in c_files(tree, "core", "bridge")
+        for number in blanks_behind_declarations(path.read_text())
+    ]
+
+
+def blanks_behind_declarations(text: str) -> Iterator[int]:
+    heading = False
+    lines = code_only(text).split("\n")
+    blanks = [not line.strip() for line in text.split("\n")]
+    for number, line in enumerate(lines, 1):
+        if line.rstrip().endswith("{"):
+            heading = True
+        elif blanks[number - 1] and heading and lines[number - 2].rstrip().endswith(";"):
+            yield number
+        elif line.strip() and not declares(line):
+            heading = False
+
+
+def declares(line: str) -> bool:
+    """Does the line declare something, or go on with it?"""
+    if not line.startswith(" ") or STATEMENT.match(line):
+        return False
+    return not line.rstrip().endswith(";") or DECLARATION.fullmatch(line.rstrip()) is not None
 
 
 def above(floor: str, other: str) -> bool:
@@ -436,6 +490,8 @@ SOURCE_RULES = (
     opening_comments,
     own_header_first,
     layers,
+    halves,
+    one_dialect,
     exports_used,
     python_length,
 )

@@ -64,7 +64,7 @@ EXAMPLES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"bridge/a.c": "#include <Python.h>\n#include <sys/socket.h>\n"},
     ),
     "one_seam": (
-        {"bridge/bridge.h": "", "bridge/a.c": '#include "bridge.h"\n#include "cdaphne.h"\n'},
+        {"bridge/a.h": "", "bridge/a.c": '#include "bridge/a.h"\n#include "cdaphne.h"\n'},
         {"bridge/a.c": '#include "net/conn.h"\n', "core/net/conn.h": ""},
     ),
     "function_length": (
@@ -98,6 +98,20 @@ EXAMPLES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
     "layers": (
         {"core/base/a.h": "", "core/net/a.c": '#include "base/a.h"\n'},
         {"core/net/a.h": "", "core/base/a.c": '#include "net/a.h"\n'},
+    ),
+    "halves": (
+        {
+            "bridge/asgi/a.c": f"int cdpy_a(void)\n{body(1)}",
+            "bridge/loop/b.c": "/* cdpy_a */\n",
+        },
+        {
+            "bridge/asgi/a.c": f"int cdpy_a(void)\n{body(1)}",
+            "bridge/loop/b.c": "int b = cdpy_a();\n",
+        },
+    ),
+    "one_dialect": (
+        {"core/net/a.c": "int f(void)\n{\n    int a = 1;\n    g(a);\n\n    h(a);\n}\n"},
+        {"core/net/a.c": "int f(void)\n{\n    int a = 1;\n\n    g(a);\n    h(a);\n}\n"},
     ),
     "exports_used": (
         {"core/net/a.c": f"int cd_a(void)\n{body(1)}", "core/ws/b.c": "int b = cd_a();\n"},

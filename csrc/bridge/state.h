@@ -1,0 +1,343 @@
+/*
+ * state.h - what all files of csrc/bridge share: the state of the module, and small functions on
+ * Python values. loop/loop.h and asgi/asgi.h have what the files of their half share.
+ *
+ * The loop half is an asyncio event loop that serves without a server; it knows nothing of the ASGI
+ * half, and builds without it.
+ *
+ * The bridge is the only C that includes Python.h. Every object here lives on the thread that runs
+ * its loop and is touched with the GIL held; a call from another thread is refused or handed over
+ * to the loop (see cdpy_loop_mine).
+ *
+ * Who owns what:
+ *
+ * | thing                 | owner                                    | ends                                       |
+ * |-----------------------|------------------------------------------|--------------------------------------------|
+ * | cd_loop               | cdpy_loop (LoopBase)                     | its close(), refused while servers != 0    |
+ * | cd_server             | cdpy_server                              | its close(); it holds the loop             |
+ * | cdpy_stream           | refcount; the core has one as its `data` | on_gone drops the core's                   |
+ * | cdpy_stream.core      | core                                     | set NULL before cd_stream_finish           |
+ * | receive, send objects | the application; each holds the stream   | live on after the stream, then do nothing  |
+ * | waiter on a list      | the list, while it has callbacks         | taken off: ready, cancelled, dropped, gone |
+ * | chunk token           | core: one strong reference to any object | ops.release: Py_DECREF                     |
+ * | connection cache      | core: one strong reference to a Peer     | ops.release: Py_DECREF                     |
+ */
+#ifndef CDPY_STATE_H
+#define CDPY_STATE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#if PY_VERSION_HEX >= 0x030C0000
+#define CDPY_T_PYSSIZET Py_T_PYSSIZET
+#define CDPY_T_OBJECT _Py_T_OBJECT
+#define CDPY_T_DOUBLE Py_T_DOUBLE
+#define CDPY_T_BOOL Py_T_BOOL
+#define CDPY_READONLY Py_READONLY
+#else
+#include <structmember.h>
+#define CDPY_T_PYSSIZET T_PYSSIZET
+#define CDPY_T_OBJECT T_OBJECT
+#define CDPY_T_DOUBLE T_DOUBLE
+#define CDPY_T_BOOL T_BOOL
+#define CDPY_READONLY READONLY
+#endif
+
+#include "cdaphne.h"
+
+#include <string.h>
+
+typedef struct cdpy_loop cdpy_loop;
+typedef struct cdpy_server cdpy_server;
+typedef struct cdpy_stream cdpy_stream;
+typedef struct cdpy_waiter cdpy_waiter;
+typedef struct cdpy_call cdpy_call;
+typedef struct cdpy_ready cdpy_ready;
+
+/* ---- module.c: the module and its state ---- */
+
+/*
+ * Objects of other modules and our own types, each a strong reference of the module state. An
+ * object's type keeps the module alive, so a cdpy_state pointer kept in an object is valid as long
+ * as the object is.
+ */
+#define CDPY_OBJECTS(X)                                                                            \
+    X(loop_base_type) /* LoopBase */                                                               \
+    X(poller_type)    /* Poller */                                                                 \
+    X(server_type)    /* Server */                                                                 \
+    X(tls_type)       /* Tls */                                                                    \
+    X(stream_type)                                                                                 \
+    X(receive_type)                                                                                \
+    X(send_type)                                                                                   \
+    X(waiter_type)                                                                                 \
+    X(peer_type)                                                                                   \
+    X(client_disconnected) /* ClientDisconnected(OSError) */                                       \
+    X(task_type)           /* asyncio.Task */                                                      \
+    X(finished_future)     /* awaitable.c: what a Task is told of; NULL: not needed yet */         \
+    X(cancelled_error)     /* asyncio.CancelledError */                                            \
+    X(invalid_state_error) /* asyncio.InvalidStateError */                                         \
+    X(await_on)            /* pyasgi._awaiting.await_on and call_on; NULL until they are needed */ \
+    X(call_on)                                                                                     \
+    X(own_host) /* scope.c: own_address as str and int; NULL: none yet */                          \
+    X(own_port)                                                                                    \
+    X(last_client) /* scope.c: its host as str; NULL: none yet */                                  \
+    X(empty_bytes) /* b"" and "" */                                                                \
+    X(empty_text)                                                                                  \
+    X(http_template) /* scopes with every key and the usual values, copied for each request */     \
+    X(websocket_template)                                                                          \
+    X(asked_path)     /* scope.c: raw_path that a connection asked for first, last of all */       \
+    X(usual_raw_path) /* what http_template has; NULL: none */                                     \
+    X(usual_path)                                                                                  \
+    X(extensions_last)   /* "extensions" of an HTTP scope, NULL before the first */                \
+    X(asgi_template)     /* their "asgi" dict, copied too */                                       \
+    X(registry_type)     /* TaskRegistry; NULL from Python 3.14 on, and so the next two */         \
+    X(registry)          /* the one that is installed, or NULL */                                  \
+    X(weak_set_type)     /* weakref.WeakSet */                                                     \
+    X(loop_asyncio_type) /* asyncio.SelectorEventLoop */                                           \
+    X(current_task)      /* asyncio.tasks._current_tasks, a dict; 3.14: _swap_current_task */      \
+    X(loop_call_soon)    /* replaced.c: SelectorEventLoop's, unbound; so the next five */          \
+    X(loop_call_soon_threadsafe)                                                                   \
+    X(loop_call_later)                                                                             \
+    X(loop_call_at)                                                                                \
+    X(loop_create_task)                                                                            \
+    X(loop_create_future)                                                                          \
+    X(loop_add_reader) /* with an underscore before it; so the next three */                       \
+    X(loop_add_writer)                                                                             \
+    X(loop_remove_reader)                                                                          \
+    X(loop_remove_writer)                                                                          \
+    X(loop_sock_recv)                                                                              \
+    X(loop_sock_recv_into)                                                                         \
+    X(loop_sock_sendall)                                                                           \
+    X(loop_sock_connect)                                                                           \
+    X(loop_accept_connection)  /* _accept_connection */                                            \
+    X(loop_check_no_transport) /* _ensure_fd_no_transport */                                       \
+    X(sock_type)               /* SockCall */                                                      \
+    X(loop_run_in_executor)                                                                        \
+    X(hop_type)        /* Hop */                                                                   \
+    X(hop_source_type) /* concurrent.futures.Future */                                             \
+    X(hop_wrap_future) /* asyncio.wrap_future */                                                   \
+    X(hop_copy_state)  /* asyncio.futures._copy_future_state */                                    \
+    X(zero)            /* 0 and -1 */                                                              \
+    X(minus_one)                                                                                   \
+    X(transport_type)          /* SocketTransport */                                               \
+    X(transport_socket_type)   /* socket.socket */                                                 \
+    X(transport_write)         /* of asyncio's _SelectorSocketTransport, unbound */                \
+    X(transport_data_received) /* its _read_ready__data_received */                                \
+    X(transport_get_buffer)    /* its _read_ready__get_buffer */                                   \
+    X(transport_set_nodelay)   /* asyncio.base_events._set_nodelay */                              \
+    X(sslproto_type)           /* SSLProtocol; NULL: nobody needs one yet, so the next ones */     \
+    X(sslproto_write_appdata)  /* asyncio's _write_appdata, unbound */                             \
+    X(sslproto_do_handshake)   /* its _do_handshake, and its _set_state */                         \
+    X(sslproto_set_state)                                                                          \
+    X(sslproto_object_type) /* ssl.SSLObject */                                                    \
+    X(sslproto_error)       /* ssl.SSLError */                                                     \
+    X(sslproto_again)       /* the exceptions that mean: later */                                  \
+    X(sslproto_record)      /* most bytes of a record, as int */                                   \
+    X(sslproto_unwrapped)   /* SSLProtocolState.UNWRAPPED; so the next four */                     \
+    X(sslproto_handshaking)                                                                        \
+    X(sslproto_wrapped)                                                                            \
+    X(sslproto_flushing)                                                                           \
+    X(sslproto_shutting)                                                                           \
+    X(loop_task_names) /* ("loop",), keyword names of a Task call; with name, with context */      \
+    X(loop_task_name_names)                                                                        \
+    X(loop_task_context_names)                                                                     \
+    X(future_type)       /* asyncio.Future */                                                      \
+    X(ready_type)        /* ReadyQueue */                                                          \
+    X(handle_type)       /* Handle(asyncio.Handle) */                                              \
+    X(timer_handle_type) /* TimerHandle(asyncio.TimerHandle) */                                    \
+    X(handle_cancel)     /* asyncio.Handle.cancel, unbound; so the next */                         \
+    X(timer_handle_cancel)                                                                         \
+    X(handle_format_source) /* asyncio.format_helpers._format_callback_source */                   \
+    X(loop_context_names)   /* ("context",), keyword names of a call_soon */                       \
+    X(loop_selector_key)    /* selectors.SelectorKey */                                            \
+    X(loop_map_type)        /* PollerMap, what Poller.get_map() returns */                         \
+    X(fork_end)             /* fork.c: ends a forked child; NULL: this is none */
+
+/* Attributes of asyncio's classes that C looks at by their offsets, see subclass.c. */
+#define CDPY_TRANSPORT_SLOTS(X) \
+    X(_sock)                    \
+    X(_sock_fd)                 \
+    X(_protocol)                \
+    X(_buffer)                  \
+    X(_conn_lost)               \
+    X(_eof)                     \
+    X(_empty_waiter)            \
+    X(_read_ready_cb)
+#define CDPY_SSLPROTO_SLOTS(X) \
+    X(_ssl_buffer)             \
+    X(_state)                  \
+    X(_sslobj)                 \
+    X(_server_side)            \
+    X(_incoming)               \
+    X(_outgoing)               \
+    X(_transport)              \
+    X(_app_protocol)           \
+    X(_app_protocol_is_buffer) \
+    X(_app_reading_paused)     \
+    X(_app_writing_paused)     \
+    X(_ssl_reading_paused)     \
+    X(_ssl_writing_paused)     \
+    X(_write_backlog)          \
+    X(_write_buffer_size)      \
+    X(_outgoing_high_water)    \
+    X(_incoming_high_water)
+#define X(name) Py_ssize_t name;
+typedef struct {
+    CDPY_TRANSPORT_SLOTS(X)
+} cdpy_transport_slots;
+typedef struct {
+    CDPY_SSLPROTO_SLOTS(X)
+} cdpy_sslproto_slots;
+#undef X
+
+/* handle.c: a freelist. */
+typedef struct {
+    void *first;
+    Py_ssize_t count;
+} cdpy_handles;
+
+typedef struct {
+#define S(name) PyObject *s_##name;
+#define T(name, text) PyObject *s_##name;
+#include "bridge/strings.def"
+#undef S
+#undef T
+#define X(name) PyObject *name;
+    CDPY_OBJECTS(X)
+#undef X
+    cd_addr own_address;          /* the one that was connected to last, mostly the only one */
+    unsigned extensions_offers;   /* what extensions_last has */
+    PyObject *header_names[256];  /* scope.c: bytes of the common header names by hash */
+    bool header_shared[256];      /* have all connections the same values of it? */
+    PyObject *header_tuples[256]; /* headers that many connections have, by hash; strong */
+    cdpy_waiter *waiter_free;     /* awaitable.c: freelist and its length */
+    Py_ssize_t waiter_free_count;
+    cdpy_call *call_free; /* stream.c: receive and send objects share one */
+    Py_ssize_t call_free_count;
+    cdpy_stream *stream_free;
+    Py_ssize_t stream_free_count;
+    cdpy_handles spare_handles, spare_timers;
+    size_t registry_users; /* registry.c: loops that are open */
+    cdpy_loop *loops;      /* fork.c: those there are, whoever holds them */
+    cdpy_transport_slots transport_slots;
+    cdpy_sslproto_slots sslproto_slots;
+    const PyObject *sslproto_shaken; /* whose handshake has just come to its end, or NULL */
+    char *scratch;                   /* cdpy_scratch() */
+    bool bulky;                      /* the last read of a SocketTransport was full */
+} cdpy_state;
+
+/* Most objects a freelist keeps. Under ASan none: it is to see what is used after it was freed. */
+#ifdef __SANITIZE_ADDRESS__
+#define CDPY_FREELIST 0
+#else
+#define CDPY_FREELIST 256
+#endif
+
+extern struct PyModuleDef cdpy_module;
+
+/*
+ * The state of the module that made the type of `self`, for the types that cannot be subclassed.
+ * NULL only while the collector takes the module down, so only in a dealloc.
+ */
+static inline cdpy_state *cdpy_state_of(PyObject *self)
+{
+    PyObject *module = ((PyHeapTypeObject *)Py_TYPE(self))->ht_module;
+
+    return module ? PyModule_GetState(module) : NULL;
+}
+
+/* Makes a type of `spec` and keeps it in *slot; added to the module under its name when `name` is
+ * not NULL. 0 or -1. */
+int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const char *name);
+
+/* Empty the freelists, for good. */
+void cdpy_awaitable_free(cdpy_state *state);
+void cdpy_stream_free(cdpy_state *state);
+void cdpy_handle_free(cdpy_state *state);
+
+/* Called by module.c's exec slot: each makes the types (and caches) of its file. 0 or -1 with an
+ * exception. */
+int cdpy_ready_init(PyObject *module, cdpy_state *state);
+int cdpy_handle_init(PyObject *module, cdpy_state *state);
+int cdpy_executor_init(PyObject *module, cdpy_state *state);
+int cdpy_transport_init(PyObject *module, cdpy_state *state);
+int cdpy_sock_init(PyObject *module, cdpy_state *state);
+int cdpy_loop_init(PyObject *module, cdpy_state *state);
+int cdpy_awaitable_init(PyObject *module, cdpy_state *state);
+int cdpy_stream_init(PyObject *module, cdpy_state *state);
+int cdpy_scope_init(PyObject *module, cdpy_state *state);
+int cdpy_registry_init(PyObject *module, cdpy_state *state);
+int cdpy_server_init(PyObject *module, cdpy_state *state);
+int cdpy_tls_init(PyObject *module, cdpy_state *state);
+
+/* The only way an object of ours dies: untrack, clear, free, let the type go. `clear` is the type's
+ * tp_clear. */
+#define CDPY_DEALLOC(self, clear)            \
+    do {                                     \
+        PyTypeObject *type_ = Py_TYPE(self); \
+        PyObject_GC_UnTrack(self);           \
+        (void)(clear)((PyObject *)(self));   \
+        type_->tp_free(self);                \
+        Py_DECREF(type_);                    \
+    } while (0)
+
+#ifdef CD_DEBUG
+/* Live Python-side objects, for _core.debug_live(). */
+typedef struct {
+    long streams, calls, waiters, peers, pins;
+} cdpy_live;
+extern cdpy_live cdpy_live_counts;
+#define CDPY_LIVE(kind, step) (cdpy_live_counts.kind += (step))
+#else
+#define CDPY_LIVE(kind, step) ((void)0)
+#endif
+
+/* ---- coroutine.c: awaitables that must be coroutines ---- */
+
+/* Is it what receive() or send() returned? */
+static inline bool cdpy_waiter_check(const cdpy_state *state, PyObject *object)
+{
+    return Py_IS_TYPE(object, (PyTypeObject *)state->waiter_type);
+}
+
+/* The coroutine pyasgi._awaiting.await_on(awaitable): for create_task(receive()), and for
+ * applications that return no coroutine. */
+PyObject *cdpy_wrap_awaitable(cdpy_state *state, PyObject *awaitable);
+
+/*
+ * The coroutine pyasgi._awaiting.call_on(callable, event): what receive() and send() give a thread
+ * that does not run the loop, so that asyncio.run_coroutine_threadsafe(send(event), loop) does what
+ * it does with an async def. event may be NULL.
+ */
+PyObject *cdpy_call_later(cdpy_state *state, PyObject *callable, PyObject *event);
+
+/* ---- convert.c: between Python values and the core's ---- */
+
+/* 1: *value is a new reference; 0: the dict has no such key; -1: exception. */
+int cdpy_get(PyObject *dict, PyObject *key, PyObject **value);
+
+/* The truth of an optional value; absent is false. -1: exception. */
+int cdpy_truth(PyObject *dict, PyObject *key);
+
+/* Stores value and takes its reference, also when it fails; a NULL value is a failure of the
+ * caller's expression. 0 or -1. */
+int cdpy_put(PyObject *dict, PyObject *key, PyObject *value);
+
+/* Is the str `text` the interned `name`? */
+static inline bool cdpy_is(PyObject *text, PyObject *name)
+{
+    if (text == name)
+        return true;
+    if (!PyUnicode_IS_COMPACT_ASCII(text)) /* of a subclass, or of no ASCII: all names are */
+        return PyUnicode_Compare(text, name) == 0;
+    Py_ssize_t n = PyUnicode_GET_LENGTH(name);
+    return PyUnicode_GET_LENGTH(text) == n &&
+           memcmp(PyUnicode_1BYTE_DATA(text), PyUnicode_1BYTE_DATA(name), (size_t)n) == 0;
+}
+
+/* Takes the exception that is set, with its traceback: a new reference, or NULL when none is. */
+PyObject *cdpy_error_take(void);
+/* Sets it again (and lets the reference go); nothing for NULL. */
+void cdpy_error_put(PyObject *error);
+
+#endif
