@@ -57,7 +57,7 @@ def test_django_listens_for_disconnect_while_it_answers(server: Servers) -> None
 def test_django_sees_the_client_go(server: Servers) -> None:
     handle = server.start(APP)
     with handle.connect() as client:
-        client.send(b"GET /django?n HTTP/1.1\r\nHost: test\r\n\r\n")
+        client.send(b"GET /slow_django?n HTTP/1.1\r\nHost: test\r\n\r\n")
     assert "aborted" in notes(handle, "n", 2)
 
 

@@ -120,11 +120,11 @@ async def listen_for_disconnect(receive: Receive) -> None:
     raise AssertionError(f"Invalid ASGI message after request body: {message['type']}")
 
 
-async def django(scope: Message, receive: Receive, send: Send) -> None:
+async def django(scope: Message, receive: Receive, send: Send, takes: float = 0.05) -> None:
     await read_body(receive)
 
     async def process() -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(takes)
         await respond(send)
 
     tasks = [asyncio.create_task(listen_for_disconnect(receive)), asyncio.create_task(process())]
@@ -142,6 +142,10 @@ async def django(scope: Message, receive: Receive, send: Send) -> None:
                 await task
             except asyncio.CancelledError:
                 note(scope, "cancelled")
+
+
+async def slow_django(scope: Message, receive: Receive, send: Send) -> None:
+    await django(scope, receive, send, takes=60)
 
 
 async def bytearray_pressure(scope: Message, receive: Receive, send: Send) -> None:
