@@ -42,6 +42,19 @@ BRIDGE_FOREIGN = re.compile(
 SEAM = {"cdaphne.h", "limits.def"}
 SUBJECT = re.compile(r"[a-z0-9][\w./+-]*(, [a-z0-9][\w./+-]*)*: \S.*")
 SUBJECT_LENGTH = 60
+# The last commit whose words nobody looked at: what comes after it has imperatives and narrow bodies.
+WORDS_SINCE = "8fdcce78111a3e724dc7e42bfe14dd0a88d4b571"
+BODY_WIDTH = 72
+NO_IMPERATIVE = set(
+    "a an the no this that these those it its all every each some any one two who whose what which when where how why "
+    "if in on at of for from with without by to as they and or but not is are was were will can must should more less "
+    "fewer nothing nobody everything new made wrote did gave took went came said told kept left had been got".split()
+)
+# Imperatives that end like a past, a gerund or a third person.
+IMPERATIVE = set(
+    "add embed feed need seed shed shred speed exceed proceed succeed bring ping ring sing string swing bias alias "
+    "canvas focus".split()
+)
 # Names that third-party code comes under, and notices it comes with.
 FOREIGN_PATH = re.compile(
     r"(^|/)(third_party|vendor|vendored|node_modules|llhttp|nghttp2|libev)(/|$)|\.min\.(js|css)$"
@@ -478,6 +491,45 @@ def commit_subjects(tree: Path) -> list[str]:
     return wrong
 
 
+def imperative(subject: str) -> bool:
+    """Whether the first word behind the area may be one: "add", and not "adds", "added", "adding", "the"."""
+    first = re.split(r"[\s,;:]", subject.partition(": ")[2], maxsplit=1)[0].lower()
+    if first in IMPERATIVE:
+        return True
+    third = first.endswith(("s", "s'")) and not first.endswith("ss")
+    return first not in NO_IMPERATIVE and not third and not first.endswith(("ed", "ing"))
+
+
+def commit_words(tree: Path, since: str = WORDS_SINCE) -> list[str]:
+    """Subjects after `since` are imperatives, and bodies are 72 columns wide; what cannot be broken may be wider.
+
+    A history that has not got that commit is new as a whole.
+    """
+    known = subprocess.run(
+        ["git", "merge-base", "--is-ancestor", since, "HEAD"], cwd=tree, capture_output=True
+    )
+    span = [f"{since}..HEAD"] if known.returncode == 0 else []
+    log = subprocess.run(
+        ["git", "log", "--no-merges", "-z", "--format=%h %B", *span],
+        cwd=tree,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [wrong for text in log.stdout.split("\0") if text for wrong in words_of(text)]
+
+
+def words_of(text: str) -> Iterator[str]:
+    """What is wrong with the message of one commit: "<hash> <subject>", and the body's lines."""
+    head, *body = text.split("\n")
+    commit, _, subject = head.partition(" ")
+    if not imperative(subject):
+        yield f"{commit}: subject is not an imperative ('area: add x', not 'adds' or 'the'): {subject}"
+    for line in body:
+        if len(line) > BODY_WIDTH and " " in line.strip():
+            yield f"{commit}: body is wider than {BODY_WIDTH} columns: {line}"
+
+
 SOURCE_RULES = (
     core_without_python,
     bridge_without_sockets,
@@ -496,7 +548,7 @@ SOURCE_RULES = (
     python_length,
 )
 WHOLE_TREE_RULES = (complete,)
-HISTORY_RULES = (nothing_foreign, commit_subjects)
+HISTORY_RULES = (nothing_foreign, commit_subjects, commit_words)
 
 
 def figures(tree: Path) -> str:

@@ -233,3 +233,30 @@ def test_subjects_are_checked(repository: Path, subject: str, count: int) -> Non
     git(repository, "commit", "-q", "--allow-empty", "-m", "root: start")
     git(repository, "commit", "-q", "--allow-empty", "-m", subject)
     assert len(rules.commit_subjects(repository)) == count
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "count"),
+    [
+        ("core: parse the head", "x" * 72, 0),
+        ("core: embed the head", "https://example.org/" + "x" * 72, 0),
+        ("core: bring the head", "", 0),
+        ("core: process the head", "", 0),
+        ("core: adds the head", "", 1),
+        ("core: added the head", "", 1),
+        ("core: adding the head", "", 1),
+        ("core: the head is parsed", "", 1),
+        ("core: a head", "", 1),
+        ("tests: extensions' events", "", 1),
+        ("core: parse the head", "word " * 15, 1),
+        ("core: heads", "word " * 15 + "\nshort\n" + "word " * 15, 3),
+    ],
+)
+def test_words_of_commits_are_checked(
+    repository: Path, subject: str, body: str, count: int
+) -> None:
+    git(repository, "commit", "-q", "--allow-empty", "-m", "root: the start, nobody looks")
+    git(repository, "tag", "base")
+    git(repository, "commit", "-q", "--allow-empty", "-m", subject, "-m", body)
+    assert len(rules.commit_words(repository, "base")) == count
+    assert len(rules.commit_words(repository, "0" * 40)) == count + 1
