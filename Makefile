@@ -25,8 +25,8 @@ C_FILES = $(shell find csrc tests/c benchmarks -name '*.[ch]' | sort)
 PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.pyi' -o -name '*.html')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-rules fmt debug \
-	asan ktls fuzz bench build pgo clean dist system system-test
+.PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-words lint-rules \
+	fmt debug asan ktls fuzz bench build pgo clean dist system system-test
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,7 +52,7 @@ test-browser: system-test debug ## the page in a real Chromium
 test-pythons: system-test debug ## Python tests on the other Pythons (3.11 to 3.14) of this machine
 	@$(VENV)/python scripts/tests.py pythons
 
-lint: lint-c lint-python lint-types lint-rules ## clang-format, ruff, mypy and the rules of the house
+lint: lint-c lint-python lint-types lint-words lint-rules ## clang-format, ruff, mypy, codespell and the rules of the house
 
 lint-c: $(VENV)/ready
 	$(if $(C_FILES),$(VENV)/clang-format --dry-run -Werror $(C_FILES))
@@ -63,6 +63,9 @@ lint-python: $(VENV)/ready
 
 lint-types: $(VENV)/ready
 	$(VENV)/mypy
+
+lint-words: $(VENV)/ready
+	$(VENV)/codespell
 
 lint-rules: $(VENV)/ready
 	@$(VENV)/python tests/lint/rules.py
