@@ -375,6 +375,34 @@ static PyObject *get_annotations(PyObject *Py_UNUSED(op), void *Py_UNUSED(closur
     return PyDict_New();
 }
 
+static PyObject *new_signature(PyObject *inspect, const char *parameter)
+{
+    enum { POSITIONAL_OR_KEYWORD = 1 };
+    PyObject *list = PyList_New(0), *signature = NULL;
+    PyObject *each = parameter ? PyObject_CallMethod(inspect, "Parameter", "si", parameter,
+                                                     POSITIONAL_OR_KEYWORD)
+                               : NULL;
+
+    if (list && (each == NULL || PyList_Append(list, each) == 0) && !PyErr_Occurred())
+        signature = PyObject_CallMethod(inspect, "Signature", "O", list);
+    Py_XDECREF(each);
+    Py_XDECREF(list);
+    return signature;
+}
+
+/*
+ * Frameworks that inject arguments, and mocks, ask what a callable takes. inspect.signature() finds
+ * that in no slot of a C type, only in this attribute; whoever asks has imported inspect.
+ */
+static PyObject *get_signature(PyObject *op, void *Py_UNUSED(closure))
+{
+    const char *parameter = ((cdpy_call *)op)->vectorcall == send_call ? "event" : NULL;
+    PyObject *inspect = PyImport_ImportModule("inspect");
+    PyObject *signature = inspect ? new_signature(inspect, parameter) : NULL;
+    Py_XDECREF(inspect);
+    return signature;
+}
+
 static int call_traverse(PyObject *op, visitproc visit, void *arg)
 {
     Py_VISIT(Py_TYPE(op));
@@ -412,6 +440,7 @@ static PyGetSetDef call_getset[] = {
     {"__name__", get_name, NULL, NULL, NULL},
     {"__qualname__", get_name, NULL, NULL, NULL},
     {"__annotations__", get_annotations, NULL, NULL, NULL},
+    {"__signature__", get_signature, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 
@@ -467,49 +496,15 @@ static int mark_coroutine_function(PyObject *type)
 #endif
 }
 
-static PyObject *new_signature(PyObject *inspect, const char *parameter)
-{
-    enum { POSITIONAL_OR_KEYWORD = 1 };
-    PyObject *list = PyList_New(0), *signature = NULL;
-    PyObject *each = parameter ? PyObject_CallMethod(inspect, "Parameter", "si", parameter,
-                                                     POSITIONAL_OR_KEYWORD)
-                               : NULL;
-
-    if (list && (each == NULL || PyList_Append(list, each) == 0) && !PyErr_Occurred())
-        signature = PyObject_CallMethod(inspect, "Signature", "O", list);
-    Py_XDECREF(each);
-    Py_XDECREF(list);
-    return signature;
-}
-
-/*
- * Frameworks that inject arguments, and mocks, ask what a callable takes. inspect.signature() finds
- * that in no slot of a C type, only in this attribute.
- */
-static int give_signature(PyObject *type, const char *parameter)
-{
-    PyObject *inspect = PyImport_ImportModule("inspect");
-    PyObject *signature = inspect ? new_signature(inspect, parameter) : NULL;
-    int result = signature ? PyObject_SetAttrString(type, "__signature__", signature) : -1;
-    Py_XDECREF(inspect);
-    Py_XDECREF(signature);
-    return result;
-}
-
-static int look_like_function(PyObject *type, const char *parameter)
-{
-    return mark_coroutine_function(type) < 0 ? -1 : give_signature(type, parameter);
-}
-
 int cdpy_stream_init(PyObject *module, cdpy_state *state)
 {
     if (cdpy_add_type(module, &stream_spec, &state->stream_type, NULL) < 0 ||
         cdpy_add_type(module, &receive_spec, &state->receive_type, NULL) < 0 ||
         cdpy_add_type(module, &send_spec, &state->send_type, NULL) < 0)
         return -1;
-    return look_like_function(state->receive_type, NULL) < 0
+    return mark_coroutine_function(state->receive_type) < 0
                ? -1
-               : look_like_function(state->send_type, "event");
+               : mark_coroutine_function(state->send_type);
 }
 
 void cdpy_stream_free(cdpy_state *state)
