@@ -39,15 +39,15 @@
 /* Return codes. Functions return CD_OK or one of these; only memory makes a pointer NULL. */
 enum {
     CD_OK = 0,
-    CD_AGAIN = -1,   /* accepted, but the output stands above write_high_water: wait for on_drain */
-    CD_NOMEM = -2,   /* out of memory; a stream's connection is being closed */
-    CD_GONE = -3,    /* the peer has gone; nothing was sent and nothing will be */
-    CD_ORDER = -4,   /* not now: not started, started twice, complete, not accepted, closed */
-    CD_LENGTH = -5,  /* body beyond the response's Content-Length: the connection was aborted */
-    CD_NAME = -6,    /* header name is not a token (RFC 9110, 5.6.2) */
-    CD_VALUE = -7,   /* header value or reason has CR, LF, NUL or another control byte */
-    CD_STATUS = -8,  /* status is not a final one (200 to 999), or close code not for the wire (RFC
-                        6455, 7.4) */
+    CD_AGAIN = -1,  /* accepted, but the output stands above write_high_water: wait for on_drain */
+    CD_NOMEM = -2,  /* out of memory; a stream's connection is being closed */
+    CD_GONE = -3,   /* the peer has gone; nothing was sent and nothing will be */
+    CD_ORDER = -4,  /* not now: not started, started twice, complete, not accepted, closed */
+    CD_LENGTH = -5, /* body beyond the response's Content-Length: the connection was aborted */
+    CD_NAME = -6,   /* header name is not a token (RFC 9110, 5.6.2) */
+    CD_VALUE = -7,  /* header value or reason has CR, LF, NUL or another control byte */
+    /* status is not a final one (200 to 999), or close code not for the wire (RFC 6455, 7.4) */
+    CD_STATUS = -8,
     CD_FRAMING = -9, /* Content-Length not a number, given twice with two values */
     CD_SYSTEM = -10, /* a system call failed: errno says which way */
 };
@@ -74,9 +74,7 @@ typedef struct {
 /* Every limit at its default. */
 void cd_limits_init(cd_limits *limits);
 
-/* ---- loop
- * -------------------------------------------------------------------------------------------------------
- */
+/* ---- loop ---- */
 
 typedef struct cd_loop cd_loop;
 typedef struct cd_watch cd_watch;
@@ -157,9 +155,7 @@ int cd_fd_connected(int fd);
  * gone; CD_SYSTEM. */
 int cd_fd_accept(int fd, cd_endpoint *from);
 
-/* ---- server
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- server ---- */
 
 typedef struct cd_server cd_server;
 typedef struct cd_stream cd_stream;
@@ -169,9 +165,9 @@ enum cd_kind { CD_HTTP, CD_WEBSOCKET };
 /* One end of a connection. host is "" when there is none (the peer of a unix socket). Of one that a
  * head shows there is no more than its host takes: cd_addr_copy, never an assignment. */
 typedef struct {
-    int port;       /* or one of the two below */
-    char host[108]; /* numeric address without brackets, or the path of a unix socket;
-                       NUL-terminated */
+    int port; /* or one of the two below */
+    /* numeric address without brackets, or the path of a unix socket; NUL-terminated */
+    char host[108];
 } cd_addr;
 
 enum {
@@ -227,12 +223,12 @@ typedef struct {
 typedef struct {
     enum cd_kind kind;
     int http_major, http_minor;
-    bool tls;                 /* the connection is; cd_head_tls says more */
-    cd_str method;            /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
-    cd_str target;            /* as sent, for the access log */
-    cd_str path;              /* percent-decoded bytes */
-    cd_str raw_path;          /* before '?', as sent; of an absolute-form target the part behind the
-                                 authority */
+    bool tls;      /* the connection is; cd_head_tls says more */
+    cd_str method; /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
+    cd_str target; /* as sent, for the access log */
+    cd_str path;   /* percent-decoded bytes */
+    /* before '?', as sent; of an absolute-form target the part behind the authority */
+    cd_str raw_path;
     cd_str query;             /* after '?', as sent */
     const cd_header *headers; /* gone, as the subprotocols, once a WebSocket was accepted */
     size_t header_count;
@@ -243,8 +239,8 @@ typedef struct {
     const cd_str *subprotocols;    /* offered in Sec-WebSocket-Protocol, in order */
     size_t subprotocol_count;
     unsigned can; /* CD_CAN_* */
-    void **cache; /* one slot per connection for the bridge, starts NULL; no slot once the
-                     connection has gone */
+    /* one slot per connection for the bridge, starts NULL; no slot once the connection has gone */
+    void **cache;
 } cd_head;
 
 /* The client: as the proxies tell it, else the peer; p == NULL when nobody knows, and when it is a
@@ -255,9 +251,10 @@ bool cd_head_secure(const cd_head *head);
 
 /* Why the core asks for an application to be cancelled. */
 enum cd_cancel {
-    CD_CANCEL_OUTSTAYED, /* still running application_close_timeout after its client had gone; comes
-                            again whenever as much time has passed */
-    CD_CANCEL_SHUTDOWN,  /* still running at the end of the graceful shutdown */
+    /* still running application_close_timeout after its client had gone; comes again whenever as
+     * much time has passed */
+    CD_CANCEL_OUTSTAYED,
+    CD_CANCEL_SHUTDOWN, /* still running at the end of the graceful shutdown */
 };
 
 enum cd_level { CD_DEBUG_LEVEL = 10, CD_INFO = 20, CD_WARNING = 30, CD_ERROR = 40 };
@@ -323,16 +320,14 @@ typedef struct {
  * line. */
 int cd_trust_check(const char *text, char *problem, size_t size);
 
-/* Can it be an access_format? CD_OK, CD_NOMEM, or CD_VALUE and what is wrong in problem, one line.
- */
+/* Can it be an access_format? CD_OK, CD_NOMEM, or CD_VALUE and what is wrong in problem, one
+ * line. */
 int cd_access_format_check(const char *text, char *problem, size_t size);
 
 /* NULL: no memory. The loop must outlive it. config has passed the checks. */
 cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data);
 
-/* ---- TLS
- * --------------------------------------------------------------------------------------------------------
- */
+/* ---- TLS ---- */
 
 typedef struct cd_tls cd_tls; /* the certificates and settings of a listener */
 
@@ -373,8 +368,8 @@ typedef struct {
  */
 int cd_tls_new(cd_tls **tls, const cd_tls_config *config, char *problem, size_t size);
 
-/* Loads it anew for the connections that come from now on. As above; what it had stays on failure.
- */
+/* Loads it anew for the connections that come from now on. As above; what it had stays on
+ * failure. */
 int cd_tls_reload(cd_tls *tls, const cd_tls_config *config, char *problem, size_t size);
 
 /* The caller lets go; listeners and handshakes may still hold it. NULL is allowed. */
@@ -448,17 +443,15 @@ void cd_server_forsake(cd_server *server);
  * inside. NULL is allowed. */
 void cd_server_free(cd_server *server);
 
-/* ---- stream
- * -----------------------------------------------------------------------------------------------------
- */
+/* ---- stream ---- */
 
 enum cd_event_kind {
-    CD_EVENT_REQUEST,    /* http.request: data, more */
-    CD_EVENT_CONNECT,    /* websocket.connect */
-    CD_EVENT_TEXT,       /* websocket.receive: data is valid UTF-8 */
-    CD_EVENT_BYTES,      /* websocket.receive: data */
-    CD_EVENT_DISCONNECT, /* http.disconnect; websocket.disconnect: code, data is the reason (valid
-                            UTF-8) */
+    CD_EVENT_REQUEST, /* http.request: data, more */
+    CD_EVENT_CONNECT, /* websocket.connect */
+    CD_EVENT_TEXT,    /* websocket.receive: data is valid UTF-8 */
+    CD_EVENT_BYTES,   /* websocket.receive: data */
+    /* http.disconnect; websocket.disconnect: code, data is the reason (valid UTF-8) */
+    CD_EVENT_DISCONNECT,
 };
 
 typedef struct {
@@ -564,8 +557,7 @@ void cd_stream_abort(cd_stream *stream);
  */
 void cd_stream_finish(cd_stream *stream, bool failed);
 
-/* ---- WebSocket streams
- * -------------------------------------------------------------------------------------------- */
+/* ---- WebSocket streams ---- */
 
 /*
  * Accepts the handshake. CD_OK, CD_ORDER, CD_GONE, CD_NOMEM; CD_VALUE: the subprotocol (may be

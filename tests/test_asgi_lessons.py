@@ -1,4 +1,4 @@
-"""What nginx unit's ASGI bridge got wrong, one test per lesson (design.md, section 6)."""
+"""What nginx unit's ASGI bridge got wrong, one test per lesson."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attacks of threats.md on HTTP/2, frame by frame, on a running server: it ends the attacker and serves the others."""
+"""Known attacks on HTTP/2, frame by frame, on a running server: it ends the attacker and serves the others."""
 
 from __future__ import annotations
 

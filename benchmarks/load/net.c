@@ -149,8 +149,8 @@ static void tls_open(struct sock *sock)
     SSL_set_connect_state(sock->tls);
 }
 
-/* What OpenSSL's answer means for an edge-triggered loop: false to wait, true at the stream's end.
- */
+/* What OpenSSL's answer means for an edge-triggered loop: false to wait, true at the stream's
+ * end. */
 static bool tls_ended(struct sock *sock, int answer, const char *what)
 {
     switch (SSL_get_error(sock->tls, answer)) {

@@ -426,6 +426,36 @@ def opening_comments(tree: Path) -> list[str]:
     return wrong
 
 
+def comment_ends(tree: Path) -> list[str]:
+    """A comment that begins with text ends behind text, and one behind code stays on its line."""
+    return [
+        at(tree, path, number, what)
+        for folder in ("csrc", "tests/c", "benchmarks")
+        for path in sorted((tree / folder).rglob("*.[ch]"))
+        for number, what in ill_set_comments(path.read_text())
+    ]
+
+
+def ill_set_comments(text: str) -> Iterator[tuple[int, str]]:
+    for comment in re.finditer(r"/\*.*?\*/", without_literals(text), re.DOTALL):
+        first, *others = comment[0].split("\n")
+        line_start = text.rfind("\n", 0, comment.start()) + 1
+        number = text.count("\n", 0, comment.end()) + 1
+        if others and text[line_start : comment.start()].strip():
+            yield number, "a comment behind code goes on in the next line; put it before the code"
+        elif others and first != "/*" and others[-1].strip() == "*/":
+            yield number, "a lone */ ends a comment that began with text"
+
+
+def without_literals(text: str) -> str:
+    """The text with the inside of strings made blank, so that each /* is a comment's."""
+    return re.sub(r'"(?:\\.|[^"\\\n])*"|/\*.*?\*/', keep_comment, text, flags=re.DOTALL)
+
+
+def keep_comment(match: re.Match[str]) -> str:
+    return match[0] if match[0].startswith("/*") else blank(match)
+
+
 def own_header_first(tree: Path) -> list[str]:
     """conn.c includes conn.h first, so that conn.h is known to stand alone.
 
@@ -540,6 +570,7 @@ SOURCE_RULES = (
     exports_named,
     protocol_exports,
     opening_comments,
+    comment_ends,
     own_header_first,
     layers,
     halves,

@@ -91,6 +91,13 @@ EXAMPLES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"core/net/a.c": OPENING + function("f")},
         {"core/net/a.c": "/* too short */\n" + function("f")},
     ),
+    "comment_ends": (
+        {
+            "core/net/a.c": "/*\n * why\n */\n/* why\n * so */\nint a; /* b */\n",
+            "core/net/b.c": 'char *s = "/* why";\n/* so */\n',
+        },
+        {"core/net/a.c": "/* why so\n */\n"},
+    ),
     "own_header_first": (
         {"core/net/a.h": "", "core/net/a.c": '#include "net/a.h"\n#include <stdio.h>\n'},
         {"core/net/a.h": "", "core/net/a.c": '#include <stdio.h>\n#include "net/a.h"\n'},

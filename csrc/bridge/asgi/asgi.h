@@ -9,8 +9,8 @@
 enum cdpy_waiter_kind { CDPY_RECEIVE, CDPY_SEND, CDPY_FINISHED };
 
 enum cdpy_waiter_phase {
-    CDPY_IDLE,      /* receive only: nobody has asked yet, so it is on no list; like a coroutine not
-                       started */
+    /* receive only: nobody has asked yet, so it is on no list; like a coroutine not started */
+    CDPY_IDLE,
     CDPY_PENDING,   /* on the stream's list */
     CDPY_READY,     /* receive only: its event is at the front of the stream, or in `value` */
     CDPY_DONE,      /* `value` is the result */

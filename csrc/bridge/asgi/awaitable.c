@@ -241,8 +241,8 @@ static bool wake_first(cdpy_stream *stream, bool direct)
     return true;
 }
 
-/* The last reference to a waiter went on another thread: the core may be asked only on the loop's.
- */
+/* The last reference to a waiter went on another thread: the core may be asked only on the
+ * loop's. */
 static void ready_later(cdpy_stream *stream)
 {
     cdpy_loop *loop = stream->server->loop;
@@ -558,8 +558,8 @@ static PyObject *waiter_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(((cdpy_waiter *)op)->phase == CDPY_CANCELLED);
 }
 
-/* READY counts as cancellable: its event has been given to nobody and stays for the next receive().
- */
+/* READY counts as cancellable: its event has been given to nobody and stays for the next
+ * receive(). */
 static PyObject *waiter_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"msg", NULL};

@@ -227,8 +227,8 @@ int cdpy_payload_text(cdpy_payload *payload, PyObject *value, size_t pin_size)
         PyErr_Format(PyExc_TypeError, "text must be str, not %.200s", Py_TYPE(value)->tp_name);
         return -1;
     }
-    /* The UTF-8 form lives in the str, for ASCII it is the str: so the str is what must be pinned.
-     */
+    /* The UTF-8 form lives in the str, for ASCII it is the str: so the str is what must be
+     * pinned. */
     const char *p = PyUnicode_AsUTF8AndSize(value, &n);
     if (p == NULL)
         return -1;

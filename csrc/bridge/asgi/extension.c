@@ -279,8 +279,8 @@ static int seek(cdpy_state *state, PyObject *object, int fd, uint64_t to)
     return result ? 0 : -1;
 }
 
-/* Offset and count of the event, or position and rest of the file. *moves: the position moves on.
- */
+/* Offset and count of the event, or position and rest of the file. *moves: the position moves
+ * on. */
 static int range_of(cdpy_state *state, PyObject *event, PyObject *object, part *file, bool *moves)
 {
     uint64_t size;

@@ -68,8 +68,8 @@ static int status_of(cdpy_state *state, PyObject *event)
 }
 
 /* Does the response announce trailers? -1 with an exception, also when nobody would send them.
- * `known`: keys of the event that have been found; when it has no others, none need be looked for.
- */
+ * `known`: keys of the event that have been found; when it has no others, none need be looked
+ * for. */
 static int trailers_of(cdpy_stream *stream, PyObject *event, Py_ssize_t known)
 {
     if (PyDict_GET_SIZE(event) <= known)

@@ -22,8 +22,8 @@ struct cdpy_loop {
     cd_loop *core;      /* NULL after close() */
     PyObject *captured; /* callback and context of the one call_soon that was captured */
     PyObject *captured_context;
-    PyObject *fatal; /* KeyboardInterrupt or SystemExit out of a dispatch: Poller.select raises it
-                        after it */
+    /* KeyboardInterrupt or SystemExit out of a dispatch: Poller.select raises it after it */
+    PyObject *fatal;
     unsigned long thread; /* _thread_id: of the thread that runs it; 0: nobody does */
     size_t servers; /* servers on this loop: server.c counts, close() refuses while it is not 0 */
     cdpy_ready *ready;                /* strong, never NULL; _ready */

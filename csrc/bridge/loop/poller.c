@@ -462,8 +462,8 @@ static int queue_handle(cdpy_loop *loop, PyObject *handle, PyObject *fileobj, Py
     return result == NULL ? -1 : 0;
 }
 
-/* asyncio's registrations have the data (handle for reading or None, handle for writing or None).
- */
+/* asyncio's registrations have the data (handle for reading or None, handle for writing or
+ * None). */
 static int queue_handles(poller *p, int fd, int mask)
 {
     PyObject *data = p->slots[fd].data, *fileobj = p->slots[fd].fileobj;

@@ -89,8 +89,8 @@ const char *cd_response_reason(int status)
 
 /* ---- headers ---- */
 
-/* Applications write them in lower case, as ASGI says; the length is known to be that of `literal`.
- */
+/* Applications write them in lower case, as ASGI says; the length is known to be that of
+ * `literal`. */
 #define IS(name, literal) \
     (memcmp((name).p, literal, sizeof literal - 1) == 0 || cd_str_is(name, literal))
 
@@ -189,8 +189,8 @@ void cd_response_begin(cd_stream *s, int status, const cd_survey *v)
 
 void cd_response_first_write(cd_stream *s, size_t n, bool more)
 {
-    /* The length of nothing is not told for HEAD: the application may well have left out the body.
-     */
+    /* The length of nothing is not told for HEAD: the application may well have left out the
+     * body. */
     bool is_told = s->bodyless ? n > 0 && s->status != 204 && s->status != 304 : true;
     if (!s->has_length && !more && is_told) {
         s->has_length = 1;

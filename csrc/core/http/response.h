@@ -1,6 +1,5 @@
 /* What a response is before it has a wire format: status, what its headers say, what its body may
- * be.
- */
+ * be. */
 #ifndef CD_RESPONSE_H
 #define CD_RESPONSE_H
 
@@ -50,8 +49,8 @@ bool cd_response_fits(cd_stream *s, size_t n, bool more);
 void cd_response_log_unfinished(cd_stream *s);
 void cd_response_log_timeout(cd_stream *s);
 /* The peer may not send on, because the application has not taken `unread` bytes. Does the
- * application wait for the peer, too, to read the `unsent` ones? Then one log line for the stream.
- */
+ * application wait for the peer, too, to read the `unsent` ones? Then one log line for the
+ * stream. */
 void cd_response_log_stuck(cd_stream *s, size_t unread, size_t unsent);
 /* The one line about a request that is refused with this status, whatever its protocol. */
 void cd_response_log_refusal(cd_conn *c, int status, const cd_refusal *refusal);

@@ -61,8 +61,8 @@ struct cd_stream {
     size_t size;                   /* of this and what it begins */
     cd_list link;                  /* in server->streams */
     cd_job job;
-    cd_timer timer; /* http_timeout, WebSocket age and connect; application_close_timeout once the
-                       wire has ended */
+    /* http_timeout, WebSocket age and connect; application_close_timeout once the wire has ended */
+    cd_timer timer;
     cd_arena arena;
     cd_head head;
     double opened; /* loop time of the complete head */

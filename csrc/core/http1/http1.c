@@ -370,8 +370,8 @@ static int on_headers_complete(llhttp_t *parser)
     cd_conn *c = conn_of(parser);
     cd_http1 *h = c->self;
     bool upgrade = parser->flags & F_UPGRADE;
-    parser->upgrade = 0; /* llhttp would stop at CONNECT and at any Upgrade, h2c too; which to
-                            follow is ours to say */
+    /* llhttp would stop at CONNECT and at any Upgrade, h2c too; which to follow is ours to say */
+    parser->upgrade = 0;
     h->keep_alive = llhttp_should_keep_alive(parser) & 1;
     h->content_length = parser->flags & F_CHUNKED ? UINT64_MAX : parser->content_length;
     if (open_stream(c, upgrade) < 0)

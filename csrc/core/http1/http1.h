@@ -18,8 +18,8 @@ enum cd_http1_phase {
     CD_HTTP1_IDLE, /* between requests, nothing of the next one has come */
     CD_HTTP1_HEAD, /* part of a head has come */
     CD_HTTP1_BODY, /* the stream is open, its body is being received */
-    CD_HTTP1_WAIT, /* the request is complete, its response is not; further input stays where it is
-                    */
+    /* the request is complete, its response is not; further input stays where it is */
+    CD_HTTP1_WAIT,
     CD_HTTP1_DISCARD, /* the response is complete, the rest of the request's body is dropped */
 };
 

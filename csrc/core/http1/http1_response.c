@@ -212,8 +212,8 @@ static int queue(cd_stream *s, cd_chunk chunk, const cd_file_part *file, bool mo
     return from < to ? cd_conn_put(c, tail + from, to - from) : CD_OK;
 }
 
-/* A piece of which no byte goes out: head or end of the body may, and the token goes back at once.
- */
+/* A piece of which no byte goes out: head or end of the body may, and the token goes back at
+ * once. */
 static int queue_nothing(cd_stream *s, void *token, bool more)
 {
     cd_server *server = s->server;

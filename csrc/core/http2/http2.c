@@ -258,8 +258,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     h->active++;
-    /* No application begins on what the last GOAWAY, which may still wait to be sent, leaves out.
-     */
+    /* No application begins on what the last GOAWAY, which may still wait to be sent, leaves
+     * out. */
     if (h->drain == CD_HTTP2_LAST || h->live >= h->conn->server->limits.http2_max_streams)
         return reset(h, id, NGHTTP2_REFUSED_STREAM,
                      h->drain == CD_HTTP2_LAST ? "the server is stopping"

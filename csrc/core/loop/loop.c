@@ -254,8 +254,8 @@ static void sleep_at_most(cd_loop *loop, double timeout)
     loop->woken |= atomic_exchange(&loop->called, false);
 }
 
-/* An event that a transport fed would be handed out before the sleep, which would not hear of it.
- */
+/* An event that a transport fed would be handed out before the sleep, which would not hear of
+ * it. */
 static bool must_look(const cd_loop *loop)
 {
     return loop->crowded || !idle(loop) || ev_pending_count(loop->ev) > 0;

@@ -26,10 +26,10 @@ struct cd_loop {
     unsigned servers; /* on the loop; without one libev has nothing to watch but the watches' set */
     ev_timer timeout; /* ends a poll */
     ev_check clock;   /* before everything else that a poll brings: sets now */
-    double now;    /* monotonic; libev's own ev_now() is wall-clock time, which an operator may set
-                      back */
-    cd_list jobs;  /* run in this dispatch, also when posted during it */
-    cd_list later; /* run in the next dispatch; the poll before it does not sleep */
+    /* monotonic; libev's own ev_now() is wall-clock time, which an operator may set back */
+    double now;
+    cd_list jobs;       /* run in this dispatch, also when posted during it */
+    cd_list later;      /* run in the next dispatch; the poll before it does not sleep */
     cd_list flushes;    /* run before the poll waits and after the jobs: they write output */
     cd_list ends;       /* run once at the end of the turn, after the output (log lines) */
     cd_watches watches; /* descriptors of others */

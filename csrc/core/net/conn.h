@@ -50,9 +50,10 @@ typedef struct cd_protocol_ops {
 enum cd_conn_state {
     CD_CONN_OPEN,    /* reads and writes */
     CD_CONN_CLOSING, /* writes what is queued, then lingers or closes; input is dropped */
-    CD_CONN_LINGER,  /* said FIN; reads and drops until the peer's FIN, linger_timeout of silence,
-                        linger_total or linger_size, so that no RST eats the response */
-    CD_CONN_CLOSED,  /* transport gone; freed in this dispatch or the next */
+    /* said FIN; reads and drops until the peer's FIN, linger_timeout of silence, linger_total or
+     * linger_size, so that no RST eats the response */
+    CD_CONN_LINGER,
+    CD_CONN_CLOSED, /* transport gone; freed in this dispatch or the next */
 };
 
 struct cd_conn {
@@ -147,8 +148,8 @@ void cd_conn_push(cd_conn *c, size_t waiting);
 /* fill has something to add: writes at the end of the turn. */
 void cd_conn_flush_later(cd_conn *c);
 
-/* Seconds from now until protocol->timeout; 0: off. One per connection: a new one replaces the old.
- */
+/* Seconds from now until protocol->timeout; 0: off. One per connection: a new one replaces the
+ * old. */
 void cd_conn_deadline(cd_conn *c, double seconds);
 
 /* Writes what is queued, then ends: with FIN, waiting for the peer's (`linger`) if it may still be

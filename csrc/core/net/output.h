@@ -17,8 +17,8 @@
 typedef struct {
     const uint8_t *p; /* NULL: of the file */
     size_t n;
-    size_t before;   /* bytes of the copy buffer that go out between the piece before this one and
-                        this one */
+    /* bytes of the copy buffer that go out between the piece before this one and this one */
+    size_t before;
     void *token;     /* of pinned bytes */
     uint64_t offset; /* in the file; moves on as n goes down */
     int fd;          /* closed with the piece */

@@ -52,8 +52,9 @@ struct cd_transport {
     cd_conn *conn;     /* set by cd_conn_open */
     bool more_follows; /* set before a writev: the next write comes at once (MSG_MORE) */
     bool secure;       /* TLS: the scheme is https */
-    enum cd_alpn alpn; /* known before the first byte that read() returns: the protocol may look at
-                          it in its first input() */
+    /* known before the first byte that read() returns: the protocol may look at it in its first
+     * input() */
+    enum cd_alpn alpn;
 };
 
 /* A transport over a connected non-blocking socket, which it owns from here on. NULL: no memory; fd
@@ -62,8 +63,8 @@ cd_transport *cd_tcp_new(cd_loop *loop, int fd);
 
 /* What recv() or send() returned, as read and writev have it; errno is theirs. */
 ssize_t cd_socket_result(ssize_t n);
-/* writev and sendfile as above, of a socket that takes the bytes as they are; flags as of send().
- */
+/* writev and sendfile as above, of a socket that takes the bytes as they are; flags as of
+ * send(). */
 ssize_t cd_socket_writev(int fd, const struct iovec *iov, int count, int flags);
 ssize_t cd_socket_sendfile(int fd, int file, uint64_t offset, size_t n);
 /* Has a RST come, or has the peer of a unix socket closed it? */

@@ -9,8 +9,8 @@
 void cd_upcalls_init(cd_server *server);
 void cd_upcalls_dispose(cd_server *server);
 
-/* Makes room for the release of one more token: CD_OK or CD_NOMEM. Call it before a token is taken.
- */
+/* Makes room for the release of one more token: CD_OK or CD_NOMEM. Call it before a token is
+ * taken. */
 int cd_server_expect_release(cd_server *server);
 
 /* Calls ops.release(token) in the next dispatch; NULL only gives the room back. There is one call

@@ -1,5 +1,5 @@
-/* Peers whose word is not taken although they speak as proxies do: each is named in the log once.
- */
+/* Peers whose word is not taken although they speak as proxies do: each is named in the log
+ * once. */
 #ifndef CD_STRANGERS_H
 #define CD_STRANGERS_H
 

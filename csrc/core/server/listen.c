@@ -240,8 +240,8 @@ void cd_server_stop_listening(cd_server *server)
 {
     while (!cd_list_empty(&server->listeners)) {
         cd_listener *l = cd_listener_of(server->listeners.next);
-        if (server->draining) /* close() would reset those who wait, and they may have asked already
-                               */
+        /* close() would reset those who wait, and they may have asked already */
+        if (server->draining)
             take_backlog(l, SIZE_MAX);
         stop(l);
         ev_timer_stop(server->loop->ev, &l->pause);

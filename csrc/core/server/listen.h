@@ -1,5 +1,5 @@
-/* Listening sockets of a server; cd_server_listen and cd_server_stop_listening are its functions.
- */
+/* Listening sockets of a server; cd_server_listen and cd_server_stop_listening are its
+ * functions. */
 #ifndef CD_LISTEN_H
 #define CD_LISTEN_H
 

@@ -114,8 +114,8 @@ static void dispose(cd_server *server)
 static void on_conn_closed(cd_server *server)
 {
     server->conn_count--;
-    /* Tells it again only when it was over for a while: at the limit each end makes room for one.
-     */
+    /* Tells it again only when it was over for a while: at the limit each end makes room for
+     * one. */
     if (server->crowded && 2 * server->conn_count < cd_server_max_connections(server))
         server->crowded = false;
     for (cd_list *l = server->listeners.next; l != &server->listeners; l = l->next)

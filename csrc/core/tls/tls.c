@@ -75,8 +75,8 @@ static tls *self(cd_transport *t)
     return cd_container(t, tls, base);
 }
 
-/* What an SSL call that returned rc <= 0 waits for: CD_READ or CD_WRITE; 0: it will never succeed.
- */
+/* What an SSL call that returned rc <= 0 waits for: CD_READ or CD_WRITE; 0: it will never
+ * succeed. */
 static unsigned waits_for(tls *s, int rc)
 {
     switch (SSL_get_error(s->ssl, rc)) {
@@ -198,8 +198,8 @@ static size_t take(cursor *at, const uint8_t **p, size_t n)
     return left;
 }
 
-/* The payload of the next record: in place when the vector has a whole one, else copied together.
- */
+/* The payload of the next record: in place when the vector has a whole one, else copied
+ * together. */
 static size_t next_record(cursor *at, uint8_t *copy, const uint8_t **payload)
 {
     size_t total = 0;

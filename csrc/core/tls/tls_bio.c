@@ -26,8 +26,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
-/* BIO_CTRL_SET_KTLS, which bio.h has in a comment only; its number is 0 for the direction of reads.
- */
+/* BIO_CTRL_SET_KTLS, which bio.h has in a comment only; its number is 0 for the direction of
+ * reads. */
 enum { SET_KTLS = 72 };
 
 static CRYPTO_ONCE once = CRYPTO_ONCE_STATIC_INIT;

@@ -361,8 +361,8 @@ static bool take_packed(cd_conn *c, const uint8_t *p, size_t n)
     return true;
 }
 
-/* A message of no compressed bytes at all is an empty one: zlib makes that of two flushes in a row.
- */
+/* A message of no compressed bytes at all is an empty one: zlib makes that of two flushes in a
+ * row. */
 static bool finish_packed(cd_conn *c)
 {
     cd_ws_deflate *d = &ws_of(c)->deflate;

@@ -8,8 +8,8 @@
 
 struct z_stream_s;
 
-/* What the sockets of a server share: compressors, and a decompressor for whoever needs one next.
- */
+/* What the sockets of a server share: compressors, and a decompressor for whoever needs one
+ * next. */
 typedef struct cd_ws_deflate_pool cd_ws_deflate_pool;
 
 /* A pool with nothing in it yet. NULL: no memory. level and mem_level are zlib's, 1 to 9; `memory`

@@ -130,8 +130,8 @@ enum {
 #define GO(from, to) ((uint64_t)(to) << (from))
 #define TAIL (GO(TAIL1, CD_UTF8_START) | GO(TAIL2, TAIL1) | GO(TAIL3, TAIL2))
 
-/* A byte's row; a state without an entry goes to CD_UTF8_BAD, which has none and so never leaves.
- */
+/* A byte's row; a state without an entry goes to CD_UTF8_BAD, which has none and so never
+ * leaves. */
 static const uint64_t rows[256] = {
     [0x00 ... 0x7f] = GO(CD_UTF8_START, CD_UTF8_START),
     [0x80 ... 0x8f] = TAIL | GO(AFTER_ED, TAIL1) | GO(AFTER_F4, TAIL2),

@@ -11,8 +11,8 @@ enum { CD_WS_ACCEPT_SIZE = 28 };
 /* The value of Sec-WebSocket-Accept for a key; not NUL-terminated. */
 void cd_ws_accept_value(cd_str key, char value[CD_WS_ACCEPT_SIZE]);
 
-/* Lists what the head offers in Sec-WebSocket-Protocol, in order, in the arena. CD_OK or CD_NOMEM.
- */
+/* Lists what the head offers in Sec-WebSocket-Protocol, in order, in the arena. CD_OK or
+ * CD_NOMEM. */
 int cd_ws_list_subprotocols(cd_head *head, cd_arena *arena);
 
 /* Was it offered? Needs the list. */

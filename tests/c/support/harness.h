@@ -18,13 +18,17 @@
  *     body                   takes events up to the end of the body or the disconnect
  *     leave                  takes events up to the disconnect
  *     start 200 a: b| c: d   cd_stream_start
- *     write TEXT, last TEXT  cd_stream_write, copied, more / no more; waits after CD_AGAIN. \r \n
- * \\ \xNN in TEXT pin N, lastpin N       the same with N bytes a..z and a token echo writes every
- * piece of the body back, then ends the response go                     waits for rig_go() abort
- * cd_stream_abort fail                   ends, as an application that raised accept [SUB][| a: b]
- * cd_ws_accept text TEXT, bytes N     cd_ws_send close CODE [REASON]    cd_ws_close wsecho connect
- * is accepted, messages are sent back, up to the disconnect
- *
+ *     write TEXT, last TEXT  cd_stream_write, copied, more / no more; waits after CD_AGAIN.
+ *                            \r \n \\ \xNN in TEXT
+ *     pin N, lastpin N       the same with N bytes a..z and a token
+ *     echo                   writes every piece of the body back, then ends the response
+ *     go                     waits for rig_go()
+ *     abort                  cd_stream_abort
+ *     fail                   ends, as an application that raised
+ *     accept [SUB][| a: b]   cd_ws_accept
+ *     text TEXT, bytes N     cd_ws_send
+ *     close CODE [REASON]    cd_ws_close
+ *     wsecho                 connect is accepted, messages are sent back, up to the disconnect
  *     hint A| B              cd_stream_hint with two links
  *     announce               cd_stream_announce
  *     trailers a: b| c: d    cd_stream_trailers, more to come; lasttrailers: the last

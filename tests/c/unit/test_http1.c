@@ -34,7 +34,7 @@ typedef struct {
 #define NUL "\xfe" /* stands for a NUL byte in the input of a refusal */
 
 static const refusal refusals[] = {
-    /* threats.md 5.1 */
+    /* Two servers might disagree where these messages end (RFC 9112, 6.3 and 11.2). */
     {"two equal Content-Length", POST "Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello", 400},
     {"two Content-Length", POST "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello", 400},
     {"list of Content-Length", POST "Content-Length: 5, 5\r\n\r\nhello", 400},
