@@ -42,14 +42,15 @@ enum {
     CD_AGAIN = -1,  /* accepted, but the output stands above write_high_water: wait for on_drain */
     CD_NOMEM = -2,  /* out of memory; a stream's connection is being closed */
     CD_GONE = -3,   /* the peer has gone; nothing was sent and nothing will be */
-    CD_ORDER = -4,  /* not now: not started, started twice, complete, not accepted, closed */
+    CD_ORDER = -4,  /* wrong order: not started, started twice, complete, not accepted or closed */
     CD_LENGTH = -5, /* body beyond the response's Content-Length: the connection was aborted */
     CD_NAME = -6,   /* header name is not a token (RFC 9110, 5.6.2) */
     CD_VALUE = -7,  /* header value or reason has CR, LF, NUL or another control byte */
-    /* status is not a final one (200 to 999), or close code not for the wire (RFC 6455, 7.4) */
+    /* the status is not a final one (200 to 999), or the close code must not be sent (RFC 6455,
+     * 7.4) */
     CD_STATUS = -8,
-    CD_FRAMING = -9, /* Content-Length not a number, given twice with two values */
-    CD_SYSTEM = -10, /* a system call failed: errno says which way */
+    CD_FRAMING = -9, /* Content-Length is no number, or is given twice with different values */
+    CD_SYSTEM = -10, /* a system call failed; errno says why */
 };
 
 /* A slice of bytes, not NUL-terminated. p may be NULL when n is 0. */
@@ -59,7 +60,7 @@ typedef struct {
 } cd_str;
 
 typedef struct {
-    cd_str name; /* lower-case when it came from a peer */
+    cd_str name; /* in lower case when it came from a peer */
     cd_str value;
 } cd_header;
 
@@ -71,7 +72,7 @@ typedef struct {
 #undef CD_SIZE
 } cd_limits;
 
-/* Every limit at its default. */
+/* Sets every limit to its default. */
 void cd_limits_init(cd_limits *limits);
 
 /* ---- loop ---- */
@@ -81,78 +82,85 @@ typedef struct cd_watch cd_watch;
 
 enum { CD_READ = 1, CD_WRITE = 2 };
 
-/* A loop on libev's epoll backend. NULL: no memory or no epoll (errno). */
+/* Makes a loop on libev's epoll backend. Returns NULL when there is no memory or no epoll
+ * (errno). */
 cd_loop *cd_loop_new(void);
 
-/* Every server on it must have been freed, every watch too. NULL is allowed. */
+/* Frees a loop. Its servers and watches must have been freed before. NULL is allowed. */
 void cd_loop_free(cd_loop *loop);
 
 /*
- * In a forked child: closes the descriptors that the loop shares with the parent's, which notices
- * nothing, and frees no memory. Servers on it first (cd_server_forsake). Afterwards nothing may be
- * called on the loop; only watches may be freed.
+ * To be called in a forked child: closes the descriptors that the loop shares with the parent,
+ * without any effect on the parent, and frees no memory. Call cd_server_forsake() for each of its
+ * servers before. Afterwards nothing may be called on the loop, and only its watches may be freed.
  */
 void cd_loop_forsake(cd_loop *loop);
 
 /*
- * The poll phase: flush, wait at most `timeout` seconds (0: not at all, negative: for ever), read
- * and parse. Returns as soon as something is to be dispatched or a watch fired. sleep(arg) is
- * called just before the thread blocks in the kernel and wake(arg) right after it, and only if
- * nothing was ready without blocking, or nothing is likely to be: the place to release the GIL.
- * Both may be NULL.
+ * The poll phase: writes what is queued, waits at most `timeout` seconds (0: not at all, negative:
+ * without an end), reads and parses. It returns as soon as there is something to dispatch or a
+ * watch has fired. sleep(arg) is called just before the thread may block in the kernel, and
+ * wake(arg) right after: the place to release the GIL. Both are called only when nothing was ready
+ * without blocking, or when nothing is likely to be. Both may be NULL.
  */
 void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*wake)(void *),
                   void *arg);
 
-/* The dispatch phase: callbacks, then deferred frees, then a flush of what the callbacks sent. */
+/* The dispatch phase: runs the callbacks, then the deferred frees, then writes what the callbacks
+ * sent. */
 void cd_loop_dispatch(cd_loop *loop);
 
-/* Makes a poll that sleeps (or the next one) return. From any thread and from signal handlers. */
+/* Makes a sleeping poll return; when none sleeps, the next one does not sleep. May be called from
+ * any thread and from signal handlers. */
 void cd_loop_wake(cd_loop *loop);
 
 /*
- * Watches a descriptor that is not ours for CD_READ | CD_WRITE, level-triggered; one watch for a
- * descriptor. NULL: errno is ENOMEM or what epoll has against it (EBADF, EPERM for a regular file).
- * Another thread may call the functions on watches while the owner sleeps in cd_loop_poll, if the
- * sleep and wake hooks keep it out at all other times.
+ * Watches a descriptor of the caller's for CD_READ | CD_WRITE, level-triggered. A descriptor can
+ * have one watch only. NULL: errno is ENOMEM or epoll's objection (EBADF, or EPERM for a regular
+ * file). Another thread may call the functions on watches while the owner sleeps in cd_loop_poll,
+ * if the sleep and wake hooks keep it out at all other times.
  */
 cd_watch *cd_watch_new(cd_loop *loop, int fd, int events, void *data);
-/* CD_OK, or CD_SYSTEM and nothing changed. */
+/* Changes the events to wait for. Returns CD_OK, or CD_SYSTEM and then nothing has changed. */
 int cd_watch_set(cd_watch *watch, int events);
 void *cd_watch_data(const cd_watch *watch);
-/* Stops watching; a pending firing is forgotten. The descriptor may have been closed. */
+/* Stops watching and forgets an event that cd_loop_fired has not returned yet. The descriptor may
+ * have been closed before. */
 void cd_watch_free(cd_watch *watch);
-/* Takes the next watch that fired in the last poll, its events in *events; NULL: no more. */
+/* Takes the next watch that fired in the last poll and stores its events in *events. NULL: there
+ * are no more. */
 cd_watch *cd_loop_fired(cd_loop *loop, int *events);
-/* A descriptor that is readable when a watch has something; the loop's own. */
+/* A descriptor that becomes readable when a watch has an event. The loop owns it. */
 int cd_loop_fileno(const cd_loop *loop);
 
 /*
- * recv() and send() on such a descriptor, a non-blocking socket: the number of bytes, CD_AGAIN, or
- * CD_SYSTEM (errno). A peer that has gone is an error and no signal.
+ * recv() and send() on a watched descriptor, which must be a non-blocking socket. They return the
+ * number of bytes, CD_AGAIN, or CD_SYSTEM (errno). When the peer has gone they return an error and
+ * raise no signal.
  */
 long cd_fd_receive(int fd, void *p, size_t n);
 long cd_fd_send(int fd, const void *p, size_t n);
 
-/* A numeric address of the Internet's, with what the module socket wants to know. */
+/* A numeric IPv4 or IPv6 address, with all that Python's socket module tells of one. */
 typedef struct {
-    char host[46]; /* NUL-terminated; "" for any other family's */
+    char host[46]; /* NUL-terminated; "" when the family is another one */
     uint16_t port;
     bool ipv6;
-    uint32_t flow, scope; /* IPv6 only */
+    uint32_t flow, scope; /* used by IPv6 only */
     int family, type;     /* AF_..., SOCK_... */
 } cd_endpoint;
 
-/* TCP_NODELAY if the protocol, an IPPROTO_..., has it. CD_OK or CD_SYSTEM. */
+/* Sets TCP_NODELAY if the protocol, an IPPROTO_..., has it. Returns CD_OK or CD_SYSTEM. */
 int cd_fd_set_nodelay(int fd, long protocol);
-/* Is the host numeric and of the socket's family, which is filled in? */
+/* Returns whether the host is numeric and of the socket's family, and then fills in the family. */
 bool cd_fd_can_reach(int fd, cd_endpoint *ip);
-/* CD_OK; CD_AGAIN: the descriptor becomes writable when it is decided; CD_SYSTEM. */
+/* Starts to connect. Returns CD_OK; CD_AGAIN: not decided yet, and the descriptor will become
+ * writable when it is; CD_SYSTEM. */
 int cd_fd_connect(int fd, const cd_endpoint *to);
-/* The errno that a connect came to; 0: it is connected. */
+/* How a connect has ended: 0 when it is connected, else its errno. */
 int cd_fd_connected(int fd);
-/* The next connection of a listener, non-blocking, with its peer; CD_AGAIN: none, or one that has
- * gone; CD_SYSTEM. */
+/* Accepts the next connection of a listener: returns a non-blocking descriptor and stores its peer.
+ * CD_AGAIN: there is none, or it has already gone. CD_SYSTEM: errno. */
 int cd_fd_accept(int fd, cd_endpoint *from);
 
 /* ---- server ---- */
@@ -162,17 +170,19 @@ typedef struct cd_stream cd_stream;
 
 enum cd_kind { CD_HTTP, CD_WEBSOCKET };
 
-/* One end of a connection. host is "" when there is none (the peer of a unix socket). Of one that a
- * head shows there is no more than its host takes: cd_addr_copy, never an assignment. */
+/* One end of a connection. host is "" when there is no address (the peer of a unix socket). A
+ * cd_addr reached through a cd_head is allocated only up to the end of its host string. Copy it
+ * with cd_addr_copy(); plain assignment reads past it. */
 typedef struct {
-    int port; /* or one of the two below */
-    /* numeric address without brackets, or the path of a unix socket; NUL-terminated */
+    int port; /* or CD_PORT_UNIX, or CD_PORT_ELSEWHERE */
+    /* a numeric address without brackets, or the path of a unix socket; NUL-terminated */
     char host[108];
 } cd_addr;
 
 enum {
-    CD_PORT_UNIX = -1,      /* a unix socket */
-    CD_PORT_ELSEWHERE = -2, /* one that a PROXY header tells of: perhaps of another machine */
+    CD_PORT_UNIX = -1, /* it is a unix socket */
+    /* it is a unix socket named by a PROXY header, perhaps on another machine */
+    CD_PORT_ELSEWHERE = -2,
 };
 
 static inline size_t cd_addr_size(const cd_addr *addr)
@@ -180,13 +190,13 @@ static inline size_t cd_addr_size(const cd_addr *addr)
     return offsetof(cd_addr, host) + strlen(addr->host) + 1;
 }
 
-/* There is room for cd_addr_size(from) bytes at `to`. */
+/* Copies an address. `to` must have room for cd_addr_size(from) bytes. */
 static inline void cd_addr_copy(cd_addr *to, const cd_addr *from)
 {
     memcpy(to, from, cd_addr_size(from));
 }
 
-/* What the response of a stream may have besides start and write. The protocol says which. */
+/* What a response can have besides start and write. The protocol decides which of them. */
 enum {
     CD_CAN_HINT = 1,     /* cd_stream_hint */
     CD_CAN_TRAILERS = 2, /* cd_stream_announce, cd_stream_trailers */
@@ -195,252 +205,272 @@ enum {
 };
 
 /*
- * What trusted proxies said of a request in their headers. client.p == NULL: none of them knows the
- * client's address.
+ * What trusted proxies said about a request in their headers. client.p == NULL: none of them knows
+ * the client's address.
  */
 typedef struct {
-    cd_str client;   /* numeric address without brackets */
+    cd_str client;   /* a numeric address without brackets */
     int client_port; /* 0: not told */
     int secure;      /* 1: https or wss, 0: http or ws, -1: not told */
-    cd_str host;     /* that the client asked for, without port and brackets; p == NULL: not told */
+    /* the host that the client asked for, without port and brackets; p == NULL: not told */
+    cd_str host;
     int host_port;
-    cd_str prefix; /* of the path, percent-decoded, "/a"; p == NULL: not told */
+    cd_str prefix; /* prefix of the path, percent-decoded, for example "/a"; p == NULL: not told */
 } cd_origin;
 
-/* What a PROXY header told of the client's connection to the proxy. Texts are as they came; p ==
- * NULL: not told. */
+/* What a PROXY header told about the client's connection to the proxy. The texts are as they came;
+ * p == NULL: not told. */
 typedef struct {
-    bool tls;             /* it speaks TLS */
+    bool tls;             /* the client speaks TLS to the proxy */
     bool cert, cert_good; /* the client showed a certificate, and it verified */
-    cd_str tls_version;   /* "TLSv1.3" */
-    cd_str cipher;        /* in OpenSSL's words */
-    cd_str client_name;   /* common name of the certificate */
-    cd_str alpn;          /* what the two speak: "h2" */
-    cd_str authority;     /* the name that the client asked for (SNI) */
+    cd_str tls_version;   /* for example "TLSv1.3" */
+    cd_str cipher;        /* its name in OpenSSL */
+    cd_str client_name;   /* the common name in the client's certificate */
+    cd_str alpn;          /* the protocol they agreed on, for example "h2" */
+    cd_str authority;     /* the server name that the client asked for (SNI) */
 } cd_proxy_facts;
 
-/* What the bridge sees of a request when on_open is called. Lives in the stream's arena. */
+/* A request as the bridge sees it when on_open is called. It lives in the stream's arena. */
 typedef struct {
     enum cd_kind kind;
     int http_major, http_minor;
-    bool tls;      /* the connection is; cd_head_tls says more */
-    cd_str method; /* "" for a WebSocket over HTTP/1.1 is never the case: it is GET */
+    bool tls;      /* the connection is encrypted; cd_head_tls says more */
+    cd_str method; /* never "": "GET" for a WebSocket over HTTP/1.1 */
     cd_str target; /* as sent, for the access log */
     cd_str path;   /* percent-decoded bytes */
-    /* before '?', as sent; of an absolute-form target the part behind the authority */
+    /* the part before '?', as sent; when the target has a scheme and an authority, without them */
     cd_str raw_path;
-    cd_str query;             /* after '?', as sent */
-    const cd_header *headers; /* gone, as the subprotocols, once a WebSocket was accepted */
+    cd_str query;             /* the part after '?', as sent */
+    const cd_header *headers; /* invalid, like the subprotocols, once a WebSocket was accepted */
     size_t header_count;
-    /* The ends of the connection, or what a PROXY header calls so. */
+    /* The two ends of the connection, or those that a PROXY header names. */
     const cd_addr *client, *server;
-    const cd_proxy_facts *proxied; /* NULL: there were none, or the connection has gone */
+    const cd_proxy_facts *proxied; /* NULL: there was no PROXY header, or the connection has gone */
     const cd_origin *origin;       /* NULL: no trusted proxy said anything */
-    const cd_str *subprotocols;    /* offered in Sec-WebSocket-Protocol, in order */
+    const cd_str *subprotocols;    /* those offered in Sec-WebSocket-Protocol, in order */
     size_t subprotocol_count;
     unsigned can; /* CD_CAN_* */
-    /* one slot per connection for the bridge, starts NULL; no slot once the connection has gone */
+    /* the bridge's slot of this connection, at first NULL; the pointer is NULL once the connection
+     * has gone */
     void **cache;
 } cd_head;
 
-/* The client: as the proxies tell it, else the peer; p == NULL when nobody knows, and when it is a
- * unix socket. */
+/* The client's address: the one that the proxies tell, else the peer's. p == NULL: nobody knows it,
+ * or it is a unix socket. */
 cd_str cd_head_client(const cd_head *head, int *port);
-/* Did the client use TLS, as far as we and the proxies know? */
+/* Did the client use TLS, as far as the core and the proxies know? */
 bool cd_head_secure(const cd_head *head);
 
 /* Why the core asks for an application to be cancelled. */
 enum cd_cancel {
-    /* still running application_close_timeout after its client had gone; comes again whenever as
-     * much time has passed */
+    /* the application still runs application_close_timeout after its client has gone; it is
+     * repeated each time that the timeout passes again */
     CD_CANCEL_OUTSTAYED,
-    CD_CANCEL_SHUTDOWN, /* still running at the end of the graceful shutdown */
+    CD_CANCEL_SHUTDOWN, /* the application still runs at the end of the graceful shutdown */
 };
 
 enum cd_level { CD_DEBUG_LEVEL = 10, CD_INFO = 20, CD_WARNING = 30, CD_ERROR = 40 };
 
-/* What happened to a stream, for access logs. */
+/* What happened to a stream: an event of the access log. */
 enum cd_action { CD_COMPLETE, CD_CONNECTING, CD_CONNECTED, CD_REJECTED, CD_DISCONNECTED };
 
 typedef struct {
     enum cd_action action; /* CD_COMPLETE for HTTP, the others for WebSocket */
     const cd_head *head;
-    void *data;      /* the stream's; NULL: it has none */
-    int status;      /* of the response; 0 where there is none */
+    void *data;      /* the stream's data; NULL: it has none */
+    int status;      /* status of the response; 0 where there is none */
     uint64_t size;   /* body bytes of the response */
     double duration; /* seconds since the head was complete */
 } cd_access;
 
 /*
- * The bridge's callbacks. All are called from dispatch only. `data` of a stream is what
+ * The bridge's callbacks. All of them are called from dispatch only. A stream's `data` is what
  * cd_stream_set_data stored.
  */
 typedef struct {
-    /* A head is complete: run the application. `server` is cd_server_new's data. */
+    /* A head is complete, and the application is to be run. `server` is the data given to
+     * cd_server_new. */
     void (*on_open)(void *server, cd_stream *stream, const cd_head *head);
     /* cd_stream_next has something again, after it had nothing. */
     void (*on_ready)(cd_stream *stream, void *data);
-    /* The output fell to write_low_water after CD_AGAIN; or the peer has gone and nobody need wait
-     * any more. */
+    /* After CD_AGAIN: the output has fallen to write_low_water, or the peer has gone and there is
+     * nothing left to wait for. */
     void (*on_drain)(cd_stream *stream, void *data);
-    /* Cancel the application; it still has to call cd_stream_finish. */
+    /* The application is to be cancelled. The bridge still has to call cd_stream_finish. */
     void (*on_cancel)(cd_stream *stream, void *data, enum cd_cancel why);
-    /* Last call; the stream is freed on return. */
+    /* The last call for a stream, which is freed when it returns. */
     void (*on_gone)(cd_stream *stream, void *data);
-    /* Chunk or connection cache no longer needed. */
+    /* The core needs the token of a chunk, or a connection's cache, no longer. */
     void (*release)(void *server, void *token);
     /* A line for the log: UTF-8, one line, no control characters. */
     void (*on_log)(void *server, enum cd_level level, cd_str line);
-    /* NULL, or called for every access-log event instead of the built-in access log. */
+    /* NULL, or called for every event of the access log; then the core writes no access log of its
+     * own. */
     void (*on_access)(void *server, const cd_access *access);
 } cd_ops;
 
 typedef struct {
     cd_limits limits;
-    const char *server_header; /* value of Server; NULL or "": none. Copied. */
+    const char *server_header; /* value of the Server header; NULL or "": none. Copied. */
     bool date_header;
-    bool websocket_deflate;                  /* agree to permessage-deflate */
-    bool websocket_deflate_context_takeover; /* let the window live on, in both directions */
-    bool http2;                              /* speak it to a client that begins with its preface */
-    bool http2_upgrade;        /* and, without TLS, to one that asks with "Upgrade: h2c" */
-    int access_fd;             /* descriptor for access-log lines, -1: none. Stays the caller's. */
-    const char *access_format; /* see log_format.h; NULL: daphne's. Copied, as the rest. */
-    const char *const *access_exclude; /* path prefixes without a line, ends with NULL; or NULL */
-    const char *access_syslog;         /* "<134>": access_fd is a datagram socket; or NULL */
-    const char *access_tag;            /* behind the date of a datagram, " cdaphne[1]: " */
-    const char
-        *trust; /* peers that are believed, "10.0.0.0/8,::1,unix:" or "*"; NULL: this machine */
-    const char
-        *forwarded_for; /* header with the addresses on the way; NULL: proxy headers are off */
-    const char *forwarded_port;  /* header with the client's port; or NULL */
-    const char *forwarded_proto; /* header with the client's scheme; or NULL */
+    bool websocket_deflate;                  /* the server agrees to permessage-deflate */
+    bool websocket_deflate_context_takeover; /* both windows may live on from message to message */
+    /* HTTP/2 is spoken with clients that begin with its preface */
+    bool http2;
+    /* also, without TLS, with clients that ask for it by "Upgrade: h2c" */
+    bool http2_upgrade;
+    int access_fd;             /* descriptor for access-log lines; -1: none. The caller owns it. */
+    const char *access_format; /* see log_format.h; NULL: daphne's. Copied, like all texts here. */
+    /* paths that begin so get no line; ends with NULL; may be NULL */
+    const char *const *access_exclude;
+    /* "<134>": access_fd is a datagram socket, and each datagram begins so; or NULL */
+    const char *access_syslog;
+    /* follows the date of a datagram, for example " cdaphne[1]: " */
+    const char *access_tag;
+    /* proxies to believe, "10.0.0.0/8,::1,unix:" or "*"; NULL: those on this machine */
+    const char *trust;
+    /* header that lists the addresses passed; NULL: proxy headers are off */
+    const char *forwarded_for;
+    const char *forwarded_port;  /* header that tells the client's port; or NULL */
+    const char *forwarded_proto; /* header that tells the client's scheme; or NULL */
 } cd_config;
 
-/* Can it be the trust of a server? CD_OK, CD_NOMEM, or CD_VALUE and what is wrong in problem, one
- * line. */
+/* Checks a text for cd_config's trust. CD_OK, CD_NOMEM, or CD_VALUE and then `problem` says in one
+ * line what is wrong. */
 int cd_trust_check(const char *text, char *problem, size_t size);
 
-/* Can it be an access_format? CD_OK, CD_NOMEM, or CD_VALUE and what is wrong in problem, one
- * line. */
+/* Checks a text for cd_config's access_format, with the same results. */
 int cd_access_format_check(const char *text, char *problem, size_t size);
 
-/* NULL: no memory. The loop must outlive it. config has passed the checks. */
+/* Makes a server on a loop, which must outlive it. The texts in config must have passed the checks
+ * above. Returns NULL when there is no memory. */
 cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *ops, void *data);
 
 /* ---- TLS ---- */
 
 typedef struct cd_tls cd_tls; /* the certificates and settings of a listener */
 
-/* One certificate of a server; files in PEM form. */
+/* One certificate of a server. The files are in PEM form. */
 typedef struct {
     const char *certificate; /* the certificate, then the chain up to its authority */
-    const char *key;         /* its key; may be the same file */
-    const char *chain;       /* more of the chain, or NULL */
+    const char *key;         /* the private key; may be the same file */
+    const char *chain;       /* file with more of the chain, or NULL */
 } cd_tls_pair;
 
-/* What becomes of a client's certificate. */
+/* What the server asks of a client's certificate. */
 enum cd_tls_verify {
-    CD_TLS_NONE,     /* it is not asked for one */
-    CD_TLS_OPTIONAL, /* it may have none; one that does not verify ends the handshake */
-    CD_TLS_REQUIRED, /* it must have one that verifies */
-    CD_TLS_REPORT, /* any will do, also none: the application reads in client_error what is wrong */
+    CD_TLS_NONE,     /* clients are not asked for a certificate */
+    CD_TLS_OPTIONAL, /* a client may have none; one that does not verify ends the handshake */
+    CD_TLS_REQUIRED, /* a client must have one that verifies */
+    /* any certificate is accepted, and none; client_error tells the application what is wrong with
+     * it */
+    CD_TLS_REPORT,
 };
 
-/* Texts and tables stay the caller's and are not needed after the call. */
+/* Settings of a listener. The texts and tables belong to the caller, who may free them after the
+ * call. */
 typedef struct {
-    const cd_tls_pair *pairs; /* the first is for clients that name nobody, or nobody here */
-    size_t pair_count;        /* at least 1 */
-    const char *password;     /* of keys that are encrypted; or NULL */
+    /* the first one serves clients that ask for no name, or for an unknown one */
+    const cd_tls_pair *pairs;
+    size_t pair_count;    /* at least 1 */
+    const char *password; /* for encrypted keys; or NULL */
     enum cd_tls_verify verify;
-    const char *ca_file;           /* authorities of clients; or NULL, for CD_TLS_NONE */
-    const char *crl_file;          /* their revoked certificates: of every one of them; or NULL */
-    const char *const *ocsp_files; /* responses in DER form, each for one of the certificates */
+    /* authorities that may sign clients' certificates; NULL with CD_TLS_NONE */
+    const char *ca_file;
+    const char *crl_file; /* revoked certificates of every authority in ca_file; or NULL */
+    /* OCSP responses in DER form, each for one of the certificates */
+    const char *const *ocsp_files;
     size_t ocsp_count;
     int min_version;          /* 0x0303 or 0x0304 */
-    const char *ciphers;      /* of TLS 1.2, in OpenSSL's words; NULL: our choice */
-    const char *ciphersuites; /* of TLS 1.3; NULL: our choice */
+    const char *ciphers;      /* cipher list for TLS 1.2 in OpenSSL's syntax; NULL: our choice */
+    const char *ciphersuites; /* cipher suites for TLS 1.3; NULL: our choice */
     const char *dh_file;      /* parameters for DHE; NULL: OpenSSL's */
 } cd_tls_config;
 
 /*
- * Loads it all. CD_OK, with warnings in `problem`, one a line, or none there; CD_VALUE and what is
- * wrong, one line; CD_NOMEM. A cd_tls is for servers on one thread.
+ * Loads all files. CD_OK: *tls is ready, and `problem` holds warnings, one a line, or nothing.
+ * CD_VALUE: `problem` says in one line what is wrong. CD_NOMEM. A cd_tls may be used by servers of
+ * one thread only.
  */
 int cd_tls_new(cd_tls **tls, const cd_tls_config *config, char *problem, size_t size);
 
-/* Loads it anew for the connections that come from now on. As above; what it had stays on
- * failure. */
+/* Loads all files again, for connections accepted from now on. The results are those of cd_tls_new.
+ * On failure the certificates loaded before stay in use. */
 int cd_tls_reload(cd_tls *tls, const cd_tls_config *config, char *problem, size_t size);
 
-/* The caller lets go; listeners and handshakes may still hold it. NULL is allowed. */
+/* Gives up the caller's reference. Listeners and handshakes may still hold theirs. NULL is
+ * allowed. */
 void cd_tls_free(cd_tls *tls);
 
-/* What TLS negotiated with a peer (the fields of ASGI's tls extension), or a PROXY header told. */
+/* What TLS negotiated with a peer, or what a PROXY header told. These are the fields of ASGI's tls
+ * extension. */
 typedef struct {
-    int version;        /* 0x0304 is TLS 1.3; 0: the proxy did not tell */
-    int cipher;         /* IANA's number of the cipher suite; 0: the proxy did not tell */
-    cd_str server_cert; /* PEM of the certificate that this peer was shown; p NULL: the proxy's */
-    const cd_str *client_chain; /* PEM, the peer's own certificate first */
+    int version; /* 0x0304 is TLS 1.3; 0: the proxy did not tell */
+    int cipher;  /* IANA's number of the cipher suite; 0: the proxy did not tell */
+    /* the certificate (PEM) that this peer was shown; p NULL: the proxy showed one of its own */
+    cd_str server_cert;
+    const cd_str *client_chain; /* in PEM form, the peer's own certificate first */
     size_t client_chain_count;
-    cd_str client_name;  /* subject of that one (RFC 4514), UTF-8; p NULL: it has none */
-    cd_str client_error; /* why it does not verify; p NULL: it does */
+    /* the subject of the peer's certificate (RFC 4514) in UTF-8; p NULL: it has none */
+    cd_str client_name;
+    cd_str client_error; /* why the certificate does not verify; p NULL: it does */
 } cd_tls_facts;
 
-/* Of the request's connection: a new block for cd_tls_facts_free. NULL: no TLS, no memory, or the
- * connection has gone. */
+/* Returns what TLS negotiated on the request's connection, in a new block to be freed with
+ * cd_tls_facts_free. NULL: there is no TLS or no memory, or the connection has gone. */
 cd_tls_facts *cd_head_tls(const cd_head *head);
 void cd_tls_facts_free(cd_tls_facts *facts);
 
-/* What becomes of PROXY headers (versions 1 and 2), which come before everything else. One from a
- * peer that config.trust does not name ends the connection. */
+/* Whether connections begin with a PROXY header (version 1 or 2). A header from a peer that
+ * config.trust does not include ends the connection. */
 enum cd_proxy_mode {
-    CD_PROXY_OFF,      /* no connection begins with one */
-    CD_PROXY_OPTIONAL, /* one may */
-    CD_PROXY_REQUIRED, /* every one must */
+    CD_PROXY_OFF,      /* no connection may begin with one */
+    CD_PROXY_OPTIONAL, /* a connection may begin with one */
+    CD_PROXY_REQUIRED, /* every connection must begin with one */
 };
 
 /* What a listener does with a connection before its first request. */
 typedef struct {
     enum cd_proxy_mode proxy;
-    cd_tls *tls; /* NULL: plain text. The listener holds it as long as it needs it. */
+    cd_tls *tls; /* NULL: plain text. The listener holds a reference as long as it needs it. */
 } cd_listen;
 
 /*
- * Accepts on a bound, listening, non-blocking stream socket of any family. The core owns fd from
- * here on and closes it in drain or free. how == NULL: plain text. CD_NOMEM or CD_SYSTEM: fd stays
- * the caller's.
+ * Accepts connections on a bound, listening, non-blocking stream socket of any family. With CD_OK
+ * the core owns fd and closes it in drain or free; with CD_NOMEM or CD_SYSTEM it stays the
+ * caller's. how == NULL: plain text.
  */
 int cd_server_listen(cd_server *server, int fd, const cd_listen *how);
 
 /*
- * Graceful shutdown begins: stop accepting, close idle connections, answer the running requests
- * with Connection: close, close WebSockets with 1001. May be repeated.
+ * Begins the graceful shutdown: the server stops to accept, closes idle connections, answers the
+ * running requests with "Connection: close" and closes WebSockets with 1001. May be called again.
  */
 void cd_server_drain(cd_server *server);
 
-/* Graceful shutdown ends: on_cancel for every running application, then its connection is aborted;
- * one log line each. */
+/* Ends the graceful shutdown: calls on_cancel for every running application, then aborts its
+ * connection, with one log line for each. */
 void cd_server_cancel(cd_server *server);
 
-/* Where access-log lines go from now on (log rotation). Pending lines are written to the old one
+/* Sets the descriptor for access-log lines (log rotation). Pending lines are written to the old one
  * first. */
 void cd_server_set_access_fd(cd_server *server, int fd);
 
-/* Connections that are open, and streams whose on_gone has not returned. Both 0: the server can be
- * freed. */
+/* The number of open connections, and of streams whose on_gone has not returned. When both are 0
+ * the server can be freed. */
 size_t cd_server_connections(const cd_server *server);
 size_t cd_server_streams(const cd_server *server);
 
-/* Is this peer, which sent a header of that name, one whose headers are believed (config.trust)?
- * The log names one that is not. */
+/* Does config.trust include this peer, which sent the header named? If not, the log names the peer
+ * once. */
 bool cd_server_trusts(cd_server *server, const cd_addr *peer, const char *header);
 
-/* In a forked child: closes the server's listeners and connections without a word to anybody.
- * Afterwards nothing may be called on the server and its streams. */
+/* To be called in a forked child: closes the server's listeners and connections and sends nothing
+ * to their peers. Afterwards nothing may be called on the server and its streams. */
 void cd_server_forsake(cd_server *server);
 
-/* Aborts what is left. Streams must all be gone or finished: the last on_gone calls come from
- * inside. NULL is allowed. */
+/* Aborts the connections that are left and frees the server. All streams must be gone or finished;
+ * the last on_gone calls are made from inside. NULL is allowed. */
 void cd_server_free(cd_server *server);
 
 /* ---- stream ---- */
@@ -464,74 +494,77 @@ typedef struct {
 typedef struct {
     const void *p;
     size_t n;
-    void *token; /* NULL: copy now. Else the bytes stay valid until release(token). */
+    void *token; /* NULL: the core copies the bytes. Else they stay valid until release(token). */
 } cd_chunk;
 
 void cd_stream_set_data(cd_stream *stream, void *data);
 
-/* Is there something for cd_stream_next? Never true again after the disconnect was taken. */
+/* Does cd_stream_next have an event? After the disconnect was taken the answer is always no. */
 bool cd_stream_readable(const cd_stream *stream);
 
 /*
- * Takes the next event: 1 and *event, or 0 for nothing now (on_ready will come). Pulling is what
- * returns flow-control credit to the peer, and the first pull of a body answers Expect:
- * 100-continue. After exactly one CD_EVENT_DISCONNECT always 0.
+ * Takes the next event: returns 1 and fills in *event, or 0 when there is none now (on_ready will
+ * be called). Each call returns flow-control credit to the peer, and the first call for a body
+ * answers "Expect: 100-continue". After the one CD_EVENT_DISCONNECT it always returns 0.
  */
 int cd_stream_next(cd_stream *stream, cd_event *event);
 
-/* Checks one header of the application: CD_OK, CD_NAME or CD_VALUE. */
+/* Checks one header of the application. Returns CD_OK, CD_NAME or CD_VALUE. */
 int cd_header_check(const cd_header *header);
 
 /*
- * Starts a response (on a WebSocket before accept: denies the handshake). The head is held until
- * the first write. Headers are copied and must have passed cd_header_check. CD_OK, CD_ORDER,
- * CD_STATUS, CD_FRAMING, CD_GONE, CD_NOMEM.
+ * Starts a response; on a WebSocket before accept it denies the handshake. The head is held back
+ * until the first write. Headers are copied and must have passed cd_header_check. Returns CD_OK,
+ * CD_ORDER, CD_STATUS, CD_FRAMING, CD_GONE or CD_NOMEM.
  */
 int cd_stream_start(cd_stream *stream, int status, const cd_header *headers, size_t count);
 
 /*
- * Sends a piece of the body; the last one has more == false. The chunk was taken with CD_OK and
- * CD_AGAIN, and stays the caller's with CD_ORDER, CD_GONE, CD_LENGTH (too long, or too short at the
- * end: connection aborted), CD_NOMEM.
+ * Sends a piece of the body; the last piece has more == false. CD_OK, CD_AGAIN: the core owns the
+ * chunk. CD_ORDER, CD_GONE, CD_NOMEM: it stays the caller's; so also with CD_LENGTH: the body is
+ * longer than its Content-Length, or has ended too early, and the connection was aborted.
  */
 int cd_stream_write(cd_stream *stream, cd_chunk chunk, bool more);
 
 /*
- * Sends 103 Early Hints with these values of Link (RFC 8297); without any, nothing. As often as
- * wanted, until the head of the response is on its way, which is the first write. Values must be
- * field values (cd_header_check). CD_OK, CD_AGAIN, CD_ORDER, CD_GONE, CD_NOMEM.
+ * Sends 103 Early Hints with these values of Link (RFC 8297); with no values it does nothing. It
+ * may be called again until the first write, which sends the head of the response. The values must
+ * be valid field values (cd_header_check). Returns CD_OK, CD_AGAIN, CD_ORDER, CD_GONE or CD_NOMEM.
  *
  * HTTP/1.1 sends it as a head of its own; HTTP/2 as a HEADERS frame without END_STREAM.
  */
 int cd_stream_hint(cd_stream *stream, const cd_str *links, size_t count);
 
 /*
- * Between start and first write: the response has trailers. From then on the last write does not
- * complete it; the last cd_stream_trailers does. CD_OK, CD_ORDER, CD_GONE.
+ * Announces trailers; to be called between start and the first write. From then on the last write
+ * does not complete the response; the last cd_stream_trailers does. Returns CD_OK, CD_ORDER or
+ * CD_GONE.
  */
 int cd_stream_announce(cd_stream *stream);
 
-/* Checks one field of a trailer section: as cd_header_check, or CD_FRAMING for one that must stand
- * in a head (RFC 9110, 6.5.1). */
+/* Checks one field of a trailer section. Returns what cd_header_check returns, or CD_FRAMING for a
+ * field that must stand in a head (RFC 9110, 6.5.1). */
 int cd_trailer_check(const cd_header *trailer);
 
 /*
- * Trailers of an announced response, after its last write; the last call has more == false. They
- * must have passed cd_trailer_check. CD_OK, CD_AGAIN, CD_ORDER, CD_GONE, CD_NOMEM.
+ * Sends trailers that were announced, after the last write; the last call has more == false. They
+ * must have passed cd_trailer_check. Returns CD_OK, CD_AGAIN, CD_ORDER, CD_GONE or CD_NOMEM.
  *
- * HTTP/1.1 sends them behind the last chunk, and for their sake a body in chunks even when the
- * application gave a Content-Length, which is kept all the same. Only a request with "TE: trailers"
- * gets any: otherwise, and without a body (HEAD, 204, 304), they are taken and dropped. HTTP/2
- * sends one HEADERS frame with END_STREAM, so it collects them until the last call; TE as above.
+ * Trailers go only to a client that sent "TE: trailers", and only with a response that has a body
+ * (so not for HEAD, 204 and 304); else they are taken and dropped. HTTP/1.1 sends them behind the
+ * last chunk, so the body goes in chunks even when the application gave a Content-Length, which is
+ * kept. HTTP/2 sends one HEADERS frame with END_STREAM and therefore collects them until the last
+ * call.
  */
 int cd_stream_trailers(cd_stream *stream, const cd_header *trailers, size_t count, bool more);
 
 /*
- * Sends `count` bytes of a regular file, from `offset` on, as a piece of the body. The file was
- * taken with CD_OK and CD_AGAIN: the core owns and closes the descriptor; with any other code it
- * stays the caller's. Codes as cd_stream_write, and CD_SYSTEM: it cannot be read (errno; nothing
- * was sent). The bytes count as unsent output until the peer has them, although they take no
- * memory. A file that becomes shorter while it is being sent cuts the response off, visibly.
+ * Sends `count` bytes of a regular file, from `offset` on, as a piece of the body. With CD_OK and
+ * CD_AGAIN the core owns the descriptor and closes it; with any other code it stays the caller's.
+ * The codes are those of cd_stream_write, and CD_SYSTEM: the file cannot be read (errno), and
+ * nothing was sent. The bytes count as unsent output until the peer has them, although they take no
+ * memory. When the file becomes shorter while it is being sent, the connection is aborted, so that
+ * the peer sees that the response is incomplete.
  *
  * HTTP/1.1 gives the file to the connection's output (cd_conn_put_file); HTTP/2 to the stream's
  * (cd_output_file), from where DATA frames are filled with cd_piece_read. Without a body the
@@ -539,44 +572,46 @@ int cd_stream_trailers(cd_stream *stream, const cd_header *trailers, size_t coun
  */
 int cd_stream_file(cd_stream *stream, int fd, uint64_t offset, uint64_t count, bool more);
 
-/* Has the peer gone before all was sent? */
+/* Has the peer gone before everything was sent? */
 bool cd_stream_gone(const cd_stream *stream);
 
-/* Is its client there, and the response not complete? Then cd_stream_finish ends it by a 500 or
- * cuts it. */
+/* Is the client still there and the response incomplete? Then cd_stream_finish answers with 500 or
+ * aborts. */
 bool cd_stream_unfinished(const cd_stream *stream);
 
-/* Cuts the connection (HTTP/1, WebSocket: with RST; HTTP/2: RST_STREAM). The application may run
- * on. */
+/* Aborts the exchange: HTTP/1 and WebSocket end the connection with RST, HTTP/2 sends RST_STREAM.
+ * The application may run on. */
 void cd_stream_abort(cd_stream *stream);
 
 /*
- * The application has ended; the last downward call on this stream. Incomplete work is ended as it
- * deserves: no response yet: 500; a response cut short: abort; a WebSocket before accept: 500, or
- * 403 when it did not fail; an open one: close 1011 when it failed, else 1000.
+ * Tells the core that the application has ended; it must be the last call on this stream. The core
+ * ends what is incomplete: without a response it answers 500; an incomplete response is aborted; a
+ * WebSocket before accept is answered with 500 if the application failed, else with 403; an open
+ * one is closed with 1011 if it failed, else with 1000.
  */
 void cd_stream_finish(cd_stream *stream, bool failed);
 
 /* ---- WebSocket streams ---- */
 
 /*
- * Accepts the handshake. CD_OK, CD_ORDER, CD_GONE, CD_NOMEM; CD_VALUE: the subprotocol (may be
- * empty) was not offered; CD_NAME: a header is the handshake's own (Sec-WebSocket-*, Connection,
- * Upgrade, Content-Length and the like).
+ * Accepts the handshake. Returns CD_OK, CD_ORDER, CD_GONE or CD_NOMEM; CD_VALUE when the
+ * subprotocol (which may be empty) was not offered; CD_NAME when a header belongs to the handshake
+ * itself (Sec-WebSocket-*, Connection, Upgrade, Content-Length and the like).
  */
 int cd_ws_accept(cd_stream *stream, cd_str subprotocol, const cd_header *headers, size_t count);
 
-/* Sends one message. Codes and ownership as cd_stream_write. Text must be UTF-8. */
+/* Sends one message. Codes and ownership are those of cd_stream_write. Text must be valid UTF-8. */
 int cd_ws_send(cd_stream *stream, bool text, cd_chunk chunk);
 
 /*
- * Before accept: 403. After it: the close handshake with code (1000 to 1003, 1007 to 1014, 3000 to
- * 4999; else CD_STATUS) and reason (UTF-8, else CD_VALUE). A close frame has room for 123 bytes of
- * it: of a longer one go as many whole characters as fit. A second close: CD_ORDER.
+ * Before accept: answers 403. After it: starts the close handshake. `code` must be 1000 to 1003,
+ * 1007 to 1014 or 3000 to 4999 (else CD_STATUS), `reason` valid UTF-8 (else CD_VALUE). A close
+ * frame has room for 123 bytes of reason; a longer one is cut behind the last whole character that
+ * fits. A second close returns CD_ORDER.
  */
 int cd_ws_close(cd_stream *stream, int code, cd_str reason);
 
-/* Versions of the libraries that the core was built with, as text. */
+/* The versions of the libraries that the core uses, as text. */
 const char *cd_libev_version(void);
 const char *cd_llhttp_version(void);
 const char *cd_nghttp2_version(void);
@@ -584,7 +619,7 @@ const char *cd_openssl_version(void);
 const char *cd_zlib_version(void);
 
 #ifdef CD_DEBUG
-/* Live objects by kind, for the tests: every one must be back at zero. */
+/* Counts living objects by kind, for the tests: every count must return to zero. */
 typedef struct {
     long loops, servers, connections, streams, chunks, watches, buffers, tls;
 } cd_live;

@@ -1,7 +1,7 @@
 /*
- * A byte queue: append at the end, consume from the front. One heap block that doubles, given back
- * when it runs empty, so an idle connection holds none. The struct is embedded; the block is its
- * own.
+ * A byte queue: bytes are appended at the end and consumed from the front. Its one heap block
+ * doubles when it is full and is freed when it runs empty, so an idle connection holds none. The
+ * struct is embedded in its owner and owns the block.
  */
 #ifndef CD_BUF_H
 #define CD_BUF_H
@@ -33,13 +33,13 @@ static inline uint8_t *cd_buf_data(const cd_buf *b)
 void cd_buf_init(cd_buf *b);
 /* Frees the block; the buffer is empty and usable afterwards. */
 void cd_buf_dispose(cd_buf *b);
-/* Room for n bytes at the end; NULL: no memory. Pointers into the buffer are void afterwards. Then
- * cd_buf_commit what was used. */
+/* Returns room for n bytes at the end, or NULL when there is no memory. Pointers into the buffer
+ * are invalid afterwards. Call cd_buf_commit with the number of bytes that were filled. */
 uint8_t *cd_buf_reserve(cd_buf *b, size_t n);
 void cd_buf_commit(cd_buf *b, size_t n);
-/* CD_OK or CD_NOMEM. */
+/* Copies n bytes to the end. Returns CD_OK or CD_NOMEM. */
 int cd_buf_append(cd_buf *b, const void *p, size_t n);
-/* Drops n bytes from the front; the block goes when none is left. */
+/* Drops n bytes from the front; the block is freed when none is left. */
 void cd_buf_consume(cd_buf *b, size_t n);
 
 #endif

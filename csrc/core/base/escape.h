@@ -1,4 +1,4 @@
-/* Text that somebody else wrote, made fit for a line of a log. */
+/* Makes text from outside safe to print in a log line. */
 #ifndef CD_ESCAPE_H
 #define CD_ESCAPE_H
 
@@ -13,7 +13,7 @@ size_t cd_escape(char *to, const char *text, size_t n);
 /* Writes one byte as \xNN and returns 4. */
 size_t cd_escape_byte(char *to, unsigned char byte);
 
-/* How much of a text that a peer sent goes into a line of the other log: for "%.*s". */
+/* How many bytes of a peer's text a line of the log shows; the width for "%.*s". */
 static inline int cd_log_width(cd_str text)
 {
     enum { WIDEST = 200 };

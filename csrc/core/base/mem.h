@@ -5,17 +5,17 @@
 
 #include <stddef.h>
 
-/* As malloc, calloc, realloc and free. NULL: no memory; nothing was changed. */
+/* Like malloc, calloc, realloc and free. NULL: no memory, and nothing was changed. */
 void *cd_alloc(size_t n);
 void *cd_zalloc(size_t n);
 void *cd_realloc(void *p, size_t n);
 void cd_free(void *p);
 
-/* The same for what every request needs for a moment. Whoever gives a block back knows how large it
- * was asked for; p may be NULL. */
+/* Allocates and frees blocks that every request needs for a short time; each thread keeps some for
+ * the next request. Who gives a block back passes the size it was asked for. p may be NULL. */
 void *cd_pool_take(size_t n);
 void cd_pool_give(void *p, size_t n);
-/* Frees what this thread's pool keeps. */
+/* Frees the blocks that this thread keeps. */
 void cd_pool_drain(void);
 
 #ifdef CD_DEBUG

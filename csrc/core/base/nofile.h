@@ -1,17 +1,18 @@
-/* Descriptors beyond the soft limit of open files. */
+/* Open descriptors beyond the soft limit (RLIMIT_NOFILE), up to the hard one. */
 #ifndef CD_NOFILE_H
 #define CD_NOFILE_H
 
 #include <stddef.h>
 #include <sys/socket.h>
 
-/* Descriptors that the server can have: the hard limit. */
+/* How many descriptors the server can have: the hard limit. */
 size_t cd_nofile_most(void);
 
-/* accept4() of a non-blocking socket, which works as long as the hard limit allows. -1: errno. */
+/* Like accept4() with SOCK_NONBLOCK, but it works up to the hard limit. -1: errno. */
 int cd_nofile_accept(int fd, struct sockaddr *peer, socklen_t *length);
 
-/* The same file under a number that the application is not short of; the old number is free. */
+/* Moves a descriptor above the soft limit, so that the application keeps the low numbers. Returns
+ * the new number; the old one is closed. */
 int cd_nofile_lift(int fd);
 
 #endif

@@ -8,7 +8,7 @@
 
 enum { CD_SHA1_SIZE = 20 };
 
-/* The digest of n bytes. */
+/* Computes the digest of n bytes. */
 void cd_sha1(const void *data, size_t n, uint8_t digest[CD_SHA1_SIZE]);
 
 #endif

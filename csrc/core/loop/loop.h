@@ -1,4 +1,4 @@
-/* The inside of cd_loop, for the core's own files. */
+/* The inside of cd_loop, for the files of the core. */
 #ifndef CD_LOOP_H
 #define CD_LOOP_H
 
@@ -10,8 +10,8 @@
 #include <stdatomic.h>
 
 /*
- * Work for the dispatch phase. Parsers and timers never call out: they post. A job is embedded in
- * what it works on; posting it twice is posting it once; run() may free what it is part of.
+ * Work for the dispatch phase. Parsers and timers never call the bridge: they post a job. A job is
+ * embedded in the object it works on. Posting it twice counts once. run() may free the object.
  */
 typedef struct cd_job cd_job;
 struct cd_job {
@@ -23,47 +23,53 @@ enum { CD_SCRATCH_SIZE = 262144 };
 
 struct cd_loop {
     struct ev_loop *ev;
-    unsigned servers; /* on the loop; without one libev has nothing to watch but the watches' set */
-    ev_timer timeout; /* ends a poll */
-    ev_check clock;   /* before everything else that a poll brings: sets now */
-    /* monotonic; libev's own ev_now() is wall-clock time, which an operator may set back */
+    /* servers on the loop; without one libev has only the set of watches to look at */
+    unsigned servers;
+    ev_timer timeout; /* ends a poll when its timeout has passed */
+    ev_check clock;   /* runs before all other events of a poll and sets `now` */
+    /* monotonic seconds; libev's ev_now() is wall-clock time, which an operator may set back */
     double now;
-    cd_list jobs;       /* run in this dispatch, also when posted during it */
-    cd_list later;      /* run in the next dispatch; the poll before it does not sleep */
-    cd_list flushes;    /* run before the poll waits and after the jobs: they write output */
-    cd_list ends;       /* run once at the end of the turn, after the output (log lines) */
-    cd_watches watches; /* descriptors of others */
+    cd_list jobs;  /* jobs for this dispatch, including those posted while it runs */
+    cd_list later; /* jobs for the next dispatch; the poll before it does not sleep */
+    /* jobs that write output: they run before the poll waits, and after the other jobs */
+    cd_list flushes;
+    /* jobs that run once at the end of the turn, after the output was written (log lines) */
+    cd_list ends;
+    cd_watches watches; /* descriptors that asyncio asked to watch */
     void (*sleep)(void *), (*wake)(void *);
     void *arg;
-    atomic_bool called; /* cd_loop_wake was, since the last poll began to wait */
-    atomic_bool asleep; /* the thread is in the kernel, or about to be: a call must write */
-    unsigned seen;      /* descriptors that were ready in this poll */
-    bool crowded;       /* in the last one there were several: there may be more already */
-    bool polling;       /* in the poll phase: nobody may be called */
-    bool woken;         /* `called` was set, or the time is up */
-    uint8_t *sealed;    /* tls.c: the records of one write; NULL until there is one */
-    uint8_t *file;      /* conn.c: a piece of a file on its way; NULL until there is one */
-    uint8_t *scratch;   /* CD_SCRATCH_SIZE bytes that every read goes through first */
+    atomic_bool called; /* cd_loop_wake was called since the last poll began to wait */
+    /* the thread sleeps in the kernel, or is about to: cd_loop_wake must write to the eventfd */
+    atomic_bool asleep;
+    unsigned seen; /* how many descriptors were ready in this poll */
+    /* several descriptors were ready in the last poll, so more may be ready already */
+    bool crowded;
+    bool polling;     /* the poll phase is running: the bridge must not be called */
+    bool woken;       /* the poll is to return: `called` was set, or the time is up */
+    uint8_t *sealed;  /* buffer of tls.c for the records of one write; NULL until it is needed */
+    uint8_t *file;    /* buffer of conn.c for a piece of a file; NULL until it is needed */
+    uint8_t *scratch; /* CD_SCRATCH_SIZE bytes: every read goes here first */
 };
 
 void cd_job_init(cd_job *job, void (*run)(cd_job *));
 void cd_job_post(cd_loop *loop, cd_job *job);
-/* In the next turn, after everybody else had theirs. */
+/* Runs the job in the next turn, after everybody else had their turn. */
 void cd_job_defer(cd_loop *loop, cd_job *job);
-/* After the jobs of this turn, or before the next sleep: the place to write what they queued. */
+/* Runs the job after the jobs of this turn, or before the next sleep: the place to write what they
+ * queued. */
 void cd_job_flush(cd_loop *loop, cd_job *job);
-/* At the end of this turn, behind the flushes, or before the next sleep. */
+/* Runs the job at the end of this turn, after all output was written, or before the next sleep. */
 void cd_job_end(cd_loop *loop, cd_job *job);
-/* Forgets a posted job: before its memory goes. */
+/* Removes a job that was posted. Must be called before its memory is freed. */
 void cd_job_cancel(cd_job *job);
 
-/* A server has come to stand on the loop, and one has gone. */
+/* Counts the servers on the loop: one is added, one is removed. */
 void cd_loop_enter(cd_loop *loop);
 void cd_loop_leave(cd_loop *loop);
 
-/* Seconds on the loop's clock, as of the last poll: for deadlines. */
+/* The loop's monotonic clock in seconds, read at the last poll. Use it for deadlines. */
 double cd_loop_now(const cd_loop *loop);
-/* Seconds on the monotonic clock, now: for durations. */
+/* The monotonic clock in seconds, read now. Use it for durations. */
 double cd_clock(void);
 
 #endif
