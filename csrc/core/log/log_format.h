@@ -7,7 +7,7 @@
 
 typedef struct cd_log_format cd_log_format;
 
-/* What a line is made of, beside the atoms' own text. */
+/* What the fields of a line are filled from. */
 typedef struct {
     const cd_access *access;
     cd_str client; /* address of the client; p == NULL: a unix socket */
@@ -16,19 +16,19 @@ typedef struct {
 } cd_log_entry;
 
 /*
- * "daphne", "combined", "json" or a template. NULL: no memory, or `problem` (of `size` bytes, may
- * be NULL) says what is wrong with the template, as one line.
+ * Makes a format from "daphne", "combined", "json" or a template. NULL: no memory, or else
+ * `problem` (`size` bytes; may be NULL) says in one line what is wrong with the template.
  */
 cd_log_format *cd_log_format_new(const char *text, char *problem, size_t size);
 /* NULL is allowed. */
 void cd_log_format_free(cd_log_format *format);
 
-/* Does a line tell how long the request took? Only then access->duration is read. */
+/* Does a line show how long the request took? Only then access->duration is read. */
 bool cd_log_format_timed(const cd_log_format *format);
-/* Does it tell of request headers? */
+/* Does a line show request headers? */
 bool cd_log_format_headers(const cd_log_format *format);
 
-/* Appends one line with its line end: CD_OK, or CD_NOMEM and nothing was appended. */
+/* Appends one line with its line end. Returns CD_OK, or CD_NOMEM and then nothing was appended. */
 int cd_log_format_write(cd_log_format *format, cd_buf *out, const cd_log_entry *entry);
 
 #endif

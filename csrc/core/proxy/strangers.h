@@ -1,5 +1,4 @@
-/* Peers whose word is not taken although they speak as proxies do: each is named in the log
- * once. */
+/* Peers that send proxy headers and are not trusted. Each is named in the log once. */
 #ifndef CD_STRANGERS_H
 #define CD_STRANGERS_H
 
@@ -11,15 +10,17 @@ enum { CD_STRANGERS_NAMED = 16 };
 typedef struct cd_strangers {
     cd_ip named[CD_STRANGERS_NAMED];
     unsigned count;
-    unsigned looks_left; /* heads to be looked at while proxy headers are off */
+    /* heads that are still to be searched for proxy headers while those are off */
+    unsigned looks_left;
 } cd_strangers;
 
 void cd_strangers_init(cd_strangers *s);
 
-/* A header of a proxy's came from a peer that is not trusted. */
+/* Logs that a peer which is not trusted sent this proxy header. */
 void cd_strangers_name(cd_server *server, const cd_addr *peer, const char *header);
 
-/* Proxy headers are off: does this head, one of the server's first, have any? */
+/* To be called while proxy headers are off: looks for them in the first heads of a server, and logs
+ * them. */
 void cd_strangers_look(cd_server *server, const cd_head *head);
 
 #endif

@@ -1,4 +1,4 @@
-/* Which peers are believed when they say who the client is: addresses, networks, unix sockets. */
+/* Which peers are believed when they tell who the client is: addresses, networks, unix sockets. */
 #ifndef CD_TRUST_H
 #define CD_TRUST_H
 
@@ -11,21 +11,21 @@ typedef struct {
 
 typedef struct {
     cd_ip address;
-    unsigned bits; /* of the 128 that count */
+    unsigned bits; /* how many of the 128 bits count */
 } cd_network;
 
 typedef struct cd_trust {
     cd_network *networks; /* owned */
     size_t count;
-    bool local; /* unix sockets */
-    bool all;   /* everybody */
+    bool local; /* unix sockets are trusted */
+    bool all;   /* every peer is trusted */
 } cd_trust;
 
-/* A numeric address without brackets, port or zone; false when it is none. */
+/* Reads a numeric address without brackets, port and zone. False: it is none. */
 bool cd_ip_read(cd_str text, cd_ip *ip);
 
-/* Reads a list as cd_config's trust. CD_OK, CD_NOMEM, or CD_VALUE and what is wrong in problem (may
- * be NULL). Nothing is to be disposed of after a failure. */
+/* Reads a list in the form of cd_config's trust. CD_OK, CD_NOMEM, or CD_VALUE and then `problem`,
+ * which may be NULL, says what is wrong. After a failure there is nothing to dispose of. */
 int cd_trust_init(cd_trust *trust, const char *text, char *problem, size_t size);
 void cd_trust_dispose(cd_trust *trust);
 
