@@ -1,4 +1,4 @@
-/* A server's own files: listeners, accepted connections, the end of all. */
+/* What the files of the server share: listeners, accepted connections, the end of all. */
 #ifndef CD_SERVER_H
 #define CD_SERVER_H
 
@@ -7,7 +7,8 @@
 /* Closes the listening sockets (listen.c). */
 void cd_server_stop_listening(cd_server *server);
 
-/* How many connections there may be (max_connections, or what the descriptors allow). */
+/* How many connections there may be: max_connections, or fewer when the descriptors do not
+ * suffice. */
 size_t cd_server_max_connections(const cd_server *server);
 
 #endif

@@ -1,5 +1,5 @@
-/* WebSocket (RFC 6455) over an HTTP/1.1 connection. Frames as such are ws_frame.h, the handshake's
- * rules ws_handshake.h. */
+/* WebSocket (RFC 6455) on a connection or on an HTTP/2 stream. ws_frame.h parses the frames,
+ * ws_handshake.h has the rules of the handshake. */
 #ifndef CD_WS_H
 #define CD_WS_H
 
@@ -8,26 +8,29 @@
 #include "ws/ws_extension.h"
 
 /*
- * Looks at a request with an Upgrade header. 0: not a WebSocket handshake, serve it as HTTP. 101: a
- * good one. Else the status to refuse it with, and why: 400, 405 (with Allow: GET), 426 (with
- * Sec-WebSocket-Version: 13). Called by http1 when the head is complete, before the stream is
- * opened. In ws_handshake.c.
+ * Judges a request with an Upgrade header. 0: it is no WebSocket handshake and is served as HTTP.
+ * 101: it is a valid one. Else the status to refuse it with, and *r says why: 400, 405 (with Allow:
+ * GET) or 426 (with Sec-WebSocket-Version: 13). http1 calls it when the head is complete, before
+ * the stream is opened. In ws_handshake.c.
  */
 int cd_ws_check(const cd_head *head, cd_refusal *r);
 
-/* The same for an Extended CONNECT of HTTP/2 (RFC 8441), which has no key and no Upgrade. */
+/* The same for an Extended CONNECT of HTTP/2 (RFC 8441), which has neither a key nor an Upgrade
+ * header. */
 int cd_ws_check_connect(const cd_head *head, cd_refusal *r);
 
-/* What answers a handshake: the version of HTTP that it came in. Only while stream->conn is set. */
+/* Answers a handshake in the version of HTTP in which it came. Only called while stream->conn is
+ * set. */
 typedef struct cd_ws_carrier {
-    /* As the seam's. */
+    /* The same as the seam's functions. */
     int (*start)(cd_stream *s, int status, const cd_header *headers, size_t count);
     int (*write)(cd_stream *s, cd_chunk chunk, bool more);
     void (*finish)(cd_stream *s, bool failed);
-    /* A constant page; the end of the exchange as an error. Both detach the stream. */
+    /* Answers with a constant page; ends the exchange with an error. Both detach the stream. */
     void (*page)(cd_stream *s, int status);
     void (*cut)(cd_stream *s, bool client_gone);
-    /* Sends the head that accepts. s->conn is then what speaks WebSocket. CD_OK or CD_NOMEM. */
+    /* Sends the head that accepts. Afterwards s->conn is the connection that speaks WebSocket.
+     * Returns CD_OK or CD_NOMEM. */
     int (*accept)(cd_stream *s, cd_str subprotocol, const cd_ws_extension *extension,
                   const cd_header *headers, size_t count);
 } cd_ws_carrier;
@@ -35,15 +38,16 @@ typedef struct cd_ws_carrier {
 extern const cd_ws_carrier cd_ws_http1_carrier;
 
 /*
- * Makes a stream a WebSocket one that waits for the application's answer: kind, subprotocols, ops,
- * connect event, websocket_connect_timeout, access-log line. CD_OK or CD_NOMEM. In ws_accept.c.
+ * Turns a stream into a WebSocket that waits for the application's answer: sets kind, subprotocols,
+ * ops, the connect event and websocket_connect_timeout, and writes the access-log line. Returns
+ * CD_OK or CD_NOMEM. In ws_accept.c.
  */
 int cd_ws_prepare(cd_stream *s, const cd_ws_carrier *carrier);
 
 /*
- * The stream was accepted: the connection speaks WebSocket from here on, also the bytes that were
- * read ahead. The 101 response must be in the connection's output, with what was agreed on.
- * CD_NOMEM: nothing was changed. For ws_accept.c; in ws.c.
+ * To be called when the stream was accepted: the connection speaks WebSocket from here on,
+ * beginning with the bytes that were read ahead. The 101 response, with the agreed extension, must
+ * be in the connection's output. CD_NOMEM: nothing was changed. For ws_accept.c; in ws.c.
  */
 int cd_ws_open(cd_stream *s, const cd_ws_extension *extension);
 

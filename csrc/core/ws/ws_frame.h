@@ -1,5 +1,5 @@
-/* The WebSocket frame engine (RFC 6455, 5 and 8.1): bytes in, bytes out, no connection, no memory
- * of its own. */
+/* Parses and writes WebSocket frames (RFC 6455, 5 and 8.1): bytes in, bytes out, without a
+ * connection and without memory of its own. */
 #ifndef CD_WS_FRAME_H
 #define CD_WS_FRAME_H
 
@@ -31,11 +31,11 @@ enum {
     CD_WS_MAX_SERVER_HEADER = 10,
     CD_WS_MAX_CONTROL = 125, /* payload of a control frame */
     CD_WS_MAX_REASON = 123,
-    CD_WS_RSV1 = 0x40, /* of a header's first byte: the message is compressed (RFC 7692, 6) */
+    CD_WS_RSV1 = 0x40, /* bit of a header's first byte: the message is compressed (RFC 7692, 6) */
 };
 
 typedef struct {
-    uint64_t length; /* of the payload; below 2^63 */
+    uint64_t length; /* length of the payload; below 2^63 */
     uint8_t mask[4];
     uint8_t opcode;
     bool fin, rsv1;
@@ -47,39 +47,39 @@ static inline bool cd_ws_is_control(uint8_t opcode)
 }
 
 /*
- * Parses the header of a client's frame; `rsv`: the reserved bits that an extension gave a meaning,
- * 0 or CD_WS_RSV1. Returns its size, 0 when n bytes are not enough to have it
- * whole, or CD_FRAMING for what a client must not send (1002), which is said as soon as the bytes
- * that are there prove it. *frame is void unless the size is returned.
+ * Parses the header of a client's frame. `rsv` is the reserved bit to which an extension gave a
+ * meaning: 0 or CD_WS_RSV1. Returns the size of the header; 0 when the n bytes do not have all of
+ * it; or, as soon as the bytes prove it, CD_FRAMING for what a client must not send (1002). *frame
+ * is valid only when the size is returned.
  */
 int cd_ws_parse_header(const uint8_t *p, size_t n, uint8_t rsv, cd_ws_frame *frame);
 
-/* Writes the header of a server's frame, unmasked and final; returns its size, at most
+/* Writes the header of a server's frame, which is final and not masked. Returns its size, at most
  * CD_WS_MAX_SERVER_HEADER. */
 size_t cd_ws_write_header(uint8_t *to, enum cd_ws_opcode opcode, uint64_t length);
 
 /*
- * Copies n bytes of payload and takes the mask off. offset: how many bytes of the same frame came
+ * Copies n bytes of payload and removes the mask. `offset` is the number of bytes of the same frame
  * before these. `to` and `from` may be the same, else they must not overlap.
  */
 void cd_ws_unmask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t mask[4],
                   uint64_t offset);
 
 /*
- * UTF-8 (RFC 3629) piece by piece: no overlong forms, no surrogates, nothing above U+10FFFF. The
- * state starts as CD_UTF8_START, is that again between characters, and stays CD_UTF8_BAD once the
- * text cannot become valid any more.
+ * Checks UTF-8 (RFC 3629) piece by piece: it accepts no overlong forms, no surrogates and nothing
+ * above U+10FFFF. The state begins as CD_UTF8_START, returns to it after each complete character,
+ * and stays CD_UTF8_BAD once the text cannot become valid.
  */
 enum { CD_UTF8_BAD = 0, CD_UTF8_START = 6 };
 unsigned cd_utf8_check(unsigned state, const uint8_t *p, size_t n);
 
-/* May this code stand in a close frame, of a peer or of the application (RFC 6455, 7.4)? */
+/* May a close frame of a peer or of the application have this code (RFC 6455, 7.4)? */
 bool cd_ws_code_on_wire(int code);
 
 /*
- * Takes the payload of a peer's close frame (at most CD_WS_MAX_CONTROL bytes) apart. CD_OK, with
- * *code CD_WS_NO_CODE for an empty one and *reason within p; else the code to fail the connection
- * with: 1002 or 1007.
+ * Parses the payload of a peer's close frame, at most CD_WS_MAX_CONTROL bytes. Returns CD_OK and
+ * sets *code (CD_WS_NO_CODE when the payload is empty) and *reason, which points into p; else the
+ * code to fail the connection with, 1002 or 1007.
  */
 int cd_ws_parse_close(const uint8_t *p, size_t n, int *code, cd_str *reason);
 
