@@ -61,99 +61,99 @@ typedef struct cdpy_ready cdpy_ready;
  * object's type keeps the module alive, so a cdpy_state pointer kept in an object is valid as long
  * as the object is.
  */
-#define CDPY_OBJECTS(X)                                                                            \
-    X(loop_base_type) /* LoopBase */                                                               \
-    X(poller_type)    /* Poller */                                                                 \
-    X(server_type)    /* Server */                                                                 \
-    X(tls_type)       /* Tls */                                                                    \
-    X(stream_type)                                                                                 \
-    X(receive_type)                                                                                \
-    X(send_type)                                                                                   \
-    X(waiter_type)                                                                                 \
-    X(peer_type)                                                                                   \
-    X(client_disconnected) /* ClientDisconnected(OSError) */                                       \
-    X(task_type)           /* asyncio.Task */                                                      \
-    X(finished_future)     /* awaitable.c: what a Task is told of; NULL: not needed yet */         \
-    X(cancelled_error)     /* asyncio.CancelledError */                                            \
-    X(invalid_state_error) /* asyncio.InvalidStateError */                                         \
-    X(await_on)            /* pyasgi._awaiting.await_on and call_on; NULL until they are needed */ \
-    X(call_on)                                                                                     \
-    X(own_host) /* scope.c: own_address as str and int; NULL: none yet */                          \
-    X(own_port)                                                                                    \
-    X(last_client) /* scope.c: its host as str; NULL: none yet */                                  \
-    X(empty_bytes) /* b"" and "" */                                                                \
-    X(empty_text)                                                                                  \
-    X(http_template) /* scopes with every key and the usual values, copied for each request */     \
-    X(websocket_template)                                                                          \
-    X(asked_path)     /* scope.c: raw_path that a connection asked for first, last of all */       \
-    X(usual_raw_path) /* what http_template has; NULL: none */                                     \
-    X(usual_path)                                                                                  \
-    X(extensions_last)   /* "extensions" of an HTTP scope, NULL before the first */                \
-    X(asgi_template)     /* their "asgi" dict, copied too */                                       \
-    X(registry_type)     /* TaskRegistry; NULL from Python 3.14 on, and so the next two */         \
-    X(registry)          /* the one that is installed, or NULL */                                  \
-    X(weak_set_type)     /* weakref.WeakSet */                                                     \
-    X(loop_asyncio_type) /* asyncio.SelectorEventLoop */                                           \
-    X(current_task)      /* asyncio.tasks._current_tasks, a dict; 3.14: _swap_current_task */      \
-    X(loop_call_soon)    /* replaced.c: SelectorEventLoop's, unbound; so the next five */          \
-    X(loop_call_soon_threadsafe)                                                                   \
-    X(loop_call_later)                                                                             \
-    X(loop_call_at)                                                                                \
-    X(loop_create_task)                                                                            \
-    X(loop_create_future)                                                                          \
-    X(loop_add_reader) /* with an underscore before it; so the next three */                       \
-    X(loop_add_writer)                                                                             \
-    X(loop_remove_reader)                                                                          \
-    X(loop_remove_writer)                                                                          \
-    X(loop_sock_recv)                                                                              \
-    X(loop_sock_recv_into)                                                                         \
-    X(loop_sock_sendall)                                                                           \
-    X(loop_sock_connect)                                                                           \
-    X(loop_accept_connection)  /* _accept_connection */                                            \
-    X(loop_check_no_transport) /* _ensure_fd_no_transport */                                       \
-    X(sock_type)               /* SockCall */                                                      \
-    X(loop_run_in_executor)                                                                        \
-    X(hop_type)        /* Hop */                                                                   \
-    X(hop_source_type) /* concurrent.futures.Future */                                             \
-    X(hop_wrap_future) /* asyncio.wrap_future */                                                   \
-    X(hop_copy_state)  /* asyncio.futures._copy_future_state */                                    \
-    X(zero)            /* 0 and -1 */                                                              \
-    X(minus_one)                                                                                   \
-    X(transport_type)          /* SocketTransport */                                               \
-    X(transport_socket_type)   /* socket.socket */                                                 \
-    X(transport_write)         /* of asyncio's _SelectorSocketTransport, unbound */                \
-    X(transport_data_received) /* its _read_ready__data_received */                                \
-    X(transport_get_buffer)    /* its _read_ready__get_buffer */                                   \
-    X(transport_set_nodelay)   /* asyncio.base_events._set_nodelay */                              \
-    X(sslproto_type)           /* SSLProtocol; NULL: nobody needs one yet, so the next ones */     \
-    X(sslproto_write_appdata)  /* asyncio's _write_appdata, unbound */                             \
-    X(sslproto_do_handshake)   /* its _do_handshake, and its _set_state */                         \
-    X(sslproto_set_state)                                                                          \
-    X(sslproto_object_type) /* ssl.SSLObject */                                                    \
-    X(sslproto_error)       /* ssl.SSLError */                                                     \
-    X(sslproto_again)       /* the exceptions that mean: later */                                  \
-    X(sslproto_record)      /* most bytes of a record, as int */                                   \
-    X(sslproto_unwrapped)   /* SSLProtocolState.UNWRAPPED; so the next four */                     \
-    X(sslproto_handshaking)                                                                        \
-    X(sslproto_wrapped)                                                                            \
-    X(sslproto_flushing)                                                                           \
-    X(sslproto_shutting)                                                                           \
-    X(loop_task_names) /* ("loop",), keyword names of a Task call; with name, with context */      \
-    X(loop_task_name_names)                                                                        \
-    X(loop_task_context_names)                                                                     \
-    X(future_type)       /* asyncio.Future */                                                      \
-    X(ready_type)        /* ReadyQueue */                                                          \
-    X(handle_type)       /* Handle(asyncio.Handle) */                                              \
-    X(timer_handle_type) /* TimerHandle(asyncio.TimerHandle) */                                    \
-    X(handle_cancel)     /* asyncio.Handle.cancel, unbound; so the next */                         \
-    X(timer_handle_cancel)                                                                         \
-    X(handle_format_source) /* asyncio.format_helpers._format_callback_source */                   \
-    X(loop_context_names)   /* ("context",), keyword names of a call_soon */                       \
-    X(loop_selector_key)    /* selectors.SelectorKey */                                            \
-    X(loop_map_type)        /* PollerMap, what Poller.get_map() returns */                         \
-    X(fork_end)             /* fork.c: ends a forked child; NULL: this is none */
+#define CDPY_OBJECTS(X)                                                                           \
+    X(loop_base_type) /* LoopBase */                                                              \
+    X(poller_type)    /* Poller */                                                                \
+    X(server_type)    /* Server */                                                                \
+    X(tls_type)       /* Tls */                                                                   \
+    X(stream_type)                                                                                \
+    X(receive_type)                                                                               \
+    X(send_type)                                                                                  \
+    X(waiter_type)                                                                                \
+    X(peer_type)                                                                                  \
+    X(client_disconnected) /* ClientDisconnected(OSError) */                                      \
+    X(task_type)           /* asyncio.Task */                                                     \
+    X(finished_future) /* awaitable.c: the done future that a Task gets; NULL: not needed yet */  \
+    X(cancelled_error) /* asyncio.CancelledError */                                               \
+    X(invalid_state_error) /* asyncio.InvalidStateError */                                        \
+    X(await_on)            /* pyasgi._awaiting.await_on; NULL until it is needed */               \
+    X(call_on)             /* pyasgi._awaiting.call_on; NULL until it is needed */                \
+    X(own_host)            /* scope.c: the host of own_address as str; NULL: none yet */          \
+    X(own_port)            /* scope.c: its port as int; NULL: none yet */                         \
+    X(last_client)         /* scope.c: the host of the newest client as str; NULL: none yet */    \
+    X(empty_bytes)         /* b"" */                                                              \
+    X(empty_text)          /* "" */                                                               \
+    X(http_template) /* a scope with all keys and the usual values, copied for each request */    \
+    X(websocket_template) /* the same for WebSockets */                                           \
+    X(asked_path)         /* scope.c: raw_path of the newest connection's first request */        \
+    X(usual_raw_path)     /* raw_path in http_template; NULL: none */                             \
+    X(usual_path)         /* path in http_template; NULL: none */                                 \
+    X(extensions_last)    /* the newest "extensions" of an HTTP scope; NULL: none yet */          \
+    X(asgi_template)      /* "asgi" of the scopes, copied too */                                  \
+    X(registry_type)      /* TaskRegistry; NULL from Python 3.14 on */                            \
+    X(registry)           /* the registry that is installed, or NULL; NULL from Python 3.14 on */ \
+    X(weak_set_type)      /* weakref.WeakSet; NULL from Python 3.14 on */                         \
+    X(loop_asyncio_type)  /* asyncio.SelectorEventLoop */                                         \
+    X(current_task)       /* asyncio.tasks._current_tasks, a dict; 3.14: _swap_current_task */    \
+    X(loop_call_soon)     /* replaced.c: SelectorEventLoop.call_soon, unbound */                  \
+    X(loop_call_soon_threadsafe) /* the same for this method, and so on */                        \
+    X(loop_call_later)                                                                            \
+    X(loop_call_at)                                                                               \
+    X(loop_create_task)                                                                           \
+    X(loop_create_future)                                                                         \
+    X(loop_add_reader)    /* SelectorEventLoop._add_reader */                                     \
+    X(loop_add_writer)    /* SelectorEventLoop._add_writer */                                     \
+    X(loop_remove_reader) /* SelectorEventLoop._remove_reader */                                  \
+    X(loop_remove_writer) /* SelectorEventLoop._remove_writer */                                  \
+    X(loop_sock_recv)                                                                             \
+    X(loop_sock_recv_into)                                                                        \
+    X(loop_sock_sendall)                                                                          \
+    X(loop_sock_connect)                                                                          \
+    X(loop_accept_connection)  /* _accept_connection */                                           \
+    X(loop_check_no_transport) /* _ensure_fd_no_transport */                                      \
+    X(sock_type)               /* SockCall */                                                     \
+    X(loop_run_in_executor)                                                                       \
+    X(hop_type)                /* Hop: takes an executor's result over to the loop's thread */    \
+    X(hop_source_type)         /* concurrent.futures.Future */                                    \
+    X(hop_wrap_future)         /* asyncio.wrap_future */                                          \
+    X(hop_copy_state)          /* asyncio.futures._copy_future_state */                           \
+    X(zero)                    /* 0 */                                                            \
+    X(minus_one)               /* -1 */                                                           \
+    X(transport_type)          /* SocketTransport */                                              \
+    X(transport_socket_type)   /* socket.socket */                                                \
+    X(transport_write)         /* _SelectorSocketTransport.write, unbound */                      \
+    X(transport_data_received) /* _SelectorSocketTransport._read_ready__data_received */          \
+    X(transport_get_buffer)    /* _SelectorSocketTransport._read_ready__get_buffer */             \
+    X(transport_set_nodelay)   /* asyncio.base_events._set_nodelay */                             \
+    X(sslproto_type)           /* SSLProtocol; NULL, as all sslproto_*, until one is needed */    \
+    X(sslproto_write_appdata)  /* asyncio's SSLProtocol._write_appdata, unbound */                \
+    X(sslproto_do_handshake)   /* asyncio's SSLProtocol._do_handshake, unbound */                 \
+    X(sslproto_set_state)      /* asyncio's SSLProtocol._set_state, unbound */                    \
+    X(sslproto_object_type)    /* ssl.SSLObject */                                                \
+    X(sslproto_error)          /* ssl.SSLError */                                                 \
+    X(sslproto_again)          /* the exceptions that mean: try again later */                    \
+    X(sslproto_record)         /* the most bytes of a record, as int */                           \
+    X(sslproto_unwrapped)      /* SSLProtocolState.UNWRAPPED */                                   \
+    X(sslproto_handshaking)    /* SSLProtocolState.DO_HANDSHAKE */                                \
+    X(sslproto_wrapped)        /* SSLProtocolState.WRAPPED */                                     \
+    X(sslproto_flushing)       /* SSLProtocolState.FLUSHING */                                    \
+    X(sslproto_shutting)       /* SSLProtocolState.SHUTDOWN */                                    \
+    X(loop_task_names)         /* ("loop",), keyword names of a Task call */                      \
+    X(loop_task_name_names)    /* the same with name */                                           \
+    X(loop_task_context_names) /* the same with context */                                        \
+    X(future_type)             /* asyncio.Future */                                               \
+    X(ready_type)              /* ReadyQueue */                                                   \
+    X(handle_type)             /* Handle(asyncio.Handle) */                                       \
+    X(timer_handle_type)       /* TimerHandle(asyncio.TimerHandle) */                             \
+    X(handle_cancel)           /* asyncio.Handle.cancel, unbound */                               \
+    X(timer_handle_cancel)     /* asyncio.TimerHandle.cancel, unbound */                          \
+    X(handle_format_source)    /* asyncio.format_helpers._format_callback_source */               \
+    X(loop_context_names)      /* ("context",), keyword names of a call_soon call */              \
+    X(loop_selector_key)       /* selectors.SelectorKey */                                        \
+    X(loop_map_type)           /* PollerMap, what Poller.get_map() returns */                     \
+    X(fork_end)                /* fork.c: what ends a forked child; NULL: this is none */
 
-/* Attributes of asyncio's classes that C looks at by their offsets, see subclass.c. */
+/* Attributes of asyncio's classes that C reads by their offsets, see subclass.c. */
 #define CDPY_TRANSPORT_SLOTS(X) \
     X(_sock)                    \
     X(_sock_fd)                 \
@@ -190,7 +190,7 @@ typedef struct {
 } cdpy_sslproto_slots;
 #undef X
 
-/* handle.c: a freelist. */
+/* A freelist of handle.c. */
 typedef struct {
     void *first;
     Py_ssize_t count;
@@ -205,10 +205,11 @@ typedef struct {
 #define X(name) PyObject *name;
     CDPY_OBJECTS(X)
 #undef X
-    cd_addr own_address;          /* the one that was connected to last, mostly the only one */
-    unsigned extensions_offers;   /* what extensions_last has */
+    /* the local address of the newest connection; mostly there is only one */
+    cd_addr own_address;
+    unsigned extensions_offers;   /* the CDPY_* offers that extensions_last contains */
     PyObject *header_names[256];  /* scope.c: bytes of the common header names by hash */
-    bool header_shared[256];      /* have all connections the same values of it? */
+    bool header_shared[256];      /* do connections often send the same value of this header? */
     PyObject *header_tuples[256]; /* headers that many connections have, by hash; strong */
     cdpy_waiter *waiter_free;     /* awaitable.c: freelist and its length */
     Py_ssize_t waiter_free_count;
@@ -217,16 +218,17 @@ typedef struct {
     cdpy_stream *stream_free;
     Py_ssize_t stream_free_count;
     cdpy_handles spare_handles, spare_timers;
-    size_t registry_users; /* registry.c: loops that are open */
-    cdpy_loop *loops;      /* fork.c: those there are, whoever holds them */
+    size_t registry_users; /* registry.c: how many loops are open */
+    cdpy_loop *loops;      /* fork.c: every loop that exists */
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
-    const PyObject *sslproto_shaken; /* whose handshake has just come to its end, or NULL */
+    const PyObject *sslproto_shaken; /* the SSLProtocol whose handshake has just ended */
     char *scratch;                   /* cdpy_scratch() */
     bool bulky;                      /* the last read of a SocketTransport was full */
 } cdpy_state;
 
-/* Most objects a freelist keeps. Under ASan none: it is to see what is used after it was freed. */
+/* The most objects that a freelist keeps. None under ASan, which is to see any use of a freed
+ * object. */
 #ifdef __SANITIZE_ADDRESS__
 #define CDPY_FREELIST 0
 #else
@@ -236,8 +238,8 @@ typedef struct {
 extern struct PyModuleDef cdpy_module;
 
 /*
- * The state of the module that made the type of `self`, for the types that cannot be subclassed.
- * NULL only while the collector takes the module down, so only in a dealloc.
+ * Returns the state of the module that made the type of `self`; only for types that cannot be
+ * subclassed. NULL only while the collector takes the module down, so only in a dealloc.
  */
 static inline cdpy_state *cdpy_state_of(PyObject *self)
 {
@@ -246,17 +248,17 @@ static inline cdpy_state *cdpy_state_of(PyObject *self)
     return module ? PyModule_GetState(module) : NULL;
 }
 
-/* Makes a type of `spec` and keeps it in *slot; added to the module under its name when `name` is
- * not NULL. 0 or -1. */
+/* Makes a type of `spec` and stores it in *slot. When `name` is not NULL the module gets it under
+ * that name. Returns 0, or -1 with an exception. */
 int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const char *name);
 
-/* Empty the freelists, for good. */
+/* Empty the freelists when the module is freed. */
 void cdpy_awaitable_free(cdpy_state *state);
 void cdpy_stream_free(cdpy_state *state);
 void cdpy_handle_free(cdpy_state *state);
 
-/* Called by module.c's exec slot: each makes the types (and caches) of its file. 0 or -1 with an
- * exception. */
+/* Called by module.c's exec slot: each makes the types (and caches) of its file. They return 0, or
+ * -1 with an exception. */
 int cdpy_ready_init(PyObject *module, cdpy_state *state);
 int cdpy_handle_init(PyObject *module, cdpy_state *state);
 int cdpy_executor_init(PyObject *module, cdpy_state *state);
@@ -270,8 +272,8 @@ int cdpy_registry_init(PyObject *module, cdpy_state *state);
 int cdpy_server_init(PyObject *module, cdpy_state *state);
 int cdpy_tls_init(PyObject *module, cdpy_state *state);
 
-/* The only way an object of ours dies: untrack, clear, free, let the type go. `clear` is the type's
- * tp_clear. */
+/* Every tp_dealloc of ours: untrack, clear, free, drop the reference to the type. `clear` is the
+ * type's tp_clear. */
 #define CDPY_DEALLOC(self, clear)            \
     do {                                     \
         PyTypeObject *type_ = Py_TYPE(self); \
@@ -294,33 +296,34 @@ extern cdpy_live cdpy_live_counts;
 
 /* ---- coroutine.c: awaitables that must be coroutines ---- */
 
-/* Is it what receive() or send() returned? */
+/* Did receive() or send() return this object? */
 static inline bool cdpy_waiter_check(const cdpy_state *state, PyObject *object)
 {
     return Py_IS_TYPE(object, (PyTypeObject *)state->waiter_type);
 }
 
-/* The coroutine pyasgi._awaiting.await_on(awaitable): for create_task(receive()), and for
+/* Returns the coroutine pyasgi._awaiting.await_on(awaitable): for create_task(receive()), and for
  * applications that return no coroutine. */
 PyObject *cdpy_wrap_awaitable(cdpy_state *state, PyObject *awaitable);
 
 /*
- * The coroutine pyasgi._awaiting.call_on(callable, event): what receive() and send() give a thread
- * that does not run the loop, so that asyncio.run_coroutine_threadsafe(send(event), loop) does what
- * it does with an async def. event may be NULL.
+ * Returns the coroutine pyasgi._awaiting.call_on(callable, event). receive() and send() return it
+ * in a thread that does not run the loop, so that asyncio.run_coroutine_threadsafe(send(event),
+ * loop) works as with an async def. event may be NULL.
  */
 PyObject *cdpy_call_later(cdpy_state *state, PyObject *callable, PyObject *event);
 
 /* ---- convert.c: between Python values and the core's ---- */
 
-/* 1: *value is a new reference; 0: the dict has no such key; -1: exception. */
+/* Looks a key up. 1: *value is a new reference; 0: the dict has no such key; -1: an exception is
+ * set. */
 int cdpy_get(PyObject *dict, PyObject *key, PyObject **value);
 
-/* The truth of an optional value; absent is false. -1: exception. */
+/* Returns the truth of an optional value, 0 when it is absent; -1: an exception is set. */
 int cdpy_truth(PyObject *dict, PyObject *key);
 
-/* Stores value and takes its reference, also when it fails; a NULL value is a failure of the
- * caller's expression. 0 or -1. */
+/* Stores value and takes its reference, even when it fails. value == NULL is a failure: so the
+ * result of an expression can be passed unchecked. Returns 0, or -1 with an exception. */
 int cdpy_put(PyObject *dict, PyObject *key, PyObject *value);
 
 /* Is the str `text` the interned `name`? */
@@ -328,16 +331,16 @@ static inline bool cdpy_is(PyObject *text, PyObject *name)
 {
     if (text == name)
         return true;
-    if (!PyUnicode_IS_COMPACT_ASCII(text)) /* of a subclass, or of no ASCII: all names are */
+    if (!PyUnicode_IS_COMPACT_ASCII(text)) /* a subclass, or not ASCII; the names are ASCII */
         return PyUnicode_Compare(text, name) == 0;
     Py_ssize_t n = PyUnicode_GET_LENGTH(name);
     return PyUnicode_GET_LENGTH(text) == n &&
            memcmp(PyUnicode_1BYTE_DATA(text), PyUnicode_1BYTE_DATA(name), (size_t)n) == 0;
 }
 
-/* Takes the exception that is set, with its traceback: a new reference, or NULL when none is. */
+/* Takes the exception that is set, with its traceback, as a new reference. NULL: none is set. */
 PyObject *cdpy_error_take(void);
-/* Sets it again (and lets the reference go); nothing for NULL. */
+/* Sets that exception again and takes the reference; does nothing for NULL. */
 void cdpy_error_put(PyObject *error);
 
 #endif

@@ -7,12 +7,13 @@
 /* ---- loop.c: LoopBase, Poller ---- */
 
 /*
- * What stands on a loop and has pointers to the core of its own: a server. It is embedded in its
- * object. In a forked child forsake() takes these pointers away; it must not free anything.
+ * An object that uses a loop and has its own pointers into the core: a server. The struct is
+ * embedded in the object. In a forked child forsake() sets these pointers to NULL; it must not free
+ * anything.
  */
 typedef struct cdpy_guest cdpy_guest;
 struct cdpy_guest {
-    cdpy_guest *prev, *next; /* the loop's list, while it stands there */
+    cdpy_guest *prev, *next; /* the loop's list of guests */
     void (*forsake)(cdpy_guest *guest);
 };
 
@@ -20,79 +21,82 @@ struct cdpy_loop {
     PyObject_HEAD
     cdpy_state *state;  /* set by tp_new: subclasses make PyType_GetModuleState useless */
     cd_loop *core;      /* NULL after close() */
-    PyObject *captured; /* callback and context of the one call_soon that was captured */
+    PyObject *captured; /* callback and context of the call_soon that was captured */
     PyObject *captured_context;
-    /* KeyboardInterrupt or SystemExit out of a dispatch: Poller.select raises it after it */
+    /* KeyboardInterrupt or SystemExit raised in a dispatch; Poller.select raises it afterwards */
     PyObject *fatal;
-    unsigned long thread; /* _thread_id: of the thread that runs it; 0: nobody does */
-    size_t servers; /* servers on this loop: server.c counts, close() refuses while it is not 0 */
-    cdpy_ready *ready;                /* strong, never NULL; _ready */
+    unsigned long thread; /* _thread_id: the thread that runs the loop; 0: none does */
+    /* how many servers use the loop (server.c counts); close() refuses while it is not 0 */
+    size_t servers;
+    cdpy_ready *ready;                /* _ready; strong, never NULL */
     PyObject *scheduled;              /* list, a heap of timers: _scheduled */
     PyObject *selector;               /* _selector: the Poller, None once closed */
     PyObject *task_factory;           /* _task_factory */
     PyObject *executor;               /* _default_executor */
     PyObject *debug_value;            /* _debug: what set_debug() was given */
     PyObject *replaced;               /* a tuple, never NULL: see replaced.c */
-    Py_ssize_t timer_cancelled_count; /* of the timers in `scheduled` */
+    Py_ssize_t timer_cancelled_count; /* how many timers in `scheduled` are cancelled */
     double clock_resolution;          /* seconds */
     bool armed;                       /* the next call_soon is captured */
     bool debug;                       /* asyncio's debug mode */
-    bool slow;                        /* that, or `replaced` has names: no short cuts */
-    bool dispatching;                 /* inside cd_loop_dispatch */
-    bool polled;                      /* has had its Poller: there can be one */
-    bool sleeping;                    /* blocked in the kernel, without the GIL */
-    bool forever;                     /* the next _run_once() takes turns until stop() */
-    bool plain;             /* the class overrides nothing that turn.c does in asyncio's place */
-    bool own_call_at;       /* nor call_at() */
-    bool own_time;          /* nor time(), and no instance has one */
-    bool registers;         /* cdpy_registry_leave is owed */
-    bool served;            /* inherited, and a server was on it */
-    char inherited;         /* of the process that this one was forked from; closed, too */
+    /* `debug` is set or `replaced` has names: no short cuts are taken */
+    bool slow;
+    bool dispatching; /* inside cd_loop_dispatch */
+    bool polled;      /* its Poller was made; there can be one only */
+    bool sleeping;    /* blocked in the kernel, without the GIL */
+    bool forever;     /* the next _run_once() runs until stop() is called */
+    bool plain;       /* the class overrides nothing that turn.c does itself */
+    bool own_call_at; /* the class does not override call_at() */
+    bool own_time;    /* neither the class nor the instance overrides time() */
+    bool registers;   /* cdpy_registry_leave must be called */
+    bool served;      /* the loop was inherited, and a server used it */
+    /* the loop belongs to the parent of this forked process; it counts as closed */
+    char inherited;
     cdpy_loop *prev, *next; /* state->loops */
-    cdpy_guest *guests;     /* what stands on it */
-    cd_loop *forsaken;      /* what `core` was in the parent */
+    cdpy_guest *guests;     /* the objects that use the loop */
+    cd_loop *forsaken;      /* the value of `core` in the parent process */
     char stopping;          /* _stopping and _closed, which asyncio's code sets */
     char closed;
     char executor_shutdown; /* _executor_shutdown_called */
 };
 
-/* NULL with a TypeError when `loop` is no LoopBase, with a RuntimeError when it is closed.
- * Borrowed. */
+/* Returns the loop, borrowed; NULL with a TypeError when the object is no LoopBase, or with a
+ * RuntimeError when it is closed. */
 cdpy_loop *cdpy_loop_check(cdpy_state *state, PyObject *loop);
 
-/* A loop that is no asyncio loop, for a Poller of its own: a new reference, or NULL with an
- * exception. */
+/* Makes a loop that is no asyncio loop, for a Poller that stands alone. Returns a new reference, or
+ * NULL with an exception. */
 cdpy_loop *cdpy_loop_bare(cdpy_state *state);
 
-/* 0, or -1 with a RuntimeError: servers are still open on it. */
+/* Returns 0, or -1 with a RuntimeError when servers still use the loop. */
 int cdpy_loop_check_servers(const cdpy_loop *loop);
 
-/* registry.c: asyncio's set of tasks is faster from the first enter to the last leave. 0, or -1
- * with an exception. */
+/* registry.c: replaces asyncio's set of tasks by a faster one, from the first enter to the last
+ * leave. Returns 0, or -1 with an exception. */
 int cdpy_registry_enter(cdpy_state *state);
 void cdpy_registry_leave(cdpy_state *state);
 
-/* What close() does in the end: every server is closed, every watch freed. */
+/* The end of close(): frees the core's loop. Every server must be closed and every watch freed. */
 void cdpy_loop_free_core(cdpy_loop *loop);
 
-/* fork.c: every loop there is, and every guest of a loop, is on a list from its beginning to its
- * end. add_guest() sets what forsake() will be called in a forked child. */
+/* fork.c: keeps lists of all loops, and of the guests of each loop. add_guest() sets the forsake()
+ * that is called in a forked child. */
 void cdpy_fork_add_loop(cdpy_loop *loop);
 void cdpy_fork_remove_loop(cdpy_loop *loop);
 void cdpy_fork_add_guest(cdpy_loop *loop, cdpy_guest *guest, void (*forsake)(cdpy_guest *));
 void cdpy_fork_remove_guest(cdpy_loop *loop, cdpy_guest *guest);
 
-/* The module's function forsake(end). */
+/* The module's function forsake(end), see fork.c. */
 PyObject *cdpy_forsake(PyObject *module, PyObject *end);
 
 /*
- * Application code has come back, in a forked child, to the loop that called it in the parent. When
- * servers were on the loop the child ends here; else -1, with the exception that is set or a
- * RuntimeError.
+ * Called when application code returns, in a forked child, to the loop that called it in the
+ * parent. If the loop had servers the child ends here; else returns -1, with the exception that is
+ * set or a RuntimeError.
  */
 int cdpy_fork_end(cdpy_loop *loop);
 
-/* The same, for callbacks of the core, after they called Python code. */
+/* The same for the core's callbacks, after they called Python code. */
 static inline void cdpy_fork_check(cdpy_loop *loop)
 {
     if (loop->inherited)
@@ -107,7 +111,7 @@ static inline bool cdpy_loop_in_dispatch(const cdpy_loop *loop)
     return loop->dispatching;
 }
 
-/* Is this the thread that runs the loop? Before the loop has run, any thread is. */
+/* Does this thread run the loop? Before the loop has run, every thread counts as the one. */
 static inline bool cdpy_loop_mine(const cdpy_loop *loop)
 {
     return loop->thread == 0 || loop->thread == PyThread_get_thread_ident();
@@ -126,30 +130,31 @@ PyObject *cdpy_loop_run_once(PyObject *self, PyObject *ignored);
 PyObject *cdpy_loop_run_forever(PyObject *self, PyObject *ignored);
 
 /*
- * turn.c: the current task, if there is one, is none until it is put back: around a turn that is
- * taken from inside a task. *task is for the second call, NULL for none. 0, or -1 with an
- * exception; the second keeps an exception that is set.
+ * turn.c: for a turn of the loop that is taken inside a task. The first function clears asyncio's
+ * current task and stores it in *task (NULL: there was none); the second sets it again, and keeps
+ * an exception that is set. They return 0, or -1 with an exception.
  */
 int cdpy_set_task_aside(cdpy_loop *loop, PyObject **task);
 int cdpy_put_task_back(cdpy_loop *loop, PyObject *task);
 
-/* replaced.c: looks up asyncio's methods, and returns a new tuple of the names of those that are
- * not asyncio's own; or NULL with an exception. */
+/* replaced.c: looks asyncio's methods up, and returns a new tuple with the names of those that
+ * somebody replaced; or NULL with an exception. */
 PyObject *cdpy_replaced(cdpy_state *state);
-/* SelectorEventLoop.name(loop). */
+/* Calls SelectorEventLoop.name(loop). */
 PyObject *cdpy_loop_call_base(cdpy_loop *loop, PyObject *name);
 
-/* function(self, *args, **names), for the arguments of a METH_FASTCALL | METH_KEYWORDS method. */
+/* Calls function(self, *args, **names) with the arguments of a METH_FASTCALL | METH_KEYWORDS
+ * method. */
 PyObject *cdpy_pass_on(PyObject *function, PyObject *self, PyObject *const *args, Py_ssize_t count,
                        PyObject *names);
 
-/* loop.time() in seconds. 0 or -1. */
+/* Stores loop.time() in *now. Returns 0, or -1 with an exception. */
 int cdpy_loop_time(cdpy_loop *loop, double *now);
 
-/* A tuple of the arguments, or NULL with an exception. */
+/* Returns a new tuple of the arguments, or NULL with an exception. */
 PyObject *cdpy_tuple_of(PyObject *const *args, Py_ssize_t count);
 
-/* ... and in readers.c, sock.c, accept.c and executor.c. */
+/* Methods of LoopBase that are in readers.c, sock.c, accept.c and executor.c. */
 PyObject *cdpy_loop_add_reader(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                PyObject *names);
 PyObject *cdpy_loop_add_writer(PyObject *self, PyObject *const *args, Py_ssize_t count,
@@ -167,84 +172,90 @@ PyObject *cdpy_loop_sock_connect(PyObject *self, PyObject *const *args, Py_ssize
 PyObject *cdpy_loop_accept_connection(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                       PyObject *names);
 PyObject *cdpy_loop_ensure_no_transport(PyObject *self, PyObject *fileobj);
-/* sock.fileno(); -1: it is closed, or with an exception. */
+/* Returns sock.fileno(); -1: the socket is closed, or an exception is set. */
 int cdpy_fileno(const cdpy_state *state, PyObject *sock);
-/* RuntimeError when a transport has the descriptor, an int. 0 or -1. */
+/* Sets a RuntimeError when a transport uses the descriptor, an int. Returns 0, or -1 with an
+ * exception. */
 int cdpy_loop_check_transports(cdpy_loop *loop, PyObject *number);
 
-/* address.c: a tuple (host, port), or of four for IPv6, as the core has it; false for anything
- * else, without an exception. */
+/* address.c: converts an address tuple (host, port), for IPv6 also one of four items. False,
+ * without an exception: it is anything else. */
 bool cdpy_endpoint_parse(PyObject *address, cd_endpoint *ip);
-/* The other way round. NULL with an exception. */
+/* Converts it back. A new reference, or NULL with an exception. */
 PyObject *cdpy_endpoint_tuple(const cd_endpoint *ip);
 
 PyObject *cdpy_loop_run_in_executor(PyObject *self, PyObject *const *args, Py_ssize_t count,
                                     PyObject *names);
 
-/* poller.c: can a turn of this loop use this selector without its select()? */
+/* poller.c: may a turn of this loop use this selector's C functions and not call select()? */
 bool cdpy_poller_serves(PyObject *selector, const cdpy_loop *loop);
 /*
- * Polls for at most `timeout` seconds (negative: for ever), dispatches the core's callbacks and
- * queues the handles of the descriptors that are ready. 0, or -1 with an exception.
+ * Polls for at most `timeout` seconds (negative: without an end), dispatches the core's callbacks,
+ * and queues the handles of the descriptors that are ready. Returns 0, or -1 with an exception.
  */
 int cdpy_poller_turn(PyObject *selector, double timeout);
-/* What is registered for a file object: its descriptor, events and data, a new reference; data
- * NULL: nothing. 0, or -1 with an exception. */
+/* Finds what is registered for a file object: its descriptor, its events and its data, a new
+ * reference; data NULL: nothing is. Returns 0, or -1 with an exception. */
 int cdpy_poller_get(PyObject *selector, PyObject *fileobj, int *fd, int *events, PyObject **data);
-/* Registers, changes, or for events == 0 forgets. 0, or -1 with an exception. */
+/* Registers a file object or changes its events; with events == 0 removes it. Returns 0, or -1 with
+ * an exception. */
 int cdpy_poller_put(PyObject *selector, PyObject *fileobj, int fd, int events, PyObject *data);
 
 /* ---- loop.c again ---- */
 
-/* From now to take(): the next loop.call_soon(callback, context=context) without arguments is set
- * aside instead of queued. */
+/* Until take(): the next loop.call_soon(callback, context=context) without arguments is stored and
+ * not queued. */
 void cdpy_loop_arm_capture(cdpy_loop *loop);
 
-/* Disarms. 1: *callback and *context are new references (*context may be NULL); 0: nothing was
- * captured, both NULL. */
+/* Ends that. 1: *callback and *context are new references (*context may be NULL); 0: nothing was
+ * captured, both are NULL. */
 int cdpy_loop_take_capture(cdpy_loop *loop, PyObject **callback, PyObject **context);
 
 /*
- * loop.call_soon(callback, arg, context=context); context NULL: the current one. From a thread that
- * does not run the loop: call_soon_threadsafe. 0, or -1 with an exception (loop closed, no memory).
+ * Calls loop.call_soon(callback, arg, context=context); context NULL: the current one. In a thread
+ * that does not run the loop it calls call_soon_threadsafe. Returns 0, or -1 with an exception (the
+ * loop is closed, no memory).
  */
 int cdpy_call_soon(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject *context);
 
 /*
- * callback(arg) in context, now: what the loop would do with a handle. Only from a callback of the
- * core, where no task is running. Falls back to cdpy_call_soon in debug mode and when the context
- * is entered already. An exception goes to cdpy_loop_report, so none is set on return.
+ * Calls callback(arg) in the context at once, as the loop would call a handle. Only to be called
+ * from a callback of the core, where no task is running. In debug mode, and when the context is
+ * entered already, it calls cdpy_call_soon. Exceptions go to cdpy_loop_report, so none is set on
+ * return.
  */
 void cdpy_step(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject *context);
 
-/* Keeps what ends the program, until the dispatch is over; of several the first. */
+/* Keeps an exception that ends the program until the dispatch is over; the first one counts. */
 void cdpy_loop_set_fatal(cdpy_loop *loop, PyObject *exception);
 
 /*
- * Takes the exception that is set and has nowhere to go: KeyboardInterrupt and SystemExit become
- * loop->fatal, anything else goes to loop.call_exception_handler({"message": message, "exception":
- * ...}). None is set on return.
+ * Reports the exception that is set: KeyboardInterrupt and SystemExit become loop->fatal, any other
+ * goes to loop.call_exception_handler({"message": message, "exception": ...}). None is set on
+ * return.
  */
 void cdpy_loop_report(cdpy_loop *loop, const char *message);
 
 /* ---- ready.c: ReadyQueue ---- */
 
 cdpy_ready *cdpy_ready_new(cdpy_state *state);
-/* 0, or -1 without memory. */
+/* Appends a handle. Returns 0, or -1 with a MemoryError. */
 int cdpy_ready_push(cdpy_ready *queue, PyObject *handle);
-/* The oldest handle, the caller's reference; NULL without an exception: none. */
+/* Removes the oldest handle; the reference is the caller's. NULL without an exception: the queue is
+ * empty. */
 PyObject *cdpy_ready_take(cdpy_ready *queue);
 size_t cdpy_ready_count(const cdpy_ready *queue);
-/* Lets every handle go; NULL is allowed. */
+/* Drops every handle and frees the queue. NULL is allowed. */
 void cdpy_ready_drop(cdpy_ready *queue);
-/* Empties it, and keeps the references for ever: to let them go could run Python code. */
+/* Empties the queue without dropping the references, because that could run Python code. */
 void cdpy_ready_forsake(cdpy_ready *queue);
-/* Replaces what is queued by the items of an iterable. 0 or -1. */
+/* Replaces the contents by the items of an iterable. Returns 0, or -1 with an exception. */
 int cdpy_ready_assign(cdpy_ready *queue, PyObject *handles);
 
 /* ---- handle.c: Handle, TimerHandle ---- */
 
-/* asyncio.Handle, and TimerHandle with the last two. Any of them may be NULL. */
+/* The attributes of asyncio.Handle; TimerHandle has the last two as well. Any of them may be
+ * NULL. */
 struct cdpy_handle {
     PyObject_HEAD
     PyObject *args; /* tuple */
@@ -255,20 +266,20 @@ struct cdpy_handle {
     PyObject *scheduled, *when;
 };
 
-/* New references, or NULL with an exception. They take the reference to `args`, a tuple; context
- * NULL: the current one. */
+/* Make handles: new references, or NULL with an exception. They take the reference to `args`, a
+ * tuple. context NULL: the current one. */
 PyObject *cdpy_handle_new(cdpy_loop *loop, PyObject *callback, PyObject *args, PyObject *context);
 PyObject *cdpy_timer_handle_new(cdpy_loop *loop, PyObject *when, PyObject *callback, PyObject *args,
                                 PyObject *context);
 
-/* Of ours and of asyncio's handles: 1, 0, or -1 with an exception. */
+/* Is the handle, ours or asyncio's, cancelled? 1, 0, or -1 with an exception. */
 int cdpy_handle_cancelled(const cdpy_state *state, PyObject *handle);
 
-/* Calls it in its context. 0, also when it raised (call_exception_handler() was told), or -1 with
- * an exception that leaves the loop. */
+/* Calls the handle's callback in its context. Returns 0, also when the callback raised
+ * (call_exception_handler() was called), or -1 with an exception that must leave the loop. */
 int cdpy_handle_run(cdpy_state *state, PyObject *handle);
 
-/* handle.cancel(), whatever it is. 0 or -1. */
+/* Calls handle.cancel() of any kind of handle. Returns 0, or -1 with an exception. */
 int cdpy_handle_cancel(const cdpy_state *state, PyObject *handle);
 
 static inline bool cdpy_is_timer(const cdpy_state *state, PyObject *handle)
@@ -276,7 +287,8 @@ static inline bool cdpy_is_timer(const cdpy_state *state, PyObject *handle)
     return Py_IS_TYPE(handle, (PyTypeObject *)state->timer_handle_type);
 }
 
-/* The time of a timer of ours that has a float for it; else false and nothing is set. */
+/* Stores the time of a timer in *when. False, and nothing is stored: it is none of our timers, or
+ * its time is no float. */
 static inline bool cdpy_timer_when(const cdpy_state *state, PyObject *handle, double *when)
 {
     PyObject *value = cdpy_is_timer(state, handle) ? ((struct cdpy_handle *)handle)->when : NULL;
@@ -286,34 +298,34 @@ static inline bool cdpy_timer_when(const cdpy_state *state, PyObject *handle, do
     return true;
 }
 
-/* handle._scheduled = scheduled. 0 or -1. */
+/* Sets handle._scheduled. Returns 0, or -1 with an exception. */
 int cdpy_timer_set_scheduled(const cdpy_state *state, PyObject *handle, bool scheduled);
 
 /* ---- timers.c: loop._scheduled ---- */
 
-/* All: 0 or -1 with an exception. */
+/* All of them return 0, or -1 with an exception. This one adds a timer. */
 int cdpy_timers_add(cdpy_loop *loop, PyObject *handle);
-/* Lets cancelled timers go where asyncio does. */
+/* Removes cancelled timers when asyncio would. */
 int cdpy_timers_tidy(cdpy_loop *loop);
-/* 1 and the time of the first one; 0: there is none. */
+/* Finds the first timer. 1: *when is its time; 0: there is none. */
 int cdpy_timers_first(cdpy_loop *loop, double *when);
-/* Moves those before `now` to the ready queue. */
+/* Moves the timers that are due at `now` to the ready queue. */
 int cdpy_timers_due(cdpy_loop *loop, double now);
 
 /* ---- subclass.c: classes derived from asyncio's ---- */
 
 /*
- * class name(base) with `names` as its slots and with the methods; their offsets go to the array.
- * A new reference, or NULL with an exception.
+ * Makes class name(base) with `names` as its slots, and with the methods. The offsets of the slots
+ * are stored in the array. Returns a new reference, or NULL with an exception.
  */
 PyObject *cdpy_subclass_new(PyObject *module, PyObject *base, const char *name,
                             const char *const *names, Py_ssize_t *offsets, size_t count,
                             PyMethodDef *methods);
 
-/* The state of the module that made the class of `self` or one it is derived from. */
+/* Returns the state of the module that made the class of `self` or one of its base classes. */
 cdpy_state *cdpy_subclass_state(PyObject *self);
 
-/* What is in a slot, borrowed; NULL: nothing. */
+/* Returns the contents of a slot, borrowed; NULL: it is empty. */
 static inline PyObject *cdpy_slot(PyObject *self, Py_ssize_t offset)
 {
     return *(PyObject **)((char *)self + offset);
@@ -327,29 +339,30 @@ static inline void cdpy_slot_put(PyObject *self, Py_ssize_t offset, PyObject *va
 /* ---- transport.c, sslproto.c: stream transports ---- */
 
 /*
- * Memory of the module for CDPY_SCRATCH_SIZE bytes, or NULL with MemoryError. What is read goes
- * here first; it must be taken out before anything is called that may run Python code, because
- * another thread's loop uses it too.
+ * Returns CDPY_SCRATCH_SIZE bytes that belong to the module, or NULL with a MemoryError. Reads go
+ * here first. The bytes must be copied before anything is called that may run Python code, because
+ * another thread's loop uses the memory too.
  */
 enum { CDPY_SCRATCH_SIZE = 256 * 1024 }; /* asyncio's max_size of one call */
 char *cdpy_scratch(cdpy_state *state);
 
-/* asyncio's _set_nodelay(sock). */
+/* Calls asyncio's _set_nodelay(sock). */
 PyObject *cdpy_set_nodelay(PyObject *module, PyObject *sock);
 
-/* transport.write(data), of a SocketTransport. */
+/* Calls transport.write(data) of a SocketTransport. */
 PyObject *cdpy_transport_write(cdpy_state *state, PyObject *self, PyObject *data);
 
-/* The class, made at the first call: that takes ssl, which few servers need. */
+/* Returns the class SSLProtocol. It is made at the first call, because that imports ssl, which few
+ * servers need. */
 PyObject *cdpy_ssl_protocol(PyObject *module, PyObject *ignored);
 
-/* Is it an SSLProtocol of ours? */
+/* Is the protocol an SSLProtocol of ours? */
 static inline bool cdpy_sslproto_check(const cdpy_state *state, PyObject *protocol)
 {
     return Py_IS_TYPE(protocol, (PyTypeObject *)state->sslproto_type);
 }
 
-/* The bytes that came for it. None, or NULL with an exception. */
+/* Gives the protocol the bytes that came for it. Returns None, or NULL with an exception. */
 PyObject *cdpy_sslproto_feed(cdpy_state *state, PyObject *self, PyObject *data);
 
 #endif

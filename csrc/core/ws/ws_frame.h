@@ -19,8 +19,8 @@ enum cd_ws_code {
     CD_WS_NORMAL = 1000,
     CD_WS_GOING_AWAY = 1001,
     CD_WS_PROTOCOL_ERROR = 1002,
-    CD_WS_NO_CODE = 1005,  /* never on the wire */
-    CD_WS_ABNORMAL = 1006, /* never on the wire */
+    CD_WS_NO_CODE = 1005,  /* must not be sent */
+    CD_WS_ABNORMAL = 1006, /* must not be sent */
     CD_WS_BAD_DATA = 1007,
     CD_WS_TOO_BIG = 1009,
     CD_WS_INTERNAL_ERROR = 1011,
