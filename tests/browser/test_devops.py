@@ -197,3 +197,111 @@ def test_signed_out_page_stops_trying(devops: Devops, browser: Browser) -> None:
     # Longer than the longest wait that so few failures lead to.
     browser.driver.execute_async_script("setTimeout(arguments[0], 4500)")
     assert browser.driver.execute_script("return window.attempts") == seen
+
+
+# --- what the page looks like -----------------------------------------------------------------------------------------
+
+# Widths that matter: [what is shown, what there is room for] of the note's placeholder.
+PLACEHOLDER = """
+const input = document.getElementById("note"), style = getComputedStyle(input);
+const canvas = document.createElement("canvas").getContext("2d");
+canvas.font = `${style.fontStyle} ${style.fontWeight} ${style.fontSize} ${style.fontFamily}`;
+const padding = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+return [canvas.measureText(input.placeholder).width, input.clientWidth - padding];
+"""
+
+# Pixels by which the uppermost visible line of the log is cut, and whether there is more than fits.
+CUT = """
+const pane = document.getElementById("deploy-res"), edge = pane.getBoundingClientRect().top;
+const boxes = [...pane.children].map((line) => line.getBoundingClientRect());
+const cut = boxes.filter((box) => box.top < edge - 1 && box.bottom > edge + 1);
+return [cut.map((box) => edge - box.top), pane.scrollHeight > pane.clientHeight];
+"""
+
+# Left edges of what stands beside what changes.
+PLACES = """
+return [...document.querySelectorAll("#deploy-button, .head dt, .top .user, #notifications")]
+  .map((element) => element.getBoundingClientRect()).map((box) => [box.left, box.width]);
+"""
+
+
+def resize(browser: Browser, width: int, height: int) -> None:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+    browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def test_lines_are_still_there_after_a_reload(devops: Devops, browser: Browser) -> None:
+    browser.log_in(devops.running.url)
+    browser.open_tabs(address(devops, "payments"), 1)
+    browser.find("#deploy-button").click()
+    browser.wait_for_text("#deploy-res .step", STEPS[2])
+
+    browser.driver.refresh()  # in the middle: what was said, and then what is said
+
+    browser.wait_for_text("#deploy-res .ok", "Payments 1.8.1 is live")
+    assert browser.texts("#deploy-res .start span") == ["demo deploys Payments 1.8.1"]
+    assert browser.texts("#deploy-res .step span") == STEPS
+    before = browser.texts("#deploy-res li")
+    browser.driver.refresh()
+    browser.wait_for_text("#deploy-res .ok", "Payments 1.8.1 is live")
+    assert browser.texts("#deploy-res li") == before
+    browser.wait_for_text("#step-text", "Done")
+
+
+def test_a_service_that_fails(devops: Devops, browser: Browser) -> None:
+    browser.log_in(devops.running.url)
+    browser.open_tabs(address(devops, "invoices"), 1)
+    browser.find("#deploy-button").click()
+    browser.wait_for_text("#deploy-res .error", "Deployment failed: step 3, run the tests")
+    browser.wait_for_text("#service .label", "Failed")
+    browser.wait_for_text("#step-text", "Failed")
+    browser.wait_for_text("#deploy-button", "Deploy")
+    assert browser.texts("#service .version") == ["0.9.4"]
+
+
+def test_round_trip_and_protocol(devops: Devops, browser: Browser) -> None:
+    browser.log_in(devops.running.url)
+    browser.open_tabs(address(devops, "search"), 1)
+    browser.wait(
+        lambda: re.fullmatch(r"[0-9.]+ ms", browser.texts("#round-trip")[0]), "the round trip"
+    )
+    browser.wait_for_text(".top .protocols", "HTTP/1.1, ws")
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+def test_nothing_is_cut_and_nothing_jumps(
+    devops: Devops, browser: Browser, width: int, height: int
+) -> None:
+    resize(browser, width, height)
+    browser.log_in(devops.running.url)
+    browser.open_tabs(address(devops, "payments"), 1)
+    browser.wait(lambda: browser.texts("#round-trip")[0], "the round trip")
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert browser.driver.execute_script(overflow) <= 0
+    needed, room = browser.driver.execute_script(PLACEHOLDER)
+    assert needed <= room
+    before = browser.driver.execute_script(PLACES)
+
+    browser.find("#deploy-button").click()
+    browser.wait_for_text("#deploy-button", "Deploying")
+
+    assert browser.driver.execute_script(PLACES) == before
+    browser.wait_for_text("#deploy-res .ok", "Payments 1.8.1 is live")
+    browser.wait_for_text("#deploy-button", "Deploy")
+    assert browser.driver.execute_script(PLACES) == before
+    # The lines arrive by an animation of 0.25 s.
+    browser.wait(lambda: browser.driver.execute_script(CUT) == [[], True], "no line to be cut")
+    browser.screenshot(f"devops-{width}")
+
+
+def test_pages_for_strangers(devops: Devops, browser: Browser) -> None:
+    browser.driver.get(f"{devops.running.url}/")
+    browser.wait_for_text(".about", "A demonstration of cdaphne")
+    assert browser.texts(".hint") == ["User demo, password demo"]
+    browser.log_in(devops.running.url)
+    browser.wait_for_text("aside.about", "open a second tab")
+    browser.expect_console(r"/nowhere/ .* 404")
+    browser.driver.get(f"{devops.running.url}/nowhere/")
+    assert browser.texts("h1") == ["Not found"]
+    browser.find("a.button").click()
+    browser.wait_for_text("h2", "Live log")

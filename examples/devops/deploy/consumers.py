@@ -42,6 +42,10 @@ class DeployConsumer(AsyncWebsocketConsumer):
             self.room_group_name = groups.watchers(self.service_uid)
             await self.channel_layer.group_add(self.room_group_name, self.channel_name)
             await self.accept()
+            # Joined first, then read: a line may come twice, and the page knows it by its number.
+            service = await Service.objects.aget(uid=self.service_uid)
+            if service.lines:
+                await self.send(text_data=json.dumps({"lines": service.lines}))
 
     async def refuse(self, code):
         await self.accept()
@@ -88,14 +92,25 @@ class NotificationConsumer(AsyncWebsocketConsumer):
         self.joined = (groups.tabs(self.user.pk), groups.SERVICES)
         for group in self.joined:
             await self.channel_layer.group_add(group, self.channel_name)
-        await self.send_json({"unread": await self.unread(), "services": await self.services()})
+        await self.send_json(
+            {
+                "unread": await self.unread(),
+                "services": await self.services(),
+                # "2" for a WebSocket inside an HTTP/2 connection.
+                "http_version": self.scope.get("http_version", "1.1"),
+            }
+        )
 
     async def disconnect(self, close_code):
         for group in self.joined:
             await self.channel_layer.group_discard(group, self.channel_name)
 
     async def receive(self, text_data=None, bytes_data=None):
-        if self.joined and decode(text_data).get("action") == "clear":
+        request = decode(text_data)
+        if request.get("action") == "ping":
+            # A page cannot send the pings of the protocol, nor see the server's.
+            await self.send_json({"pong": request.get("sent")})
+        elif self.joined and request.get("action") == "clear":
             await Notification.objects.filter(user=self.user, read_at=None).aupdate(
                 read_at=timezone.now()
             )
@@ -116,7 +131,7 @@ class NotificationConsumer(AsyncWebsocketConsumer):
 
     @database_sync_to_async
     def services(self):
-        return [service.as_dict() for service in Service.objects.all()]
+        return [service.as_dict() for service in Service.objects.defer("lines")]
 
     async def send_json(self, data):
         await self.send(text_data=json.dumps(data))

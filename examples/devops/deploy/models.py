@@ -25,6 +25,10 @@ class Service(models.Model):
     state = models.CharField(max_length=10, choices=State.choices, default=State.IDLE)
     started_at = models.DateTimeField(null=True, blank=True)
     deployed_at = models.DateTimeField(null=True, blank=True)
+    # What the last deployment said, so that a page that is opened later can show it.
+    lines = models.JSONField(default=list, editable=False)
+    # Its deployments fail, for a demonstration of that.
+    breaks = models.BooleanField(default=False)
 
     class Meta:
         ordering = ["name"]
@@ -56,6 +60,10 @@ class Service(models.Model):
     def fail(self) -> None:
         self.state = self.State.FAILED
         self.save(update_fields=["state"])
+
+    def keep(self, line: dict) -> None:
+        self.lines.append(line)
+        self.save(update_fields=["lines"])
 
     def as_dict(self) -> dict[str, str | None]:
         """What a page shows of a service, as it travels in an event."""

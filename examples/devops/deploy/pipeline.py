@@ -37,6 +37,15 @@ STEPS = [
 ]
 
 
+# Where a service that breaks stops, and what its tests say there.
+BREAKS_AT = "Run the tests"
+BREAKAGE = ["collected 312 items", "FAILED test_rounding", "1 failed, 311 passed"]
+
+
+class StepFailed(Exception):
+    """The deployment has come to an end that its service is to blame for."""
+
+
 class Interrupted(Exception):
     """The server is shutting down in the middle of a deployment."""
 
@@ -67,10 +76,15 @@ class Deployment:
             self.play()
         except BaseException as error:
             self.service.fail()
-            if not isinstance(error, Interrupted):
+            if isinstance(error, Interrupted):
+                # Nobody can be reached any more; who opens the page later reads it.
+                self.kept("error", "Interrupted: the server was stopped", done=True)
+            else:
                 reason = str(error) or type(error).__name__
                 self.report("error", f"Deployment failed: {reason}", done=True)
                 self.announce()
+            if isinstance(error, StepFailed):
+                notify_everybody(self.service, f"{self.service.name} was not deployed")
             raise
 
     def play(self) -> None:
@@ -80,13 +94,17 @@ class Deployment:
             "version": version,
             "commit": secrets.token_hex(4)[:7],
         }
+        self.service.lines = []
         self.announce()
         self.report("start", f"{self.by} deploys {self.service.name} {version}")
         for number, (title, lines) in enumerate(STEPS, 1):
             self.report("step", title, step=number, steps=len(STEPS))
-            for line in lines:
+            breaks = self.service.breaks and title == BREAKS_AT
+            for line in BREAKAGE if breaks else lines:
                 self.wait()
                 self.report("info", line.format(**facts))
+            if breaks:
+                raise StepFailed(f"step {number}, {title.lower()}")
         self.wait()
         self.service.finish(version)
         self.report("ok", f"{self.service.name} {version} is live", done=True)
@@ -98,12 +116,25 @@ class Deployment:
             raise Interrupted
 
     def report(self, level: str, text: str, **more: object) -> None:
-        message = {"level": level, "text": text, "at": timezone.now().isoformat(), **more}
+        message = self.kept(level, text, **more)
         async_to_sync(self.layer.group_send)(
             groups.watchers(self.service.uid), {"type": "client.message", "message": message}
         )
         if self.echo:
             self.echo(text if level != "info" else f"  {text}")
+
+    def kept(self, level: str, text: str, **more: object) -> dict:
+        """A line of the log, which the service remembers. Run and number tell a page whether it has it."""
+        line = {
+            "level": level,
+            "text": text,
+            "at": timezone.now().isoformat(),
+            "run": self.service.started_at.isoformat(),
+            "number": len(self.service.lines) + 1,
+            **more,
+        }
+        self.service.keep(line)
+        return line
 
     def announce(self) -> None:
         """Tell every page the service's state, for the list at the side."""
@@ -194,6 +225,8 @@ def in_thread(service: Service, by: str, stop: threading.Event) -> None:
     active[threading.current_thread()] = stop
     try:
         Deployment(service, by, settings.DEPLOY_PAUSE, stop).run()
+    except StepFailed as error:
+        logger.info("deployment of %s failed: %s", service.uid, error)
     except Interrupted:
         logger.warning("deployment of %s interrupted: the server is stopping", service.uid)
     except Exception:

@@ -7,6 +7,9 @@ import asyncio
 import contextlib
 import io
 import json
+import os
+import subprocess
+import sys
 import threading
 from unittest import mock
 
@@ -14,6 +17,7 @@ from asgiref.sync import async_to_sync
 from asgiref.testing import ApplicationCommunicator
 from channels.layers import get_channel_layer
 from channels.routing import URLRouter
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AnonymousUser
 from django.core.management import CommandError, call_command
@@ -145,6 +149,13 @@ class Consumers(TransactionTestCase):
             first = await socket.receive()
             self.assertEqual(first["unread"], 1)
             self.assertEqual([s["uid"] for s in first["services"]], ["search"])
+            self.assertEqual(first["http_version"], "1.1")
+
+    async def test_ping(self):
+        async with opened("ws/notifications/", self.user) as socket:
+            await socket.receive()
+            await socket.send({"action": "ping", "sent": 12.5})
+            self.assertEqual(await socket.receive(), {"pong": 12.5})
 
     async def test_clear_reaches_all_tabs_of_this_user_only(self):
         bob = await get_user_model().objects.acreate(username="bob")
@@ -198,6 +209,45 @@ class DeployButton(TransactionTestCase):
         await self.service.arefresh_from_db()
         self.assertEqual((self.service.state, self.service.version), ("live", "1.4.10"))
 
+    async def test_a_page_opened_later_gets_the_lines_of_the_last_deployment(self):
+        await self.async_client.aforce_login(self.user)
+        async with opened("ws/deploy/search/", self.user) as log:
+            await self.press(accept="application/json")
+            live = await log.receive_until(lambda line: line.get("done"))
+            await self.settle()
+        async with opened("ws/deploy/search/", self.user) as log:
+            kept = (await log.receive())["lines"]
+        self.assertEqual(kept, live)
+        self.assertEqual([line["number"] for line in kept], list(range(1, len(kept) + 1)))
+        self.assertEqual(len({line["run"] for line in kept}), 1)
+
+    async def test_the_next_deployment_replaces_them(self):
+        await self.async_client.aforce_login(self.user)
+        runs = []
+        for _ in range(2):
+            await self.press()
+            await self.settle()
+            await self.service.arefresh_from_db()
+            runs.append({line["run"] for line in self.service.lines})
+        self.assertEqual([len(run) for run in runs], [1, 1])
+        self.assertLess(max(runs[0]), min(runs[1]), "a page orders runs by their text")
+
+    async def test_a_service_that_breaks(self):
+        await Service.objects.aupdate(breaks=True)
+        await self.async_client.aforce_login(self.user)
+        with self.assertLogs("deploy", "INFO") as logged:
+            async with opened("ws/deploy/search/", self.user) as log:
+                await self.press(accept="application/json")
+                lines = await log.receive_until(lambda line: line.get("done"))
+                await self.settle()
+        self.assertEqual(lines[-1]["level"], "error")
+        self.assertEqual(lines[-1]["text"], "Deployment failed: step 3, run the tests")
+        self.assertNotIn("Traceback", "\n".join(logged.output))
+        await self.service.arefresh_from_db()
+        self.assertEqual((self.service.state, self.service.version), ("failed", "1.4.9"))
+        note = await Notification.objects.aget(user=self.user)
+        self.assertEqual(note.text, "Search was not deployed")
+
     async def test_failure_is_told(self):
         await self.async_client.aforce_login(self.user)
         with (
@@ -243,6 +293,7 @@ class DeployButton(TransactionTestCase):
             pipeline.Deployment(self.service, "ann", 60, stop).run()
         self.service.refresh_from_db()
         self.assertEqual(self.service.state, "failed")
+        self.assertIn("Interrupted", self.service.lines[-1]["text"])
 
 
 class Claim(TestCase):
@@ -283,9 +334,44 @@ class Pages(TestCase):
         self.client.force_login(make_user())
         self.assertContains(self.client.get("/"), "demo_data")
 
-    def test_unknown_service(self):
+    def test_the_login_page_says_who_may_log_in_while_it_is_no_secret(self):
+        hint = "password <code>demo</code>"
+        self.assertNotContains(self.client.get("/login/"), hint)
+        call_command("demo_data", stdout=io.StringIO())
+        self.assertContains(self.client.get("/login/"), hint)
+        self.assertContains(self.client.get("/login/"), "demonstration of <strong>cdaphne")
+        call_command("demo_data", password="other", stdout=io.StringIO())
+        self.assertNotContains(self.client.get("/login/"), hint)
+
+    def test_unknown_pages_have_the_face_of_the_others(self):
         self.client.force_login(make_user())
-        self.assertEqual(self.client.get("/services/nowhere/").status_code, 404)
+        for address in ("/services/nowhere/", "/nowhere/"):
+            response = self.client.get(address)
+            self.assertContains(response, "To the services", status_code=404)
+            self.assertContains(response, "deploy/style.css", status_code=404)
+
+    def test_unknown_pages_in_a_process_with_debug(self):
+        question = (
+            "import django; django.setup()\n"
+            "from django.test import Client\n"
+            "client = Client(headers={'host': 'localhost'})\n"
+            "for address in ('/nowhere/', '/no/where'):\n"
+            "    answer = client.get(address, follow=True)\n"
+            "    print(answer.status_code, b'To the services' in answer.content)"
+        )
+        environment = {
+            **os.environ,
+            "DEVOPS_DEBUG": "1",
+            "DJANGO_SETTINGS_MODULE": "devops.settings",
+        }
+        done = subprocess.run(
+            [sys.executable, "-c", question],
+            cwd=settings.BASE_DIR,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(done.stdout, "404 True\n404 True\n", done.stderr)
 
     async def test_static_files_without_debug(self):
         response = await self.async_client.get("/static/deploy/page.js")
@@ -300,7 +386,7 @@ class Commands(TestCase):
         out = io.StringIO()
         for _ in range(2):
             call_command("demo_data", stdout=out)
-        self.assertEqual(Service.objects.count(), 5)
+        self.assertEqual(Service.objects.count(), 6)
         self.assertEqual(out.getvalue().count("password: demo"), 2)
         self.assertTrue(self.client.login(username="demo", password="demo"))
 
@@ -318,6 +404,9 @@ class Commands(TestCase):
         self.assertIn("Search 1.4.10 is live", out.getvalue())
         with self.assertRaisesMessage(CommandError, "no service 'nowhere'; there are: search"):
             call_command("deploy_demo", "nowhere")
+        Service.objects.update(breaks=True)
+        with self.assertRaisesMessage(CommandError, "not deployed: step 3, run the tests"):
+            call_command("deploy_demo", "search", pause=0, stdout=out)
         Service.objects.update(state="deploying", started_at=timezone.now())
         with self.assertRaisesMessage(CommandError, "already being deployed"):
             call_command("deploy_demo", "search")

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError
 from redis.exceptions import RedisError
 
 from deploy.models import Service
-from deploy.pipeline import Deployment
+from deploy.pipeline import Deployment, StepFailed
 
 
 class Command(BaseCommand):
@@ -32,6 +32,8 @@ class Command(BaseCommand):
             raise CommandError(f"{service} is already being deployed")
         try:
             Deployment(found, "deploy_demo", pause, echo=self.stdout.write).run()
+        except StepFailed as error:
+            raise CommandError(f"{service} was not deployed: {error}") from None
         except RedisError as error:
             raise CommandError(f"cannot reach Redis at {settings.REDIS_URL}: {error}") from error
 

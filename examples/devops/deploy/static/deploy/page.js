@@ -6,6 +6,7 @@ const SIGNED_OUT = 4401;
 const NO_SUCH_SERVICE = 4404;
 const MOST_LINES = 1000;
 const MOST_NOTIFICATIONS = 12;
+const PING_EVERY = 5_000;
 
 const byId = (id) => document.getElementById(id);
 const uid = document.querySelector("main").dataset.uid;
@@ -35,7 +36,7 @@ function showConnection({ detail }) {
   byId("connection-text").textContent =
     verdict || (state === "open" ? "Live" : lostAt ? "Reconnecting" : "Connecting");
   if (state === "open" && lostAt) {
-    const text = `connected again after ${duration(Date.now() - lostAt)}; what was said meanwhile is not shown`;
+    const text = `connected again after ${duration(Date.now() - lostAt)}; notes of that time are not shown`;
     addLine({ level: "gap", text });
     lostAt = 0;
   }
@@ -70,7 +71,32 @@ function addLine({ level, text, author, at, step }) {
   pane.append(line);
   while (pane.childElementCount > MOST_LINES) pane.firstElementChild.remove();
   // Follow the end, unless the reader has scrolled up to read something.
-  if (atEnd) pane.scrollTop = pane.scrollHeight;
+  if (atEnd) followEnd();
+}
+
+/** Scroll to the end, with as much room behind the last line as puts a whole line at the upper edge. */
+function followEnd() {
+  pane.style.paddingBottom = "";
+  const hidden = pane.scrollHeight - pane.clientHeight;
+  if (hidden > 0) {
+    const edge = pane.getBoundingClientRect().top + pane.clientTop;
+    const top = (line) => line.getBoundingClientRect().top - edge + pane.scrollTop;
+    const first = [...pane.children].find((line) => top(line) >= hidden);
+    const room = parseFloat(getComputedStyle(pane).paddingBottom);
+    if (first) pane.style.paddingBottom = `${room + top(first) - hidden}px`;
+  }
+  pane.scrollTop = pane.scrollHeight;
+}
+addEventListener("resize", followEnd);
+
+/* Lines of deployments have a run and a number; one that the pane has is not shown twice. */
+let shown = { run: "", number: 0 };
+
+function isNew({ run, number }) {
+  if (!run) return true;
+  if (run < shown.run || (run === shown.run && number <= shown.number)) return false;
+  shown = { run, number };
+  return true;
 }
 
 function showProgress({ level, text, step, steps, done }) {
@@ -92,8 +118,11 @@ function showProgress({ level, text, step, steps, done }) {
 
 log.addEventListener("state", showConnection);
 log.addEventListener("message", ({ detail }) => {
-  addLine(detail);
-  showProgress(detail);
+  for (const line of detail.lines ?? [detail]) {
+    if (!isNew(line)) continue;
+    addLine(line);
+    showProgress(line);
+  }
 });
 
 /* --- services, badge, notifications ------------------------------------------------------- */
@@ -154,7 +183,36 @@ notifications.addEventListener("message", ({ detail }) => {
   detail.services?.forEach(showService);
   if (detail.unread !== undefined) showUnread(detail.unread);
   if (detail.notification) showNotification(detail.notification);
+  if (detail.http_version) showProtocols(detail.http_version);
+  if (detail.pong !== undefined) showRoundTrip(performance.now() - detail.pong);
 });
+
+/* --- how page and server talk --------------------------------------------------------------- */
+
+const PROTOCOLS = { "http/1.0": "HTTP/1.0", "http/1.1": "HTTP/1.1", h2: "HTTP/2" };
+
+function showProtocols(version) {
+  const [entry] = performance.getEntriesByType("navigation");
+  const page = PROTOCOLS[entry?.nextHopProtocol] ?? "HTTP";
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const text = `${page}, ${scheme}${version === "2" ? " over HTTP/2" : ""}`;
+  for (const place of document.querySelectorAll(".protocols")) place.textContent = text;
+}
+
+function ping() {
+  if (document.visibilityState === "visible") notifications.send({ action: "ping", sent: performance.now() });
+}
+
+function showRoundTrip(milliseconds) {
+  byId("round-trip").hidden = false;
+  byId("round-trip").textContent = `${milliseconds < 10 ? milliseconds.toFixed(1) : Math.round(milliseconds)} ms`;
+}
+
+notifications.addEventListener("state", ({ detail }) => {
+  if (detail.state === "open") ping();
+  else byId("round-trip").hidden = true;
+});
+setInterval(ping, PING_EVERY);
 
 byId("clear-unread").addEventListener("click", () => notifications.send({ action: "clear" }));
 
@@ -206,6 +264,9 @@ document.addEventListener("keydown", (event) => {
 /* A page in the back/forward cache must not hold connections. */
 addEventListener("pagehide", () => sockets.forEach((socket) => socket.stop()));
 addEventListener("pageshow", () => sockets.forEach((socket) => socket.start()));
+
+/* On a narrow screen the list is a row that scrolls. */
+document.querySelector(".services [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 
 setInterval(showAges, 30_000);
 showAges();
