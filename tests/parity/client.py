@@ -114,9 +114,16 @@ def scope_field(key: str, request: bytes, *flags: str) -> Probe:
         response = response_to(target.server(*flags), request)
         if response.status != 200:
             return str(response.status)
-        return repr(ast.literal_eval(response.text).get(key, "absent"))
+        return in_words(ast.literal_eval(response.text).get(key, "absent"))
 
     return probe
+
+
+def in_words(value: object) -> str:
+    """A value for the reader of the tables; of a dict its keys and values without Python's punctuation."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {content!r}" for key, content in value.items())
+    return repr(value)
 
 
 def completeness(keys: str) -> str:
@@ -256,6 +263,8 @@ def event_name(event: object) -> str:
     if isinstance(event, dict) and event["type"] == "websocket.disconnect":
         reason = f" {event['reason']!r}" if event.get("reason") else ""
         return f"disconnect {event['code']}{reason}"
+    if isinstance(event, dict):
+        return in_words(event)
     return re.sub(r" on \{.*\}", "", str(event))  # daphne quotes the message in its exception
 
 

@@ -105,8 +105,8 @@ ROWS = [
         "scope_asgi",
         "``asgi`` in the scope",
         scope_field("asgi", http()),
-        "{'version': '3.0'}",
-        "{'version': '3.0', 'spec_version': '2.3'}",
+        "version '3.0'",
+        "version '3.0', spec_version '2.3'",
         "from 2.4 on frameworks rely on an exception of send() and no longer listen for the disconnect",
     ),
     Row(

@@ -631,13 +631,13 @@ ROWS = [
         "ws_text",
         "A text message",
         ws_run("ws_open", frame(TEXT, b"hi"), close_frame(1000), number=2),
-        "close 1000; application: {'type': 'websocket.receive', 'text': 'hi'}",
+        "close 1000; application: type 'websocket.receive', text 'hi'",
     ),
     Row(
         "ws_binary",
         "A binary message",
         ws_run("ws_open", frame(BINARY, b"hi"), close_frame(1000), number=2),
-        "close 1000; application: {'type': 'websocket.receive', 'bytes': b'hi'}",
+        "close 1000; application: type 'websocket.receive', bytes b'hi'",
     ),
     Row(
         "ws_peer_code",
