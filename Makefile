@@ -26,7 +26,7 @@ PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.p
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-words lint-rules \
-	fmt debug asan ktls fuzz bench build pgo clean dist system system-test
+	fmt debug docs docs-serve asan ktls fuzz bench build pgo clean dist system system-test
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -79,6 +79,13 @@ fmt: $(VENV)/ready ## format C and Python
 debug: $(VENV)/ready ## build the extension in place with CD_DEBUG
 	CD_DEBUG=1 $(VENV)/python setup.py -q build_ext --inplace
 
+docs: debug ## build the documentation into build/docs/html; a warning is an error
+	@$(SYSTEM) docs
+	$(VENV)/sphinx-build -q -W --keep-going -d build/docs/doctrees docs build/docs/html
+
+docs-serve: docs ## show it on http://127.0.0.1:8000/ (HOST= PORT=)
+	$(VENV)/python -m http.server --bind $(HOST) --directory build/docs/html $(PORT)
+
 asan: system-test debug ## run the tests that start the server with the extension under ASan
 	@$(VENV)/python scripts/tests.py asan
 
@@ -119,7 +126,7 @@ system:
 	@$(SYSTEM) build
 
 system-test:
-	@$(SYSTEM) build test browser
+	@$(SYSTEM) build test browser docs
 
 # An interrupted installation leaves no `ready`, so the next make repeats it.
 define make-venv
@@ -131,7 +138,7 @@ endef
 
 $(VENV)/ready: pyproject.toml examples/devops/requirements.txt | system
 	$(make-venv)
-	CD_DEBUG=1 $(VENV)/pip install --quiet --editable '.[test]' -r examples/devops/requirements.txt
+	CD_DEBUG=1 $(VENV)/pip install --quiet --editable '.[test,docs]' -r examples/devops/requirements.txt
 	@touch $@
 
 $(RUN_VENV)/ready: pyproject.toml setup.py scripts/fetch_llhttp.py examples/devops/requirements.txt $(PACKAGE) | system

@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import fetch_llhttp  # noqa: E402  (found through the line above)
+import pypi_readme  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -400,6 +401,8 @@ if __name__ == "__main__":
     os.chdir(ROOT)
     setup(
         version=version(),
+        long_description=pypi_readme.text(ROOT),
+        long_description_content_type="text/x-rst",
         ext_modules=[core()],
         cmdclass={
             "bdist_wheel": Wheel,

@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -200,10 +200,15 @@ def finish(
     return done, children_cpu() - client_before, session.cpu_seconds() - server_before
 
 
+def in_words(report: Mapping[str, float]) -> str:
+    """A client's counters for a reader: "done 128, failed 2"; those of zero are left out."""
+    return ", ".join(f"{name} {value:,.10g}" for name, value in report.items() if value)
+
+
 def check_wrk(report: dict[str, float], answer_size: int, under_way: int) -> None:
     errors = {name: report[name] for name in ("connect", "read", "write", "status", "timeout")}
     if any(errors.values()):
-        raise LoadError(f"wrk counts errors: {errors}")
+        raise LoadError(f"wrk counts errors: {in_words(errors)}")
     if not report["requests"]:
         raise LoadError("wrk got no answer")
     least = report["requests"] * answer_size
@@ -268,11 +273,11 @@ def parse_h2load(text: str) -> dict[str, float]:
 
 def check_h2load(report: dict[str, float], body_size: int, under_way: int) -> None:
     if any(report[name] for name in ("failed", "errored", "timeout")):
-        raise LoadError(f"h2load counts errors: {report}")
+        raise LoadError(f"h2load counts errors: {in_words(report)}")
     if not report["done"]:
         raise LoadError("h2load got no answer")
     if not report["done"] == report["succeeded"] <= report["good"] <= report["done"] + under_way:
-        raise LoadError(f"h2load got answers that are not 2xx: {report}")
+        raise LoadError(f"h2load got answers that are not 2xx: {in_words(report)}")
     least = report["done"] * body_size
     if not least <= report["data"] <= least + under_way * body_size:
         raise LoadError(

@@ -40,7 +40,12 @@ def parser() -> argparse.ArgumentParser:
     add("--output", type=Path, default=WORK, metavar="DIR", help="results.json and the plots")
     add("--list", action="store_true", help="list rows and servers")
     add("--debug-build", action="store_true", help="measure a CD_DEBUG build all the same")
-    add("--write-readme", type=Path, metavar="JSON", help="put these results into README.rst")
+    add(
+        "--write-readme",
+        type=Path,
+        metavar="JSON",
+        help="put these results into README.rst and docs",
+    )
     return parser
 
 

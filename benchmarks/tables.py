@@ -1,4 +1,4 @@
-"""The results as text: the table for the terminal and the one for the README."""
+"""The results as text: the table for the terminal, the short one of README, the long ones of the documentation."""
 
 from __future__ import annotations
 
@@ -143,13 +143,13 @@ def loop_cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def loop_rst(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The README's table of the event loop; every row was measured beside uvloop."""
+    """The table of the event loop; every row was measured beside uvloop."""
     table = [LOOP_HEADER, *(loop_cells(row) for row in rows)]
     return ruled(table, widths_of(table))
 
 
 def rst(report: Report) -> list[str]:
-    """A simple reStructuredText table for each group, all of the same widths: the README's."""
+    """A simple reStructuredText table for each group, all of the same widths."""
     header = (*HEADER[:4], *HEADER[5:])
     grouped = {
         title: [rst_cells(result) for result in results]
@@ -161,3 +161,19 @@ def rst(report: Report) -> list[str]:
         lines += ["", f"**{title}**", ""] if title else []
         lines += ruled([header, *each], widths)
     return lines[1:] if lines and not lines[0] else lines
+
+
+HEADLINE_HEADER = ("Work", "cdaphne", "daphne", "Best peer", "Over daphne", "Over best peer")
+
+
+def headline_cells(result: Result) -> tuple[str, ...]:
+    work, unit, ours, theirs, ratio, _, over_daphne, _ = rst_cells(result)
+    daphne = value(result.series.get("daphne"))
+    return (f"{work}, {unit}", ours, daphne, theirs, over_daphne, ratio.partition(" ")[0])
+
+
+def headline(report: Report, keys: Sequence[str]) -> list[str]:
+    """README's table: these rows, in this order."""
+    found = {result.figure.key: result for result in report.results}
+    rows = [HEADLINE_HEADER, *(headline_cells(found[key]) for key in keys if key in found)]
+    return ruled(rows, widths_of(rows))

@@ -558,7 +558,7 @@ def add_proxy(parser: Parser) -> tuple[argparse.Action, argparse.Action]:
         action=argparse.BooleanOptionalAction,
         default=False,
         help="take client, scheme, server and root_path from X-Forwarded-For, -Port, -Proto, -Host and -Prefix,"
-        " or from Forwarded (docs/deploy.rst)",
+        " or from Forwarded (docs/deploy/proxies.rst)",
     )
     host = group.add_argument(
         "--proxy-headers-host",
@@ -630,7 +630,7 @@ def add_logging(parser: Parser) -> None:
         default="daphne",
         metavar="FORMAT",
         help="daphne, combined, json, or a line of atoms such as"
-        ' "%(h)s %(r)s %(s)s" (docs/deploy.rst); default daphne'.replace("%", "%%"),
+        ' "%(h)s %(r)s %(s)s" (docs/logging.rst); default daphne'.replace("%", "%%"),
     )
     group.add_argument(
         "--access-log-exclude",

@@ -83,14 +83,12 @@ PID_FILE = (
     "a process manager knows the process (docs/deploy.rst); the first log lines have its number"
 )
 COLOURS = "colours are on when stderr is a terminal; NO_COLOR=1 switches them off"
-SERVER_LOG = "messages go to stderr; give --log-config for files (docs/deploy.rst)"
+SERVER_LOG = "messages go to stderr; give --log-config for files (docs/logging.rst)"
 SYSLOG = (
     "give --access-log syslog: for the access log, and a SysLogHandler in the file of --log-config"
 )
 METRICS = "the server counts nothing; let a middleware of the application do so"
-STATIC = (
-    "static files are the application's (servestatic, whitenoise) or the proxy's (docs/deploy.rst)"
-)
+STATIC = "static files are the application's (servestatic, whitenoise) or the proxy's (docs/deploy/nginx.rst)"
 MODE = "give --unix-socket-mode, which is the mode itself: 660 for a umask of 117"
 CERTIFICATES = "give --cert-reqs none, optional, required or report"
 COMPRESSION = "give --websocket-deflate or --no-websocket-deflate"
@@ -99,7 +97,7 @@ BACKLOG = (
 )
 TIMEOUT = (
     "give --http-timeout for the time that a request may take; a blocked process is restarted by systemd's"
-    " WatchdogSec= (docs/deploy.rst)"
+    " WatchdogSec= (docs/deploy/systemd.rst)"
 )
 CONFIG = "give --config FILE, a TOML file with the names of the flags (docs/flags.rst)"
 CONCURRENCY = "give --max-connections, which counts connections; more of them wait in the backlog"

@@ -45,7 +45,7 @@ class Settings(NamedTuple):
         both refuse one that does not verify; "report" takes all, and tells the application
     ca_certs: file with the authorities of clients; crlfile: with the revoked certificates of each of them
     ocsp_files: OCSP responses to staple, each for one of the certificates, in DER form
-    ciphers: OpenSSL's names of TLS 1.2's cipher suites and, with their TLS_ names, of TLS 1.3's
+    ciphers: OpenSSL's names of TLS 1.2's cipher suites and, with their ``TLS_`` names, of TLS 1.3's
     min_version: "1.2" or "1.3"
     dhfile: parameters for DHE, in PEM form
     """

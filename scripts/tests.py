@@ -33,7 +33,7 @@ PROGRAM_SECONDS = 600
 PART_SECONDS = 1800
 # Tests wait more than they compute, so there is one more at a time than there are cores.
 SPREAD = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
-NO_BROWSER = [*SPREAD, "-m", "not browser", "--ignore=tests/lint", "tests"]
+NO_BROWSER = [*SPREAD, "-m", "not browser and not docs", "--ignore=tests/lint", "tests"]
 SERVER = [*SPREAD, "-m", "server and not browser", "--ignore=tests/lint", "tests"]
 # Whatever reaches OpenSSL, ours or Python's.
 TLS_FILES = [
@@ -276,6 +276,11 @@ def built_tree(tree: Path, **switches: str) -> bool:
     return run(build, **switches) == 0
 
 
+def part_docs() -> Tally:
+    """The documentation builds without a warning; what was built is looked at."""
+    return pytest("docs", ["-m", "docs", "tests/docs"])
+
+
 def part_browser() -> Tally:
     return pytest("browser", ["-m", "browser", "-o", "timeout=300", "tests"])
 
@@ -377,6 +382,7 @@ PARTS: dict[str, Callable[[], Tally]] = {
     "asyncio": part_asyncio,
     "asan": part_asan,
     "openssl": part_openssl,
+    "docs": part_docs,
     "browser": part_browser,
     "pythons": part_pythons,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -250,14 +251,22 @@ class TestWritten:
         assert "**Costs**" in lines and lines[0].startswith("===")
         assert len({line for line in lines if line.startswith("===")}) == 1
 
-    def test_readme(self, tmp_path: Path) -> None:
+    def pages(self, folder: Path, text: str) -> list[Path]:
+        """README and the page of the documentation with this text."""
+        found = [folder / readme.README, folder / readme.PAGE]
+        for path in found:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+        return found
+
+    def test_pages(self, tmp_path: Path) -> None:
         made_up().save(tmp_path / "new.json")
-        page = tmp_path / "README.rst"
-        page.write_text(f"Before\n\n{readme.BEGIN}\n\nold\n\n{readme.END}\n\nAfter\n")
-        readme.write(tmp_path / "new.json", page)
-        text = page.read_text()
-        assert text.startswith("Before\n") and text.endswith("\nAfter\n") and "old" not in text
-        assert "Speed <of> it" in text and "* plaintext, broken: wrong byte" in text
+        pages = self.pages(tmp_path, f"Before\n\n{readme.BEGIN}\n\nold\n\n{readme.END}\n\nAfter\n")
+        readme.write(tmp_path / "new.json", tmp_path)
+        first, page = (path.read_text() for path in pages)
+        for text in (first, page):
+            assert text.startswith("Before\n") and text.endswith("\nAfter\n") and "old" not in text
+        assert "Speed <of> it" in page and "* plaintext, broken: wrong byte" in page
         kept = tmp_path / "benchmarks" / "results"
         assert {path.name for path in kept.iterdir()} == {
             "results.json",
@@ -265,35 +274,54 @@ class TestWritten:
             "speed.svg",
             "cost.svg",
         }
-        assert ".. image:: benchmarks/results/headline.svg" in text
-        readme.write(kept / "results.json", page)
-        assert page.read_text() == text, "writing twice changes nothing"
+        assert ".. image:: benchmarks/results/headline.svg" in first
+        assert ".. image:: ../benchmarks/results/speed.svg" in page
+        readme.write(kept / "results.json", tmp_path)
+        assert [path.read_text() for path in pages] == [first, page], (
+            "writing twice changes nothing"
+        )
 
-    def test_readme_takes_the_loop_along(self, tmp_path: Path) -> None:
+    def test_headline_is_short(self) -> None:
+        report = made_up()
+        report.results[0].figure = replace(MORE, key="plaintext")
+        lines = tables.headline(report, readme.README_ROWS)
+        assert len(lines) == 5, "one row: the other figure is none of the eight"
+        assert lines[3].split() == "Speed <of> it, requests/s 220 — 100 fast — 2.20".split()
+        assert len(readme.README_ROWS) == 8
+
+    def test_pages_take_the_loop_along(self, tmp_path: Path) -> None:
         row = {"work": "tasks", "what": "Tasks that end.", "cdaphne": 123_456.0, "uvloop": 100.0}
         row |= {"uvloop-wall": 1.3, "uvloop-cpu": 1.25, "asyncio": 50.0, "asyncio-wall": 2.6}
         alone = {"work": "gather", "what": "x", "cdaphne": 1.0, "asyncio": 1.0, "asyncio-wall": 1.0}
         (tmp_path / "loop.json").write_text(json.dumps({"rows": [row, alone]}))
         made_up().save(tmp_path / "results.json")
-        page = tmp_path / "README.rst"
-        page.write_text(f"{readme.BEGIN}\n{readme.END}\n")
-        readme.write(tmp_path / "results.json", page)
+        first, page = self.pages(tmp_path, f"{readme.BEGIN}\n{readme.END}\n")
+        readme.write(tmp_path / "results.json", tmp_path)
         (line,) = [line for line in page.read_text().splitlines() if line.startswith("tasks")]
         assert line.split() == "tasks Tasks that end. 123,000 100 1.30 1.25 2.60".split()
-        assert "gather" not in page.read_text()
-        kept = tmp_path / "benchmarks" / "results"
-        readme.write(kept / "results.json", page)
+        assert "gather" not in page.read_text() and "tasks" not in first.read_text()
+        readme.write(tmp_path / "benchmarks" / "results" / "results.json", tmp_path)
         assert line in page.read_text()
 
-    def test_readme_without_markers(self, tmp_path: Path) -> None:
+    def test_pages_without_markers(self, tmp_path: Path) -> None:
         made_up().save(tmp_path / "results.json")
-        (tmp_path / "README.rst").write_text("nothing\n")
+        self.pages(tmp_path, "nothing\n")
         with pytest.raises(SystemExit, match="lacks the lines"):
-            readme.write(tmp_path / "results.json", tmp_path / "README.rst")
+            readme.write(tmp_path / "results.json", tmp_path)
 
-    def test_projects_readme_has_the_markers(self) -> None:
-        text = (readme.ROOT / "README.rst").read_text()
-        assert readme.splice(text, "x", "README.rst").count(readme.END) == 1
+    def test_projects_pages_are_what_the_results_say(self, tmp_path: Path) -> None:
+        """The markers are there, and nothing between them was typed."""
+        shutil.copytree(readme.ROOT / readme.FOLDER, tmp_path / readme.FOLDER)
+        for name in (readme.README, readme.PAGE):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            shutil.copy(readme.ROOT / name, tmp_path / name)
+        readme.write(tmp_path / readme.FOLDER / readme.RESULTS, tmp_path)
+        for name in (readme.README, readme.PAGE):
+            assert (tmp_path / name).read_text() == (readme.ROOT / name).read_text(), name
+
+    def test_counters_in_words(self) -> None:
+        report = {"done": 32_896.0, "failed": 128.0, "timeout": 0.0}
+        assert clients.in_words(report) == "done 32,896, failed 128"
 
     @pytest.mark.parametrize(
         ("value", "shown"),

@@ -13,11 +13,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import yaml
 from websockets.sync.client import connect
 
+from pyasgi.cli import CommandLineInterface
 from tests.conftest import FOREIGN, ROOT, Collector, Handle, Servers, wait_for
 from tests.test_nginx import nginx_program
 from tests.test_supervisor import Supervisor, get
@@ -205,7 +208,7 @@ def restart_under_load(supervisor: Supervisor, port: int) -> None:
 def tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        pytest.fail(f"{name} is not installed: apt-get install systemd (scripts/packages.txt)")
+        pytest.fail(f"{name} is not installed: scripts/packages.txt has its package")
     return found
 
 
@@ -293,3 +296,136 @@ def test_circus_command(server: Servers) -> None:
         handle = server.start(APP, *words, bind=(), pass_fds=(sock.fileno(),))
         assert handle.port == sock.getsockname()[1]
         assert handle.get("/").body == b"done"
+
+
+# ---- Caddy, HAProxy ----
+
+
+CLAIMS = {
+    "X-Forwarded-For": "192.0.2.99",
+    "X-Forwarded-Port": "9",
+    "X-Forwarded-Prefix": "/evil",
+    "Forwarded": "for=192.0.2.98",
+    "Daphne-Root-Path": "/evil",
+}
+
+
+def replaced(name: str, **pairs: str) -> str:
+    """The text of a file in which each of these, which has to be there, became another one."""
+    text = (DEPLOY / name).read_text()
+    for found, ours in pairs.items():
+        assert found in text, found
+        text = text.replace(found, ours)
+    return text
+
+
+@contextmanager
+def running(command: list[str], port: int, folder: Path) -> Iterator[Handle]:
+    """A program in front, until it listens on this port; spoken to as if it were the server."""
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            command, env=FOREIGN | {"HOME": str(folder)}, stdout=log, stderr=log
+        )
+    through = object.__new__(Handle)
+    through.host, through.port, through.unix = "127.0.0.1", port, None
+    try:
+        wait_for(lambda: listens(port, process), 20, f"{command[0]} listens")
+        yield through
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def test_caddyfile(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            tool("caddy"),
+            "validate",
+            "--adapter",
+            "caddyfile",
+            "--config",
+            str(DEPLOY / "Caddyfile"),
+        ],
+        env=FOREIGN | {"HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Caddyfile input is not formatted" not in done.stderr
+
+
+def test_caddy(server: Servers, tmp_path: Path, free_port: int) -> None:
+    handle = server.start("tests.apps.basic:app", "--proxy-headers")
+    ours = {
+        "example.com {": f"http://127.0.0.1:{free_port} {{",
+        "127.0.0.1:8000": f"127.0.0.1:{handle.port}",
+    }
+    # Without the administration's port, which is the same for everybody on this machine.
+    (tmp_path / "Caddyfile").write_text("{\n\tadmin off\n}\n" + replaced("Caddyfile", **ours))
+    command = [tool("caddy"), "run", "--adapter", "caddyfile", "--config"]
+    with running([*command, str(tmp_path / "Caddyfile")], free_port, tmp_path) as front:
+        nothing_is_believed_of_the_client(front)
+
+
+def test_haproxy(server: Servers, tmp_path: Path, free_port: int) -> None:
+    by_header = server.start("tests.apps.basic:app", "--proxy-headers")
+    by_protocol = server.start("tests.apps.basic:app", "--proxy-protocol", "required")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        tcp_port = other.getsockname()[1]
+    ours = {
+        "bind :80\n": f"bind 127.0.0.1:{free_port}\n",
+        "bind :443\n": f"bind 127.0.0.1:{tcp_port}\n",
+        "127.0.0.1:8000": f"127.0.0.1:{by_header.port}",
+        "127.0.0.1:8001": f"127.0.0.1:{by_protocol.port}",
+    }
+    (tmp_path / "haproxy.cfg").write_text(replaced("haproxy.cfg", **ours))
+    command = [tool("haproxy"), "-db", "-f", str(tmp_path / "haproxy.cfg")]
+    with running(command, free_port, tmp_path) as front:
+        nothing_is_believed_of_the_client(front)
+        front.port = tcp_port
+        with socket.create_connection(("127.0.0.1", tcp_port)) as client:
+            client.sendall(b"GET /scope HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            address = list(client.getsockname())
+            answer = b"".join(iter(lambda: client.recv(65536), b""))
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["client"] == address
+
+
+def nothing_is_believed_of_the_client(front: Handle) -> None:
+    """Whatever it says of itself; and a WebSocket passes."""
+    scope = json.loads(front.get("/scope", headers=CLAIMS).body)
+    assert scope["client"][0] == "127.0.0.1"
+    assert scope["root_path"] == ""
+    assert scope["scheme"] == "http"
+    assert not {"forwarded", "x-forwarded-prefix", "daphne-root-path"} & {
+        name for name, _ in scope["headers"]
+    }
+    with connect(f"{front.ws_url}/chat") as client:
+        client.send("through a proxy")
+        assert client.recv(timeout=10) == "through a proxy"
+
+
+# ---- Kubernetes ----
+
+
+def test_kubernetes() -> None:
+    """The file is what its fields have to be, and the times in it are those of the server."""
+    deployment, service = yaml.safe_load_all((DEPLOY / "kubernetes.yaml").read_text())
+    assert (deployment["kind"], service["kind"]) == ("Deployment", "Service")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels == service["spec"]["selector"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (port,) = container["ports"]
+    assert service["spec"]["ports"][0]["targetPort"] == port["name"]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        (how,) = set(container[probe]) & {"tcpSocket", "httpGet"}
+        assert container[probe][how]["port"] == port["name"]
+    options = CommandLineInterface()._options(container["args"])
+    assert (options.host, options.port) == ("0.0.0.0", port["containerPort"])
+    assert container["readinessProbe"]["httpGet"]["path"] in options.access_log_exclude
+    before = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+    stop = options.graceful_timeout + options.lifespan_shutdown_timeout + 4 * options.cancel_timeout
+    assert stop == 9, "the formula of docs/deploy.rst"
+    assert pod["terminationGracePeriodSeconds"] == before + stop + 30
