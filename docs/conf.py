@@ -30,6 +30,7 @@ smartquotes = False
 html_theme = "furo"
 html_title = f"cdaphne {release}"
 html_static_path = ["static"]
+html_favicon = "static/icon.svg"
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False

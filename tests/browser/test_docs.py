@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
 import pytest
 
 from tests.browser.conftest import Browser
@@ -41,6 +46,23 @@ def test_nothing_overflows(browser: Browser, width: int) -> None:
     assert wider == {}
 
 
-def test_search_finds_a_page(browser: Browser) -> None:
-    browser.driver.get(f"{(build() / 'search.html').as_uri()}?q=zerocopysend")
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served() -> Iterator[str]:
+    """The address of the site; its search fetches pages, which a browser does not do from files."""
+    handler = partial(Quiet, directory=str(build()))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_search_finds_a_page(served: str, browser: Browser) -> None:
+    browser.driver.get(f"{served}/search.html?q=zerocopysend")
     browser.wait_for_text("#search-results a", "ASGI extensions")
