@@ -21,7 +21,7 @@
 
 const char *cd_response_reason(int status)
 {
-    /* The IANA registry of status codes. */
+    /* From the IANA registry of status codes. */
     static const char *const reasons[] = {
         [200] = "OK",
         [201] = "Created",
@@ -189,8 +189,7 @@ void cd_response_begin(cd_stream *s, int status, const cd_survey *v)
 
 void cd_response_first_write(cd_stream *s, size_t n, bool more)
 {
-    /* The length of nothing is not told for HEAD: the application may well have left out the
-     * body. */
+    /* An empty body gets no Content-Length for HEAD: the application may have left the body out. */
     bool is_told = s->bodyless ? n > 0 && s->status != 204 && s->status != 304 : true;
     if (!s->has_length && !more && is_told) {
         s->has_length = 1;
@@ -223,7 +222,7 @@ bool cd_response_fits(cd_stream *s, size_t n, bool more)
 
 void cd_response_log_unfinished(cd_stream *s)
 {
-    /* sse-starlette ends its streams so when the server stops. */
+    /* sse-starlette ends its streams in this way when the server stops. */
     bool stops = s->head_sent && s->conn->server->draining;
     cd_conn_log(s->conn, stops ? CD_INFO : CD_ERROR, "Application ended without %s: %.*s %.*s",
                 s->head_sent ? "completing its response" : "a response", (int)s->head.method.n,

@@ -80,7 +80,7 @@ static void report_access(cd_stream *s)
     }
 }
 
-/* Finds out who the client is. CD_OK or CD_NOMEM. */
+/* Finds out who the client is. Returns CD_OK or CD_NOMEM. */
 static int read_forwarded(cd_stream *s)
 {
     cd_forwarding *f = s->server->forwarding;
@@ -95,7 +95,7 @@ static int read_forwarded(cd_stream *s)
     return code < 0 ? code : CD_OK;
 }
 
-/* Runs the application; none for a request of nobody knows whom. */
+/* Runs the application, unless there was no memory to find out who the client is. */
 static void open_up(cd_stream *s)
 {
     struct cd_server *server = s->server;
@@ -215,7 +215,7 @@ void cd_stream_disconnect(cd_stream *s, int code, cd_str reason)
 
 static const cd_addr *kept_address(cd_stream *s, const cd_addr *addr)
 {
-    static const cd_addr unknown = {.port = 0}; /* and nobody whom a list would trust */
+    static const cd_addr unknown = {.port = 0}; /* an address that no list of proxies trusts */
     cd_addr *copy = cd_arena_alloc(&s->arena, cd_addr_size(addr));
     if (copy == NULL)
         return &unknown;
@@ -223,7 +223,7 @@ static const cd_addr *kept_address(cd_stream *s, const cd_addr *addr)
     return copy;
 }
 
-/* Scope and access log still want the addresses when the connection has gone. */
+/* Scope and access log still need the addresses when the connection has gone. */
 static void keep_addresses(cd_stream *s)
 {
     s->head.client = kept_address(s, s->head.client);
@@ -231,10 +231,11 @@ static void keep_addresses(cd_stream *s)
 }
 
 /*
- * That a request has no body is no news any more when its client has left while the application was
- * at work: one that only asks whether the client is still there (Starlette's is_disconnected) must
- * hear of it at once. A body is kept, and also the end of nothing for an application that has not
- * begun: clients that do not wait for an answer want their request done.
+ * A client may leave while the application works on a request without a body. Then the end of that
+ * body is not delivered: an application that only asks whether the client is still there
+ * (Starlette's is_disconnected) must get the disconnect at once. A body is kept; so is its end for
+ * an application that has not begun, because a client that does not wait for an answer still wants
+ * its request done.
  */
 static void skip_empty_body(cd_stream *s)
 {
@@ -254,7 +255,8 @@ void cd_stream_detach(cd_stream *s, bool client_gone)
     if (s->conn == NULL)
         return;
     if (s->head.kind == CD_WEBSOCKET)
-        cd_stream_access(s, CD_DISCONNECTED); /* also of one that was never accepted, as daphne */
+        /* also for one that was never accepted, like daphne */
+        cd_stream_access(s, CD_DISCONNECTED);
     if (!s->finished || s->access_due || s->busy)
         keep_addresses(s);
     s->head.cache = NULL;
@@ -380,7 +382,7 @@ static int remember_pressure(cd_stream *s, int code)
     return code;
 }
 
-/* What a call finds that comes after the wire's end. */
+/* The result of a call that comes after the wire side has ended. */
 static int after_end(const cd_stream *s)
 {
     return s->complete ? CD_ORDER : CD_GONE;
@@ -530,7 +532,7 @@ static void cut(cd_stream *s)
     cd_stream_abort(s);
 }
 
-/* The application has answered, and its client has not read all of it. */
+/* The application has answered, and its client has not read all of the answer. */
 static void cut_output(cd_conn *c)
 {
     if (c->out.size > 0)
@@ -541,7 +543,7 @@ static void cut_output(cd_conn *c)
     cd_conn_abort(c);
 }
 
-/* Those whose application runs have a line of their own already. */
+/* Streams still running were logged by cut(); cut_output() logs the rest. */
 void cd_server_cancel(cd_server *server)
 {
     for (cd_list *l = server->streams.next; l != &server->streams; l = l->next)

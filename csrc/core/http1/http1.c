@@ -78,7 +78,7 @@ static void dispose(cd_http1 *h)
     h->field_size = 0;
 }
 
-/* Never while the parser runs. */
+/* Must not be called while the parser runs. */
 static void on_free(cd_conn *c)
 {
     if (c->self == NULL)
@@ -88,7 +88,8 @@ static void on_free(cd_conn *c)
     c->self = NULL;
 }
 
-/* The connection is free for the next request: pipelined ones at once, but not for ever. */
+/* The connection is free for the next request. Pipelined requests are served at once, but not
+ * without an end: others must get their turn. */
 static void next_request(cd_conn *c)
 {
     cd_http1 *h = c->self;
@@ -108,7 +109,7 @@ static void next_request(cd_conn *c)
     }
     cd_conn_deadline(c, 0);
     if (cd_conn_pressure(c) == CD_AGAIN)
-        return; /* on_drained goes on */
+        return; /* on_drained continues */
     if (++h->served < c->server->limits.pipeline_depth) {
         cd_conn_resume(c);
     } else {
@@ -153,7 +154,8 @@ static int fault(cd_http1 *h, int status, const char *why)
     return -1;
 }
 
-/* The request cannot go on: the right answer if there is still room for one, else the end. */
+/* The request cannot go on: it gets the right answer if that is still possible, else the connection
+ * ends. */
 static void fail(cd_conn *c)
 {
     cd_http1 *h = c->self;
@@ -178,7 +180,7 @@ static bool is_token_byte(const char *p)
     return cd_is_token((cd_str){p, 1});
 }
 
-/* What llhttp found, as a status. The reasons are its own constant texts. */
+/* Translates llhttp's error into a status. The reasons are its own constant texts. */
 static void note_parse_error(cd_conn *c, enum llhttp_errno code, const uint8_t *p, size_t n)
 {
     cd_http1 *h = c->self;
@@ -211,7 +213,7 @@ static uint32_t offset_of(const cd_http1 *h, const char *at)
     return (uint32_t)(cd_buf_length(&h->head) + (size_t)((const uint8_t *)at - h->slice));
 }
 
-/* A span may come in pieces; they adjoin, because folded lines are refused. */
+/* A span may come in pieces, which are adjacent because folded lines are refused. */
 static bool extend(const cd_http1 *h, uint32_t *start, uint32_t *size, const char *at, size_t n)
 {
     uint32_t offset = offset_of(h, at);
@@ -298,7 +300,7 @@ static int on_header_value_complete(llhttp_t *parser)
     return 0;
 }
 
-/* Obsolete, and never with TLS, which has ALPN (RFC 7540, 3.2). */
+/* HTTP/2 by Upgrade is obsolete, and not allowed over TLS, which has ALPN (RFC 7540, 3.2). */
 static bool may_become_http2(const cd_conn *c)
 {
     const cd_http1 *h = c->self;
@@ -306,8 +308,9 @@ static bool may_become_http2(const cd_conn *c)
            h->parser.http_minor == 1 && h->content_length == 0;
 }
 
-/* 0: an ordinary request, or one for HTTP/2 (then h->settings is set), or a WebSocket handshake
- * which made the stream one. Else the status to refuse it with. */
+/* Returns 0 for an ordinary request, for one that asks for HTTP/2 (h->settings is set), and for a
+ * WebSocket handshake, which turned the stream into a WebSocket. Else the status to refuse the
+ * request with. */
 static int check_upgrade(cd_conn *c, cd_stream *s)
 {
     cd_http1 *h = c->self;
@@ -327,7 +330,7 @@ static int check_head(cd_conn *c, cd_stream *s, bool upgrade)
     if (status != 0)
         return status;
     bool chunked = h->parser.flags & F_CHUNKED;
-    if (!chunked && h->content_length == UINT64_MAX) { /* our sign for chunked */
+    if (!chunked && h->content_length == UINT64_MAX) { /* means: chunked */
         h->refusal.why = "Content-Length that no body can have";
         return 413;
     }
@@ -338,7 +341,7 @@ static int check_head(cd_conn *c, cd_stream *s, bool upgrade)
     return upgrade ? check_upgrade(c, s) : 0;
 }
 
-/* A stream that nobody has heard of yet. */
+/* A stream that the bridge does not know yet. */
 static void drop_stream(cd_stream *s)
 {
     s->finished = 1;
@@ -358,7 +361,9 @@ static int open_stream(cd_conn *c, bool upgrade)
     h->stream = s;
     h->phase = CD_HTTP1_BODY;
     if (h->settings.p != NULL)
-        return 0; /* nobody hears of this stream, but of HTTP/2's when the parser has returned */
+        /* the bridge never hears of this stream; it will hear of the HTTP/2 stream that takes its
+         * place when the parser has returned */
+        return 0;
     if (s->head.kind == CD_HTTP && c->server->limits.http_timeout > 0)
         cd_timer_set(&s->timer, c->server->limits.http_timeout);
     cd_stream_post(s, CD_POST_OPEN);
@@ -370,14 +375,14 @@ static int on_headers_complete(llhttp_t *parser)
     cd_conn *c = conn_of(parser);
     cd_http1 *h = c->self;
     bool upgrade = parser->flags & F_UPGRADE;
-    /* llhttp would stop at CONNECT and at any Upgrade, h2c too; which to follow is ours to say */
+    /* llhttp would stop at CONNECT and at any Upgrade, also h2c; which to follow is decided here */
     parser->upgrade = 0;
     h->keep_alive = llhttp_should_keep_alive(parser) & 1;
     h->content_length = parser->flags & F_CHUNKED ? UINT64_MAX : parser->content_length;
     if (open_stream(c, upgrade) < 0)
         return -1;
-    /* Pausing tells where the head ends: from there on chunk lines are read by us. Without a body
-     * the message ends here, too. */
+    /* Pausing tells where the head ends: from there on we read the chunk lines. A message without a
+     * body ends here, too. */
     return h->content_length > 0 ? HPE_PAUSED : 0;
 }
 
@@ -425,11 +430,11 @@ static const llhttp_settings_t settings = {
 
 /* ---- input ---- */
 
-/* How much of n bytes the parser may see: a head no longer than max_head_size. */
+/* Returns how many of n bytes the parser may see: a head is no longer than max_head_size. */
 static size_t head_room(const cd_conn *c, size_t n)
 {
     size_t room = c->server->limits.max_head_size;
-    if (room > UINT32_MAX / 2) /* fields are found by offsets of 32 bits */
+    if (room > UINT32_MAX / 2) /* the offsets of fields have 32 bits */
         room = UINT32_MAX / 2;
     size_t before = cd_buf_length(&cd_http1_of(c)->head);
     room = room > before ? room - before : 0;
@@ -444,7 +449,7 @@ static void keep_head(cd_conn *c, const uint8_t *p, size_t n)
         cd_conn_abort(c);
         return;
     }
-    if (first && !h->fresh) /* a fresh connection has its deadline from the accept on */
+    if (first && !h->fresh) /* a new connection has had its deadline since it was accepted */
         cd_conn_deadline(c, c->server->limits.head_timeout);
 }
 
@@ -507,7 +512,8 @@ static void end_body_slice(cd_conn *c)
     }
 }
 
-/* A request line without a version. Its sender expects an answer now and sends no more. */
+/* A request line without a version (HTTP/0.9). Its sender expects an answer now and sends nothing
+ * more. */
 static bool is_version_0_9(const llhttp_t *parser)
 {
     return parser->http_major == 0 && parser->http_minor == 9;
@@ -520,7 +526,8 @@ static size_t parsed_size(const cd_http1 *h, const uint8_t *p)
 
 static const char preface[] = NGHTTP2_CLIENT_MAGIC; /* RFC 9113, 3.4 */
 
-/* The parser stopped behind n bytes that begin HTTP/2: are they all that has come so far? */
+/* The parser stopped behind n bytes that begin the preface of HTTP/2: are they all that has come so
+ * far? */
 static bool begins_http2(const cd_conn *c, enum llhttp_errno code, size_t n)
 {
     const cd_http1 *h = c->self;
@@ -558,7 +565,7 @@ static size_t parse(cd_conn *c, const uint8_t *p, size_t n)
         n = parsed;
         llhttp_resume(&h->parser);
     } else if (begins_http2(c, code, parsed)) {
-        switch_protocol(c); /* h is void now */
+        switch_protocol(c); /* h was freed */
         return parsed;
     } else if (code != HPE_OK) {
         note_parse_error(c, code, p, n);
@@ -603,7 +610,7 @@ static size_t parse_next(cd_conn *c, const uint8_t *p, size_t n)
     return chunked ? parse_chunks(c, p, n) : parse(c, p, n);
 }
 
-/* It was agreed on in TLS: then anything but the preface is an error of HTTP/2's. */
+/* TLS agreed on HTTP/2: then anything but the preface is an error of HTTP/2's. */
 static size_t input_of_http2(cd_conn *c, const uint8_t *p, size_t n)
 {
     if (cd_http2_open(c) == CD_OK)
@@ -612,7 +619,8 @@ static size_t input_of_http2(cd_conn *c, const uint8_t *p, size_t n)
     return n;
 }
 
-/* What follows a last request is nobody's. Behind a handshake the first frames may wait. */
+/* What follows the last request of a connection is ignored. Behind a handshake it may be the first
+ * frames, which wait. */
 static bool is_last_request(const cd_http1 *h)
 {
     return !h->keep_alive && h->stream->head.kind == CD_HTTP;
@@ -658,7 +666,7 @@ static void on_eof(cd_conn *c, bool reset)
     bool cut = h->stream != NULL && h->stream->head_sent;
     client_gone(c);
     if (reset || cut)
-        cd_conn_abort(c); /* a response that breaks off must not look like one that ended */
+        cd_conn_abort(c); /* a response that breaks off must not look like a complete one */
     else
         cd_conn_close(c, false);
 }
@@ -679,7 +687,7 @@ static void on_drained(cd_conn *c)
         cd_conn_resume(c);
 }
 
-/* The body's time has passed while it was the application that did not read. */
+/* body_timeout has passed, but it was the application that did not read. */
 static void look_at_pause(cd_conn *c)
 {
     cd_stream *s = cd_http1_of(c)->stream;
@@ -701,7 +709,7 @@ static void on_timeout(cd_conn *c)
     cd_http1 *h = c->self;
     switch ((enum cd_http1_phase)h->phase) {
     case CD_HTTP1_IDLE:
-        /* Not idle while it still reads the last response, and write_timeout watches that. */
+        /* A peer that still reads the last response is not idle; write_timeout watches that. */
         if (c->out.size > 0 && !c->server->draining)
             cd_conn_deadline(c, c->server->limits.keep_alive_timeout);
         else
@@ -728,7 +736,7 @@ static void on_timeout(cd_conn *c)
     }
 }
 
-/* Answers a request that comes within this time, and then closes too. */
+/* A request that comes within this time is answered, and then the connection is closed, too. */
 static void close_unless_asked(cd_conn *c, double seconds)
 {
     if (seconds > 0 && c->out.size == 0)
@@ -742,7 +750,7 @@ static void on_drain(cd_conn *c)
     cd_http1 *h = c->self;
     cd_limits *limits = &c->server->limits;
     if (h->phase == CD_HTTP1_IDLE)
-        /* Its next request may be under way. No client repeats a first one by itself. */
+        /* The next request may be under way. No client repeats its first request by itself. */
         close_unless_asked(c, h->fresh ? limits->linger_timeout : limits->drain_timeout);
     else if (h->phase == CD_HTTP1_DISCARD)
         cd_conn_close(c, true);
@@ -751,7 +759,7 @@ static void on_drain(cd_conn *c)
 static void on_close(cd_conn *c)
 {
     client_gone(c);
-    dispose(c->self); /* the parser may be running: the rest goes with the connection */
+    dispose(c->self); /* the parser may be running: everything else is freed with the connection */
 }
 
 const cd_protocol_ops cd_http1_protocol = {
@@ -769,8 +777,9 @@ const cd_protocol_ops cd_http1_protocol = {
 /* ---- what the application asks of the request ---- */
 
 /*
- * The application asks for the body of a peer that waits to be told: now its time runs. It is not
- * told when it is sending already (RFC 9110, 10.1.1), and cannot be once the response has begun.
+ * The application asks for the body, and the peer may wait for 100 Continue: from now on
+ * body_timeout counts. It is not sent when the peer is sending already (RFC 9110, 10.1.1), and
+ * cannot be once the response has begun.
  */
 static void expect_body(cd_stream *s)
 {

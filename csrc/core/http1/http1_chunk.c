@@ -18,7 +18,7 @@
 #include "http1/http1.h"
 #include "net/server_state.h"
 
-/* What was read last. The first is that of a new message. */
+/* What was read last. The first state is that of a new message. */
 enum state {
     START,      /* the line begins */
     SIZE,       /* a digit */
@@ -32,7 +32,7 @@ enum state {
     ESCAPE,     /* a backslash in it */
     CLOSED,     /* its closing quote */
     CR,
-    DATA,     /* of the chunk, and the line end behind it */
+    DATA,     /* the data of the chunk, and the line end behind it */
     TRAILERS, /* behind the last chunk */
     BAD,
 };
@@ -52,7 +52,7 @@ static bool is_text(uint8_t byte)
     return byte == '\t' || (byte >= ' ' && byte != 0x7f);
 }
 
-/* The size, or a name or value that is a token, goes on, or what may follow it begins. */
+/* The size, or a name or value that is a token, continues, or what may follow it begins. */
 static enum state after_word(enum state word, enum state blank, uint8_t byte)
 {
     if (byte == ';')
@@ -152,7 +152,7 @@ static void take_byte(cd_http1 *h, uint8_t byte)
         refuse(h, 400, "malformed chunk line");
 }
 
-/* The line is whole: it becomes what llhttp is given. */
+/* The line is complete: makes the line that llhttp gets. */
 static cd_str end_line(cd_conn *c)
 {
     cd_http1 *h = c->self;
@@ -169,7 +169,7 @@ static cd_str end_line(cd_conn *c)
     return (cd_str){p, (size_t)(end - p)};
 }
 
-/* Returns how many bytes belong to the line; its end makes *piece. */
+/* Returns how many bytes belong to the line; at its end *piece is set. */
 static size_t take_line(cd_conn *c, const uint8_t *p, size_t n, cd_str *piece)
 {
     cd_http1 *h = c->self;
@@ -198,7 +198,7 @@ static size_t take_data(cd_http1 *h, const uint8_t *p, size_t n, cd_str *piece)
     return n;
 }
 
-/* No more than they may be: where they end, llhttp knows. */
+/* Counts the bytes of trailers against their limit; llhttp finds where they end. */
 static size_t take_trailers(cd_conn *c, const uint8_t *p, size_t n, cd_str *piece)
 {
     cd_http1 *h = c->self;

@@ -23,7 +23,9 @@
 #include "http1/http1.h"
 #include "net/server_state.h"
 
-/* Seconds: what an answer may take without a probe; between two looks then; behind the request. */
+/* In seconds. MOMENT: how long an answer may take without a probe. TICK: the time between two looks
+ * after that. LATE: where no probe is possible, a FIN that comes so long after its request means that
+ * the client has left. */
 static const double MOMENT = 0.2, TICK = 0.1, LATE = 0.25;
 
 static const char interim[] = "HTTP/1.1 100 Continue\r\n\r\n";

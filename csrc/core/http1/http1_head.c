@@ -25,7 +25,7 @@
 /* Room for the head of an ordinary response, and for a decoded path. */
 enum { RESPONSE_ROOM = 256 };
 
-/* What the fields say about framing and routing, gathered in one pass. */
+/* What the fields say about framing and routing, collected in one pass. */
 typedef struct {
     cd_header *host, *expect, *coding;
     size_t hosts, codings, expects;
@@ -47,7 +47,7 @@ static int refuse_text(cd_http1 *h, int status, const char *why, cd_str said)
 
 static size_t head_end(const cd_http1 *h)
 {
-    /* Behind the target at least " HTTP/1.1" has come; a value cannot end before that. */
+    /* At least " HTTP/1.1" follows the target; without fields the head ends there. */
     size_t end = (size_t)h->target + h->target_size + sizeof " HTTP/1.1" - 1;
     if (h->field_count > 0) {
         const cd_http1_field *last = &h->fields[h->field_count - 1];
@@ -64,7 +64,7 @@ static size_t table_size(const cd_http1 *h)
     return (h->field_count + 1) * sizeof(cd_header);
 }
 
-/* One copy of the head; what earlier reads brought is in h->head, the rest in the slice. */
+/* Makes one copy of the head: bytes of earlier reads are in h->head, the others in the slice. */
 static char *copy_head(cd_http1 *h, cd_stream *s, size_t end)
 {
     size_t before = cd_buf_length(&h->head);
@@ -167,7 +167,7 @@ static int check_host(cd_http1 *h, const findings *f)
         return refuse(h, 400, "more than one Host");
     if (f->hosts == 0)
         return h->parser.http_minor == 0 ? 0 : refuse(h, 400, "no Host");
-    /* An empty one is for targets without an authority, and good (RFC 9112, 3.2). */
+    /* An empty Host belongs to targets without an authority, and is valid (RFC 9112, 3.2). */
     if (f->host->value.n == 0 || cd_is_host(f->host->value))
         return 0;
     return refuse_text(h, 400, "malformed Host", f->host->value);
@@ -191,7 +191,8 @@ static bool begins(cd_str s, const char *prefix, size_t n)
     return s.n >= n && cd_str_is((cd_str){s.p, n}, prefix);
 }
 
-/* Length of "http://" or the like, 0 for none. Clients of WebSockets send theirs to a proxy. */
+/* Returns the length of "http://" or the like, 0 when there is none. WebSocket clients send their
+ * own schemes to a proxy. */
 static size_t scheme_size(cd_str target)
 {
     static const char *const schemes[] = {"http://", "https://", "ws://", "wss://"};
@@ -203,7 +204,7 @@ static size_t scheme_size(cd_str target)
     return 0;
 }
 
-/* Takes scheme and authority off an absolute target and lets the authority be the Host. */
+/* Removes scheme and authority from an absolute target; the authority takes the place of Host. */
 static int take_authority(cd_http1 *h, cd_head *head, cd_header *headers, cd_str *rest, findings *f)
 {
     size_t scheme = scheme_size(*rest), n = scheme;
@@ -252,8 +253,8 @@ int cd_http1_read_head(cd_http1 *h, cd_stream *s)
 {
     findings f = {0};
     cd_head *head = &s->head;
-    /* First of all: llhttp takes "GET /x" for HTTP/0.9, with headers and a body, and then nothing
-     * is where we look for it. */
+    /* This must come first: llhttp takes "GET /x" for HTTP/0.9 with headers and a body, and then
+     * nothing is where the code below looks for it. */
     if (h->parser.http_major != 1)
         return refuse(h, h->parser.http_major == 0 ? 400 : 505,
                       "HTTP version other than 1.0 and 1.1");

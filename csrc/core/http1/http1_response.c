@@ -27,7 +27,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* Room for what is written around a piece of body besides the application's headers. */
+/* Room for the bytes around a piece of body, without the application's headers. */
 enum {
     FIELDS_ROOM = sizeof "content-length: \r\nconnection: keep-alive\r\ntransfer-encoding: "
                          "chunked\r\n\r\n" +
@@ -57,7 +57,7 @@ static uint8_t *put_hex(uint8_t *to, uint64_t number)
     return put(to, p, (size_t)(digits + sizeof digits - p));
 }
 
-/* A client of HTTP/1.0 is answered in its own version, as daphne does (RFC 9112, 2.3 allows it). */
+/* HTTP/1.0 clients are answered in their own version, as daphne does (RFC 9112, 2.3 allows it). */
 static uint8_t *put_status_line(uint8_t *to, bool is_old, int status, const char *reason)
 {
     to = is_old ? PUT(to, "HTTP/1.0 ") : PUT(to, "HTTP/1.1 ");
@@ -120,7 +120,8 @@ int cd_http1_start(cd_stream *s, int status, const cd_header *headers, size_t co
 
 /* ---- the first write ---- */
 
-/* Will there be another request on this connection? Decided once, when the head goes out. */
+/* Will there be another request on this connection? This is decided once, when the head is
+ * written. */
 static bool must_close(cd_stream *s, bool more)
 {
     cd_conn *c = s->conn;
@@ -129,7 +130,7 @@ static bool must_close(cd_stream *s, bool more)
         return true;
     if (h->phase != CD_HTTP1_BODY)
         return c->ended && cd_buf_length(&c->in) == 0;
-    /* A client that was not told to continue may send its body or not: nobody could tell the body
+    /* A client that got no 100 Continue may send its body or not, so the body could not be told
      * from the next request. */
     return s->expect_continue ||
            (!more && cd_http1_unread_body(h) > c->server->limits.discard_size);
@@ -186,8 +187,8 @@ static int queue_pinned(cd_conn *c, cd_chunk chunk, const cd_file_part *file)
                         : cd_conn_put_chunk(c, chunk);
 }
 
-/* Queues head, chunk line, body and line end in one go. All room is made first, so that a pinned
- * chunk or a file is taken last of all or not. */
+/* Queues head, chunk line, body and line end together. All room is made first, and a pinned chunk
+ * or a file is taken last, so that either everything is taken or nothing. */
 static int queue(cd_stream *s, cd_chunk chunk, const cd_file_part *file, bool more)
 {
     cd_conn *c = s->conn;
@@ -212,8 +213,8 @@ static int queue(cd_stream *s, cd_chunk chunk, const cd_file_part *file, bool mo
     return from < to ? cd_conn_put(c, tail + from, to - from) : CD_OK;
 }
 
-/* A piece of which no byte goes out: head or end of the body may, and the token goes back at
- * once. */
+/* A piece of body of which no byte is sent: head or end of the body may be, and the token is
+ * released at once. */
 static int queue_nothing(cd_stream *s, void *token, bool more)
 {
     cd_server *server = s->server;
@@ -338,7 +339,7 @@ static uint8_t *put_page_fields(uint8_t *to, int status)
     return to;
 }
 
-/* A whole response of constant text, and nothing of the request in it. */
+/* A complete response of constant text, with nothing of the request in it. */
 static int queue_page(cd_conn *c, int status, bool is_old, bool bodyless)
 {
     enum { ROOM = 256 };

@@ -34,7 +34,7 @@
 
 enum { WINDOW_MOST = 0x7fffffff };
 
-/* From 1.57 on, and in older ones that a distribution has mended. */
+/* In nghttp2 since 1.57, and in older versions that distributions have patched. */
 void nghttp2_option_set_stream_reset_rate_limit(nghttp2_option *option, uint64_t burst,
                                                 uint64_t rate) __attribute__((weak));
 
@@ -91,8 +91,8 @@ void cd_http2_credit(cd_http2_stream *st)
         cd_conn_flush_later(h->conn);
 }
 
-/* The client has no part in what is left. Not only when it is freed, which is a turn later: the
- * client may have sent its next request in answer to the response. */
+/* Gives up the client's count of live streams when the exchange is over, not when the stream is
+ * freed a turn later: the client may have sent its next request in answer to the response. */
 static void uncount(cd_http2_stream *st)
 {
     if (st->counted && st->wire.http2 != NULL)
@@ -100,7 +100,7 @@ static void uncount(cd_http2_stream *st)
     st->counted = false;
 }
 
-/* The connection's window gets back what the application never took. */
+/* Gives the connection's window back what the application never took. */
 static void release_unread(cd_http2_stream *st)
 {
     size_t n = (size_t)(st->received - st->credited);
@@ -120,7 +120,7 @@ void cd_http2_end_exchange(cd_http2_stream *st, bool client_gone)
         uncount(st);
 }
 
-/* A stream that nobody has heard of yet. */
+/* A stream that the bridge does not know yet. */
 static void drop_stream(cd_http2_stream *st)
 {
     st->base.finished = 1;
@@ -175,7 +175,7 @@ static bool take_output(cd_http2 *h, size_t most)
     return true;
 }
 
-/* The connection ends with GOAWAY; so do its streams. */
+/* Ends the connection with GOAWAY, and with it its streams. */
 static void say_goodbye(cd_http2 *h, uint32_t code, const char *why)
 {
     cd_conn *c = h->conn;
@@ -258,8 +258,8 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     if (frame->headers.cat != NGHTTP2_HCAT_REQUEST)
         return 0;
     h->active++;
-    /* No application begins on what the last GOAWAY, which may still wait to be sent, leaves
-     * out. */
+    /* No application is run for streams that the last GOAWAY, which may still wait to be sent,
+     * excludes. */
     if (h->drain == CD_HTTP2_LAST || h->live >= h->conn->server->limits.http2_max_streams)
         return reset(h, id, NGHTTP2_REFUSED_STREAM,
                      h->drain == CD_HTTP2_LAST ? "the server is stopping"
@@ -290,7 +290,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
     return 0;
 }
 
-/* What may not be in a field is no field to overlook: somebody may be smuggling. */
+/* An invalid field is not simply ignored: it may be an attempt at request smuggling. */
 static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *frame,
                              const uint8_t *name, size_t name_size, const uint8_t *value,
                              size_t value_size, uint8_t flags, void *user_data)
@@ -317,8 +317,8 @@ static int refuse(cd_http2 *h, cd_http2_stream *st, int status)
                                                                   : NGHTTP2_ERR_CALLBACK_FAILURE;
 }
 
-/* Without a word of the client about it all streams share the connection evenly: the default of
- * RFC 9218 would let a long response hold up every later one. */
+/* Unless the client says otherwise, all streams share the connection evenly: with the default of
+ * RFC 9218 a long response would hold up every later one. */
 static bool share_evenly(cd_http2 *h, cd_http2_stream *st)
 {
     static const nghttp2_extpri fair = {.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1};
@@ -458,7 +458,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
         h->idle_at = cd_http2_due(h, h->conn->server->limits.keep_alive_timeout);
     if (tunnel_of(h, id) != NULL)
         cd_http2_tunnel_gone(tunnel_of(h, id));
-    if (id == h->head_id) /* nobody hears of the end of its block */
+    if (id == h->head_id) /* the end of its header block is not reported */
         h->head = NULL;
     if (st == NULL)
         return 0;
@@ -466,7 +466,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     return 0;
 }
 
-/* The response is out, perhaps before the request is in. */
+/* The response is sent, perhaps before the request has come completely. */
 static void end_response(cd_http2 *h, int32_t id)
 {
     cd_http2_stream *st = stream_of(h, id);
@@ -485,7 +485,7 @@ static int on_error(nghttp2_session *session, int error, const char *text, size_
     return 0;
 }
 
-/* What is wrong with one, as nghttp2 sees it. */
+/* Notes what nghttp2 finds wrong with a frame. */
 static int on_invalid_frame(nghttp2_session *session, const nghttp2_frame *frame, int error,
                             void *user_data)
 {
@@ -511,7 +511,8 @@ static int on_sent(nghttp2_session *session, const nghttp2_frame *frame, void *u
 
 /* ---- the connection's events ---- */
 
-/* After nghttp2 has returned: what its callbacks noted. False: the connection has ended. */
+/* Called when nghttp2 has returned: acts on what its callbacks noted. False: the connection has
+ * ended. */
 static bool settle(cd_http2 *h)
 {
     cd_conn *c = h->conn;
@@ -611,7 +612,7 @@ static void on_flushed(cd_conn *c)
     (void)c;
 }
 
-/* The last GOAWAY: it names the newest stream that is served. */
+/* Sends the last GOAWAY, which names the newest stream that is served. */
 static void say_last(cd_http2 *h)
 {
     int32_t last = nghttp2_session_get_last_proc_stream_id(h->session);

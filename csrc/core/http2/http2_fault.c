@@ -45,7 +45,7 @@ void cd_http2_explain(cd_http2 *h, int32_t id, uint32_t code, const cd_refusal *
     log_stream(h, code, refusal->why, refusal->said);
 }
 
-/* "...: frame type: 1, stream: 1, name: [x], value: [y]": a value is nobody's business. */
+/* "...: frame type: 1, stream: 1, name: [x], value: [y]": the value must not be logged. */
 void cd_http2_note_detail(cd_http2 *h, const char *text, size_t n)
 {
     static const char mark[] = ", name: [";
@@ -85,7 +85,7 @@ static void log_connection(cd_http2 *h, const nghttp2_goaway *goaway)
                     said.n > 0 ? said.p : "");
 }
 
-/* Those that nghttp2 chooses; every other RST_STREAM was explained by whoever made it. */
+/* Codes that nghttp2 itself sends; every other RST_STREAM was explained where it was made. */
 static bool is_of_nghttp2(uint32_t code)
 {
     return code == NGHTTP2_PROTOCOL_ERROR || code == NGHTTP2_FLOW_CONTROL_ERROR ||

@@ -80,7 +80,7 @@ static bool carries_nothing(const frame_head *hd)
     case NGHTTP2_GOAWAY:
         return false;
     default:
-        return true; /* priorities, and what nobody knows */
+        return true; /* priorities and unknown frames */
     }
 }
 
@@ -90,7 +90,7 @@ int cd_http2_age(const cd_http2 *h, int32_t id)
     return id > 0 && id % 2 == 1 && id <= h->newest && age < 64 ? (int)age : -1;
 }
 
-/* Whatever becomes of it: also one that nghttp2 refuses without a word to us was opened. */
+/* Notes an opened stream whatever becomes of it: nghttp2 refuses some without calling us. */
 void cd_http2_note_open(cd_http2 *h, int32_t id)
 {
     uint32_t step = ((uint32_t)id - (uint32_t)h->newest + 1) / 2;
@@ -147,7 +147,7 @@ static uint32_t number(const uint8_t *p, size_t n)
     return value;
 }
 
-/* A header block is under way until its last frame is whole, whatever becomes of its stream. */
+/* A header block is under way until its last frame is complete, whatever becomes of its stream. */
 static void begin_block(cd_http2 *h, const frame_head *hd)
 {
     if (hd->type == NGHTTP2_HEADERS && h->head_at == 0)
@@ -219,11 +219,11 @@ size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
 /* ---- bodies that nobody reads ---- */
 
 /*
- * Some clients take a RST_STREAM behind a whole response for a failure when they are still sending,
- * and throw the response away (curl up to 8.0), although RFC 9113, 8.1 has it. So what comes of the
- * body is dropped, and the window kept open, up to linger_size; only then the stream is reset, and
- * not before the client has used up a window that it was given behind the response: whoever sends
- * as much has read as far. A client that stops sending, or is slow, is reset after body_timeout.
+ * Some clients that are still sending take a RST_STREAM behind a complete response for a failure
+ * and drop the response (curl up to 8.0), although RFC 9113, 8.1 allows it. So the body is dropped
+ * and the window kept open, up to linger_size. Only then is the stream reset, and not before the
+ * client has used up a window that it got after the response: a client that has sent that much has
+ * also read that far. A client that sends nothing, or is slow, is reset after body_timeout.
  */
 static size_t window_left(cd_http2 *h, int32_t id)
 {
@@ -273,14 +273,14 @@ static cd_http2_rest *find_rest(cd_http2 *h, int32_t id)
     return NULL;
 }
 
-/* Its response is out: it is no page on its way. */
+/* Its response is sent: it is not a page that waits for the client. */
 static bool is_answered(const cd_http2_rest *rest)
 {
     return rest->code == NGHTTP2_NO_ERROR;
 }
 
-/* At the end of the window it is given back, or the stream reset; and before, so that the client
- * need not wait. */
+/* When the window is used up it is renewed, or the stream reset; it is renewed earlier, too, so
+ * that the client need not wait. */
 static void renew_window(cd_http2 *h, cd_http2_rest *rest)
 {
     int32_t used = nghttp2_session_get_stream_effective_recv_data_length(h->session, rest->id);
@@ -296,7 +296,7 @@ static void renew_window(cd_http2 *h, cd_http2_rest *rest)
     cd_conn_flush_later(h->conn);
 }
 
-/* How long a client may be silent. */
+/* How long a client may send nothing. */
 static double patience(const cd_http2 *h)
 {
     const cd_limits *limits = &h->conn->server->limits;

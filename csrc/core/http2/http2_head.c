@@ -110,7 +110,7 @@ int cd_http2_take_field(cd_http2 *h, cd_str name, cd_str value)
 
 /* ---- the table ---- */
 
-/* What the fields say, gathered in one pass. */
+/* What the fields say, collected in one pass. */
 typedef struct {
     cd_str host, expect, length;
     size_t hosts, expects, lengths, crumbs, cookie_size;
@@ -199,7 +199,7 @@ static int make_table(cd_http2 *h, cd_http2_stream *st, const findings *f)
 
 /* ---- checks ---- */
 
-/* The parser of HTTP/1 knows a list of methods, so this is the list. */
+/* The parser of HTTP/1 has a list of the known methods; it counts here, too. */
 static bool is_known_method(cd_str method)
 {
 #define KNOWN(number, name, text)                                               \
@@ -244,7 +244,7 @@ static int check_length(cd_http2 *h, cd_http2_stream *st, const findings *f)
     return 0;
 }
 
-/* Plain CONNECT is another program's work, as in HTTP/1; the extended one opens a WebSocket. */
+/* Plain CONNECT is for proxies, as in HTTP/1; the extended one opens a WebSocket. */
 static int check_method(cd_http2_stream *st)
 {
     cd_str method = st->base.head.method;

@@ -60,7 +60,7 @@ static ssize_t read_data(nghttp2_session *session, int32_t id, uint8_t *buf, siz
     return (ssize_t)n;
 }
 
-/* n bytes have left the wire's output. */
+/* Counts n bytes that have left the wire's output. */
 static void moved(cd_http2_wire *w, size_t n)
 {
     cd_stream *s = w->stream;
@@ -153,8 +153,8 @@ static bool is_dropped(cd_str name)
     }
 }
 
-/* The application's fields, copied, names in lower case and values without space around them, as
- * RFC 9113, 8.2.1 wants them; the first place is the status's. */
+/* Copies the application's fields with names in lower case and values without surrounding blanks,
+ * as RFC 9113, 8.2.1 demands. The first place is for :status. */
 static void copy_fields(cd_http2_stream *st, const cd_header *headers, size_t count, char *bytes)
 {
     for (size_t i = 0; i < count; i++) {
@@ -205,7 +205,7 @@ static void write_status(char to[3], int status)
     to[2] = (char)('0' + status % 10);
 }
 
-/* Date and Server, unless they are the application's. */
+/* Adds Date and Server, unless the application set them. */
 static size_t own_fields(nghttp2_nv *to, cd_server *server, bool date, bool name)
 {
     nghttp2_nv *start = to;
@@ -242,7 +242,7 @@ int cd_http2_submit(cd_http2_stream *st, cd_http2_wire *w)
 
 /* ---- body ---- */
 
-/* A chunk of which no byte goes out. */
+/* A chunk of which no byte is sent. */
 static int drop(cd_server *server, void *token)
 {
     if (token == NULL)
@@ -253,7 +253,7 @@ static int drop(cd_server *server, void *token)
     return CD_OK;
 }
 
-/* All or nothing is taken; what has no room in the body is given back at once. */
+/* Takes all or nothing; bytes that the body has no room for are released at once. */
 static int queue(cd_http2_stream *st, cd_chunk chunk, const cd_file_part *file)
 {
     cd_http2_wire *w = &st->wire;
@@ -275,7 +275,8 @@ static int queue(cd_http2_stream *st, cd_chunk chunk, const cd_file_part *file)
     return CD_OK;
 }
 
-/* CD_AGAIN when the stream has enough waiting; tries to write it at once before. */
+/* Returns CD_AGAIN when enough output waits in the stream; before that it tries to write at
+ * once. */
 static int relieve(cd_http2_stream *st)
 {
     cd_stream *s = &st->base;
@@ -301,8 +302,9 @@ static int end_response(cd_http2_stream *st)
     return CD_OK; /* also above the high-water mark: there is nothing more to wait for */
 }
 
-/* The head goes out with the first piece, of n bytes. It ends the stream only if the application
- * has nothing more to say, or that would be told of a client that left. False: no memory. */
+/* Submits the head with the first piece, of n bytes. The head ends the stream only if the
+ * application has nothing more to say; else the application would be told that its client has left.
+ * False: no memory. */
 static bool begin(cd_http2_stream *st, size_t n, bool more)
 {
     cd_stream *s = &st->base;
@@ -475,7 +477,8 @@ int cd_http2_cut(cd_http2_stream *st, uint32_t code, bool client_gone)
     return rc == 0 ? CD_OK : CD_NOMEM;
 }
 
-/* The right answer if there is still room for one, else a reset; for callers outside of nghttp2. */
+/* Answers with the right status if that is still possible, else resets the stream; for callers
+ * outside of nghttp2. */
 static void end_with(cd_http2_stream *st, int status, bool client_gone)
 {
     cd_http2 *h = st->wire.http2;
@@ -493,7 +496,7 @@ static void on_finish(cd_stream *s, bool failed)
     end_with(cd_http2_of(s), 500, false);
 }
 
-/* http_timeout. A response that is complete has only its client to wait for. */
+/* http_timeout has passed. A complete response only waits for its client. */
 static void on_timeout(cd_stream *s)
 {
     if (s->complete)
@@ -504,7 +507,7 @@ static void on_timeout(cd_stream *s)
 
 /* ---- what the application asks of the request ---- */
 
-/* Of a peer that waits to be told; now its time runs. */
+/* Tells a peer that waits for 100 Continue; from now on body_timeout counts. */
 static void expect_body(cd_http2_stream *st)
 {
     cd_stream *s = &st->base;

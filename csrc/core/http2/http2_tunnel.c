@@ -29,11 +29,11 @@ struct cd_http2_tunnel {
     cd_list link; /* in http2->tunnels */
     cd_job job;
     cd_loop *loop;
-    cd_buf in; /* received, not read */
+    cd_buf in; /* received, not yet read */
     int want;
     unsigned ended : 1;  /* END_STREAM came */
     unsigned gone : 1;   /* the stream has ended otherwise, or the connection around it */
-    unsigned closed : 1; /* the connection on top has let go */
+    unsigned closed : 1; /* the connection on top has closed it */
 };
 
 typedef struct cd_http2_tunnel tunnel;
@@ -194,7 +194,7 @@ void cd_http2_tunnel_gone(tunnel *t)
         return;
     }
     t->gone = !(t->ended && t->wire.ending);
-    look(t); /* or when its application has taken enough to read on */
+    look(t); /* it is looked at again when its application has taken enough to read on */
 }
 
 void cd_http2_tunnel_cut(tunnel *t, uint32_t code)
@@ -243,7 +243,7 @@ static tunnel *new_tunnel(cd_http2_stream *st)
     return t;
 }
 
-/* The connection on top; the stream is its own from here on. */
+/* Opens the connection on top, which owns the stream from here on. */
 static cd_conn *open_inner(cd_http2_stream *st, tunnel *t)
 {
     cd_stream *s = &st->base;

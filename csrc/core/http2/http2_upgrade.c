@@ -61,7 +61,7 @@ static bool is_in_range(const uint8_t entry[ENTRY])
     }
 }
 
-/* The payload's size into *size; false when it is none. */
+/* Decodes the payload and stores its size in *size. False: it is not valid. */
 static bool decode_settings(cd_str text, uint8_t *to, size_t *size)
 {
     *size = text.n / ENTRY_TEXT * ENTRY;
@@ -76,7 +76,7 @@ static bool decode_settings(cd_str text, uint8_t *to, size_t *size)
 
 /* ---- the request ---- */
 
-/* Once, in whatever list: "h2c" (Upgrade may offer others as well). */
+/* Is "h2c" in the list? Upgrade may offer others as well. */
 static bool offers_h2c(const cd_head *head)
 {
     size_t found = 0;

@@ -175,19 +175,19 @@ void cd_loop_free(cd_loop *loop)
     CD_LIVE(loops, -1);
 }
 
-/* Files of the same name in both processes: fork.c says why they are closed, and only that. */
+/* Only closes the descriptors that both processes share; fork.c says why. */
 void cd_loop_forsake(cd_loop *loop)
 {
     close(loop->watches.bell);
     close(loop->watches.set);
     loop->watches.bell = loop->watches.set = -1;
-    ev_loop_destroy(loop->ev); /* closes its epoll descriptor; asks nothing of the kernel besides */
+    ev_loop_destroy(loop->ev); /* closes its epoll descriptor and makes no other system call */
     loop->ev = NULL;
 }
 
 void cd_loop_enter(cd_loop *loop)
 {
-    if (loop->servers++ == 0) { /* libev's clock stood while the loop did without it */
+    if (loop->servers++ == 0) { /* libev's clock stood still while the loop did not use it */
         ev_now_update(loop->ev);
         loop->now = cd_clock();
     }
@@ -220,7 +220,7 @@ static bool idle(const cd_loop *loop)
            cd_list_empty(&loop->later);
 }
 
-/* Waits in libev, which has the servers' descriptors. */
+/* Waits in libev, which watches the servers' descriptors. */
 static void wait_in_ev(cd_loop *loop, double timeout)
 {
     if (timeout > 0) {
@@ -254,8 +254,8 @@ static void sleep_at_most(cd_loop *loop, double timeout)
     loop->woken |= atomic_exchange(&loop->called, false);
 }
 
-/* An event that a transport fed would be handed out before the sleep, which would not hear of
- * it. */
+/* An event that a transport fed to libev would be delivered before the sleep, which would not
+ * notice it. */
 static bool must_look(const cd_loop *loop)
 {
     return loop->crowded || !idle(loop) || ev_pending_count(loop->ev) > 0;

@@ -34,14 +34,14 @@ struct cd_watch {
 
 /* ---- what fired ---- */
 
-/* An error or a hang-up is both: whoever watches finds out by trying. */
+/* An error or a hang-up counts as readable and writable: the caller finds out by trying. */
 static int fired_of(uint32_t events)
 {
     return (events & ~(uint32_t)EPOLLIN ? CD_WRITE : 0) |
            (events & ~(uint32_t)EPOLLOUT ? CD_READ : 0);
 }
 
-/* Nothing is watched at the bell's number. */
+/* An event of the bell finds no watch here, because nobody watches that descriptor. */
 static void note(cd_watches *all, const struct epoll_event *event)
 {
     int fd = event->data.fd;
@@ -71,7 +71,7 @@ static void on_set(struct ev_loop *ev, ev_io *io, int events)
     cd_watches_look(cd_container(io, cd_watches, io));
 }
 
-/* Rounded up, so that nobody wakes before the time. */
+/* Rounded up, so that a sleep does not end too early. */
 static int milliseconds(double timeout)
 {
     return timeout < 0 ? -1 : (int)fmin(ceil(timeout * 1000), INT_MAX);
@@ -87,7 +87,7 @@ void cd_watches_ring(const cd_watches *all)
     static const uint64_t one = 1;
     int error = errno;
     ssize_t written = write(all->bell, &one, sizeof one);
-    (void)written; /* fails only when nobody has ever waited for 2^64 rings */
+    (void)written; /* fails only when the counter reaches 2^64 */
     errno = error;
 }
 
@@ -108,7 +108,7 @@ int cd_loop_fileno(const cd_loop *loop)
 
 /* ---- watches ---- */
 
-/* For `count` watches and the bell. */
+/* Makes room for `count` watches and the bell. */
 static int make_event_room(cd_watches *all, int count)
 {
     if (count < all->room)
@@ -146,7 +146,7 @@ static int control(const cd_watch *w, int operation, int events)
     return epoll_ctl(w->loop->watches.set, operation, w->fd, &event) == 0 ? CD_OK : CD_SYSTEM;
 }
 
-/* Fails for a descriptor that has been closed: then it is out of the set already. */
+/* This fails for a descriptor that was closed: then it has left the set already. */
 static void take_out(const cd_watch *w)
 {
     if (w->events != 0 && w->loop->watches.owner == getpid())
@@ -186,7 +186,7 @@ int cd_watch_set(cd_watch *w, int events)
 {
     int operation = w->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
     if (events == 0)
-        take_out(w); /* epoll would tell of hang-ups still */
+        take_out(w); /* with events 0 epoll would still report hang-ups */
     else if (events != w->events && control(w, operation, events) < 0)
         return CD_SYSTEM;
     w->events = events;

@@ -33,12 +33,12 @@
 
 enum {
     IOV_COUNT = 64,
-    /* Bytes of one read: what a slow application can be given beyond the high-water mark. */
+    /* Bytes of one read: a slow application can get this much beyond the high-water mark. */
     READ_SIZE = 65536,
-    /* What is gathered for a peer that keeps up, in times of write_high_water: the kernel takes
-     * 512 KB in two thirds of the time of eight times 64. */
+    /* How many times write_high_water is gathered for a peer that keeps up: the kernel takes 512 KB
+     * at once in two thirds of the time that it needs for eight times 64 KB. */
     GATHER = 8,
-    /* Bytes that a stream may send before the others get their turn; of files too. */
+    /* Bytes that a stream may send before the others get their turn; also bytes of files. */
     RELIEF = 1 << 20,
     /* Bytes of a file that are read at once where there is no sendfile: four TLS records. */
     FILE_READ = 65536,
@@ -121,7 +121,7 @@ static void dispose(cd_conn *c)
         server->conn_closed(server);
 }
 
-/* n bytes came that are for nobody: the peer gets more time, up to a point. */
+/* n bytes came that will be dropped: the peer gets more time, up to a limit. */
 static void linger_on(cd_conn *c, size_t n)
 {
     const cd_limits *limits = &c->server->limits;
@@ -178,8 +178,8 @@ void cd_conn_abort(cd_conn *c)
 
 /* ---- reading ---- */
 
-/* Offers bytes to the protocol. What it left belongs into c->in; more than read_ahead_size of it
- * stops the reading. */
+/* Offers bytes to the protocol. The bytes that it left must go to c->in; more than read_ahead_size
+ * of them stop the reading. */
 static size_t feed(cd_conn *c, const uint8_t *p, size_t n)
 {
     size_t used = c->protocol->input(c, p, n);
@@ -391,7 +391,7 @@ static void write_failed(cd_conn *c)
     end(c, true);
 }
 
-/* What its head announced cannot be had any more: the response must not look whole. */
+/* The announced bytes of a file cannot be read any more: the response must not look complete. */
 static ssize_t file_failed(cd_conn *c, const cd_piece *file, const char *why)
 {
     cd_conn_log(c, CD_ERROR, "Connection of %s aborted: a file %s, with %zu bytes still to be sent",
@@ -436,7 +436,7 @@ static ssize_t write_bytes(cd_conn *c)
     return c->transport->ops->writev(c->transport, iov, count);
 }
 
-/* The protocol adds what is due. */
+/* Lets the protocol add output. */
 static void fill(cd_conn *c)
 {
     if (c->protocol->fill != NULL && c->state == CD_CONN_OPEN)
@@ -451,8 +451,8 @@ static ssize_t write_front(cd_conn *c, size_t left)
     return file != NULL ? write_file(c, file, left) : write_bytes(c);
 }
 
-/* As much as the transport takes, but of files, and of a protocol that fills as we go, no more than
- * RELIEF: then it is the next turn that finds the transport writable. */
+/* Writes as much as the transport takes; but of files, and for a protocol with `fill`, no more than
+ * RELIEF bytes: then the transport is found writable in the next turn. */
 static void flush(cd_conn *c)
 {
     size_t left = RELIEF;
@@ -518,7 +518,7 @@ static void on_deadline(cd_timer *timer)
         c->deadline = 0;
         if (c->state == CD_CONN_OPEN)
             c->protocol->timeout(c);
-        else /* it lingers, or does not take in the transport's last word */
+        else /* it lingers, or does not read the transport's last message */
             end(c, false);
     }
     if (c->state != CD_CONN_CLOSED)
@@ -534,7 +534,7 @@ static const cd_addr *put_address(unsigned char *at, const cd_addr *addr)
     return copy;
 }
 
-/* What can fail. */
+/* The part of opening that can fail. */
 static cd_conn *new_conn(cd_server *server, const cd_addr *client, const cd_addr *local)
 {
     size_t to = alignof(cd_addr), first = (cd_addr_size(client) + to - 1) / to * to;

@@ -42,8 +42,8 @@ struct cd_listener {
     cd_server *server;
     cd_listen how; /* with one reference to how.tls */
     cd_addr addr;
-    bool wildcard; /* bound to any address: each connection has its own */
-    bool told;     /* the log knows that accept fails */
+    bool wildcard; /* bound to a wildcard address: each connection has its own local address */
+    bool told;     /* the log already says that accept fails */
     int fd;
 };
 
@@ -202,7 +202,9 @@ static void on_connection(struct ev_loop *ev, ev_io *io, int events)
 {
     (void)ev, (void)events;
     cd_listener *l = cd_container(io, cd_listener, io);
-    l->server->loop->seen += 2; /* a peer that connects has something to say */
+    /* counts double: its first request is probably there, so the next poll looks before it
+     * sleeps */
+    l->server->loop->seen += 2;
     bool more = take_backlog(l, BATCH);
     if (more && l->server->conn_count >= cd_server_max_connections(l->server)) {
         tell_crowded(l->server);
@@ -240,7 +242,7 @@ void cd_server_stop_listening(cd_server *server)
 {
     while (!cd_list_empty(&server->listeners)) {
         cd_listener *l = cd_listener_of(server->listeners.next);
-        /* close() would reset those who wait, and they may have asked already */
+        /* close() would reset the peers that wait, and they may have sent requests already */
         if (server->draining)
             take_backlog(l, SIZE_MAX);
         stop(l);

@@ -29,9 +29,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define FIRST_LOOK 0.01 /* seconds until a look at bytes that may still be anything */
+#define FIRST_LOOK 0.01 /* seconds until the next look at bytes that may still become anything */
 
-enum { UNTRUSTED_MOST = 12 }; /* enough bytes to know a header by */
+enum { UNTRUSTED_MOST = 12 }; /* as many bytes as are needed to recognize a header */
 
 typedef struct {
     cd_list link; /* in server->pendings */
@@ -40,9 +40,9 @@ typedef struct {
     cd_addr client, local;
     ev_io io;
     cd_timer timer;
-    cd_buf head;     /* what came of the header, and is off the socket */
+    cd_buf head;     /* the part of the header that was read from the socket */
     double deadline; /* in the loop's time; 0: none */
-    double again;    /* how long until the next look; 0: the socket says when */
+    double again;    /* seconds until the next look; 0: when the socket is readable */
     int fd;
     bool trusted;
 } pending;
@@ -86,7 +86,7 @@ static void refuse_untrusted(cd_server *server, const cd_addr *client)
                 " (--forwarded-allow-ips)");
 }
 
-/* The connection begins: on a clean descriptor, with what the header told. */
+/* Opens the connection on a descriptor that nothing watches, with what the header told. */
 static void pass_on(pending *p, const cd_proxy_header *h)
 {
     cd_server *server = p->server;
@@ -94,7 +94,7 @@ static void pass_on(pending *p, const cd_proxy_header *h)
         p->client = h->client;
         p->local = h->server;
     }
-    server->conn_count--; /* the connection counts itself */
+    server->conn_count--; /* the connection counts itself from here on */
     cd_conn *c = cd_listen_open(server, &p->how, p->fd, &p->client, &p->local,
                                 cd_proxy_tells(&h->facts) ? &h->facts : NULL);
     if (c == NULL)
@@ -119,7 +119,7 @@ static void set_timer(pending *p)
         cd_timer_set(&p->timer, first > now ? first - now : 1e-3);
 }
 
-/* Nothing but the clock can tell more: the bytes must stay where they are. */
+/* The bytes must stay in the socket, so only time can tell more. */
 static void look_later(pending *p)
 {
     ev_io_stop(p->server->loop->ev, &p->io);
@@ -127,10 +127,11 @@ static void look_later(pending *p)
     set_timer(p);
 }
 
-/* n bytes are header, and the first n in the socket. False: the peer has gone. */
+/* Removes the n bytes of the header from the socket. False: the peer has gone. */
 static bool take(pending *p, size_t n)
 {
-    uint8_t *at = p->server->loop->scratch; /* where they are already: texts of it stay whole */
+    /* to the place where they are already, so the texts of the header stay valid */
+    uint8_t *at = p->server->loop->scratch;
     while (n > 0) {
         ssize_t taken = recv(p->fd, at, n, 0);
         if (taken <= 0)
@@ -141,7 +142,7 @@ static bool take(pending *p, size_t n)
     return true;
 }
 
-/* The header has begun or is required, and `fresh` bytes of it came. */
+/* The header has begun or is required, and `fresh` bytes of it have come. */
 static void keep(pending *p, size_t fresh)
 {
     if (cd_buf_append(&p->head, p->server->loop->scratch, fresh) < 0 || !take(p, fresh)) {
@@ -176,7 +177,8 @@ static void decide(pending *p, enum cd_proxy_verdict verdict, const cd_proxy_hea
     }
 }
 
-/* What was kept and what is in the socket, in one piece: in the scratch while nothing was kept. */
+/* The bytes that were kept and those in the socket, in one piece; in the scratch buffer when none
+ * were kept. */
 static const uint8_t *join(pending *p, size_t fresh)
 {
     if (cd_buf_length(&p->head) == 0)
@@ -184,7 +186,7 @@ static const uint8_t *join(pending *p, size_t fresh)
     uint8_t *room = cd_buf_reserve(&p->head, fresh);
     if (room == NULL)
         return NULL;
-    memcpy(room, p->server->loop->scratch, fresh); /* not committed: decide() does */
+    memcpy(room, p->server->loop->scratch, fresh); /* decide() commits them */
     return cd_buf_data(&p->head);
 }
 
@@ -221,7 +223,7 @@ static void on_timer(cd_timer *timer)
         if (p->again > 0)
             look(p);
     } else if (p->how.proxy == CD_PROXY_OPTIONAL && cd_buf_length(&p->head) == 0) {
-        pass_on(p, &none); /* a client that takes its time, and HTTP has timers of its own */
+        pass_on(p, &none); /* a slow client, and HTTP has its own timers */
     } else {
         refuse(p, "its PROXY header did not come in time", " (--proxy-timeout)");
     }

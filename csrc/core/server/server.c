@@ -28,7 +28,8 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { DESCRIPTOR_RESERVE = 64 }; /* descriptors left to the application: databases, files, pipes */
+/* descriptors left for the application: databases, files, pipes */
+enum { DESCRIPTOR_RESERVE = 64 };
 
 void cd_limits_init(cd_limits *limits)
 {
@@ -92,7 +93,7 @@ static int make_deflate(cd_server *server, const cd_config *config)
 
 /* ---- life ---- */
 
-/* A server with the parts that its connections see by a pointer only. */
+/* Allocates a server and the parts that its connections see by a pointer only. */
 typedef struct {
     cd_server server;
     cd_log log;
@@ -114,15 +115,15 @@ static void dispose(cd_server *server)
 static void on_conn_closed(cd_server *server)
 {
     server->conn_count--;
-    /* Tells it again only when it was over for a while: at the limit each end makes room for
-     * one. */
+    /* Logs it again only when there were clearly fewer connections for a while: at the limit every
+     * end makes room for one. */
     if (server->crowded && 2 * server->conn_count < cd_server_max_connections(server))
         server->crowded = false;
     for (cd_list *l = server->listeners.next; l != &server->listeners; l = l->next)
         cd_listener_resume(cd_listener_of(l));
 }
 
-/* Everything that cannot fail. NULL: no memory. */
+/* Allocates the server and does everything that cannot fail. NULL: no memory. */
 static cd_server *new_server(cd_loop *loop, const cd_config *config)
 {
     whole *all = cd_zalloc(sizeof *all);

@@ -39,23 +39,23 @@
 enum {
     RECORD = CD_TLS_RECORD,
     RECORDS = CD_TLS_RECORDS,
-    HELLOS = 65536, /* bytes of a handshake that are read at once */
-    /* A record of this size is one of many: look for the next at once. */
+    HELLOS = 65536, /* most bytes of a handshake that are read at once */
+    /* A record of this size is probably one of many: look for the next at once. */
     BULK = 8192,
 };
 
 enum phase {
-    HANDSHAKE, /* no byte of the application's before it is over */
+    HANDSHAKE, /* no byte of the application's is sent or read before it is over */
     OPEN,
-    FAILED, /* the handshake did; the socket is still there, for the alert to reach the peer */
-    BROKEN, /* OpenSSL gave the connection up: nothing more may be said, not even close_notify */
+    FAILED, /* the handshake failed; the socket stays open until the alert has reached the peer */
+    BROKEN, /* OpenSSL gave the connection up: nothing more may be sent, not even close_notify */
 };
 
 typedef struct {
     cd_transport base;
     ev_io io;
-    cd_timer timer; /* of the handshake */
-    cd_job more;    /* reads what the socket does not tell of */
+    cd_timer timer; /* limits the handshake */
+    cd_job more;    /* reads data that OpenSSL holds and epoll cannot report */
     cd_tls_handshake handshake;
     cd_loop *loop;
     SSL *ssl;
@@ -63,10 +63,10 @@ typedef struct {
     size_t owed; /* bytes in sink.rest that have not been counted as written */
     int fd;
     unsigned phase : 2;
-    unsigned wanted : 2;      /* CD_READ | CD_WRITE, as the connection asked */
-    unsigned read_wants : 2;  /* what a read waits for; the handshake, too */
-    unsigned write_wants : 2; /* what a write waits for */
-    unsigned starved : 1;     /* the last read stopped for want of the socket */
+    unsigned wanted : 2;      /* CD_READ | CD_WRITE: the events that the connection wants */
+    unsigned read_wants : 2;  /* the events that a read, or the handshake, waits for */
+    unsigned write_wants : 2; /* the events that a write waits for */
+    unsigned starved : 1;     /* the last read stopped because the socket had no more */
     unsigned ended : 1;       /* an end or an error is known and waits to be read */
 } tls;
 
@@ -92,7 +92,7 @@ static unsigned waits_for(tls *s, int rc)
     }
 }
 
-/* Is there something for a read although the socket may have nothing? */
+/* Is there data to read although the socket may have none? */
 static bool has_more(const tls *s)
 {
     return s->ended || (s->phase == OPEN && !s->starved && SSL_has_pending(s->ssl));
@@ -112,7 +112,7 @@ static void arm(tls *s)
     ev_io_start(s->loop->ev, &s->io);
 }
 
-/* Has the connection read what the socket does not tell of, after the others had their turn. */
+/* Schedules a read for the next turn: OpenSSL holds data that epoll cannot report. */
 static void feed(tls *s)
 {
     if ((s->wanted & CD_READ) && has_more(s))
@@ -131,7 +131,7 @@ static void on_more(cd_job *job)
 
 /* ---- reading ---- */
 
-/* A read that brought nothing more, after `total` bytes. */
+/* Ends a read that got nothing more, after `total` bytes. */
 static ssize_t read_stopped(tls *s, int rc, size_t total)
 {
     unsigned wants = waits_for(s, rc);
@@ -176,7 +176,7 @@ static ssize_t tls_read(cd_transport *t, void *p, size_t n)
 
 /* ---- writing ---- */
 
-/* Where the next record begins in the vectors. */
+/* The place in the vectors where the next record begins. */
 typedef struct {
     const struct iovec *iov;
     int count;
@@ -216,7 +216,7 @@ static size_t next_record(cursor *at, uint8_t *copy, const uint8_t **payload)
     return total;
 }
 
-/* What a write encrypted: the end of each record in loop->sealed and of its bytes. */
+/* What a write has encrypted: the end of each record in loop->sealed, and the end of its bytes. */
 typedef struct {
     size_t sealed[RECORDS], plain[RECORDS];
     int count;
@@ -229,7 +229,7 @@ static ssize_t write_failed(tls *s, int rc)
     return wants != 0 ? CD_AGAIN : CD_GONE;
 }
 
-/* Encrypts RECORDS records at most. CD_OK, or what the first one failed with. */
+/* Encrypts RECORDS records at most. Returns CD_OK, or the error of the first one. */
 static ssize_t seal(tls *s, cursor at, batch *b)
 {
     uint8_t copy[RECORD];
@@ -248,14 +248,14 @@ static ssize_t seal(tls *s, cursor at, batch *b)
         plain += (size_t)rc;
         b->sealed[b->count] = s->sink.size;
         b->plain[b->count++] = plain;
-        if ((size_t)rc < n) /* the peer wants smaller records (RFC 6066, 4) */
+        if ((size_t)rc < n) /* the peer asked for smaller records (RFC 6066, 4) */
             break;
     }
     s->sink.room = NULL;
     return result;
 }
 
-/* Counts what has left whole, and keeps the rest. */
+/* Counts the records that were sent completely, and keeps the other bytes. */
 static ssize_t keep_rest(tls *s, const batch *b, size_t sent)
 {
     size_t whole = 0;
@@ -281,7 +281,8 @@ static ssize_t ship(tls *s, const batch *b)
     return keep_rest(s, b, sent > 0 ? (size_t)sent : 0);
 }
 
-/* A slow peer must be seen to take something in long before all of it is gone. */
+/* Counts parts of a record, too: a slow peer must be seen to make progress long before it has read
+ * everything. */
 static ssize_t send_rest(tls *s)
 {
     cd_buf *rest = &s->sink.rest;
@@ -297,7 +298,7 @@ static ssize_t send_rest(tls *s)
     return counted > 0 ? (ssize_t)counted : CD_AGAIN;
 }
 
-/* Its socket takes plain bytes: the kernel makes records of them. */
+/* The socket takes plain bytes, and the kernel makes records of them. */
 static bool by_kernel(const tls *s)
 {
     return BIO_get_ktls_send(SSL_get_wbio(s->ssl));
@@ -323,8 +324,8 @@ static ssize_t tls_writev(cd_transport *t, const struct iovec *iov, int count)
     return result < 0 ? result : ship(s, &b);
 }
 
-/* The kernel encrypts and sends the file itself, where it does so for this connection; where not,
- * the caller reads it. */
+/* Lets the kernel encrypt and send the file itself, if it can for this connection; if not, the
+ * caller reads the file. */
 static ssize_t tls_sendfile(cd_transport *t, int fd, uint64_t offset, size_t n)
 {
     tls *s = self(t);
@@ -342,17 +343,17 @@ static void handshake_over(tls *s)
     s->read_wants = CD_READ;
 }
 
-/* Whoever speaks HTTP to this port gets an answer that it can read. */
+/* Answers a client that speaks plain HTTP to this port in plain text, which it can read. */
 static void answer_plain(tls *s)
 {
     static const char page[] =
         "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: 47\r\n"
         "connection: close\r\n\r\n400 Bad Request: this port speaks HTTPS (TLS).\n";
     ssize_t n = send(s->fd, page, sizeof page - 1, MSG_NOSIGNAL);
-    (void)n; /* a courtesy */
+    (void)n; /* the answer is only a courtesy */
 }
 
-/* The peer's fault, in words, with what it sent in place of a handshake answered. */
+/* Describes the peer's error for the log, and answers what it sent in place of a handshake. */
 static const char *failure(tls *s, enum cd_level *level)
 {
     unsigned long error = ERR_peek_error();
@@ -368,7 +369,7 @@ static const char *failure(tls *s, enum cd_level *level)
         return X509_verify_cert_error_string(verified);
     if (error != 0 && ERR_reason_error_string(error) != NULL)
         return ERR_reason_error_string(error);
-    *level = CD_DEBUG_LEVEL; /* whoever only looks whether the port is open */
+    *level = CD_DEBUG_LEVEL; /* a peer that only looks whether the port is open */
     return "the peer left";
 }
 
@@ -393,7 +394,7 @@ static void on_handshake_timeout(cd_timer *timer)
     cd_conn_abort(c);
 }
 
-/* Goes on with it. True: it is over and all is well; otherwise the transport may be gone. */
+/* Continues the handshake. True: it is over and successful; otherwise the transport may be gone. */
 static bool shake_hands(tls *s)
 {
     ERR_clear_error();

@@ -56,7 +56,8 @@ static int on_server_name(SSL *ssl, int *alert, void *arg)
     return SSL_TLSEXT_ERR_OK;
 }
 
-/* The first of ours that the client offers; none in common is fatal (RFC 7301, 3.2). */
+/* Chooses the first of our protocols that the client offers; none in common is fatal (RFC 7301,
+ * 3.2). */
 static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_size,
                    const unsigned char *in, unsigned in_size, void *arg)
 {
@@ -80,7 +81,7 @@ static int on_alpn(SSL *ssl, const unsigned char **out, unsigned char *out_size,
     return SSL_TLSEXT_ERR_ALERT_FATAL;
 }
 
-/* Staples what the certificate's authority said of it (RFC 6066, 8), while it is good. */
+/* Sends the OCSP response for the certificate (RFC 6066, 8), while it is valid. */
 static int on_status(SSL *ssl, void *arg)
 {
     (void)arg;
@@ -100,7 +101,7 @@ static int on_status(SSL *ssl, void *arg)
     return SSL_TLSEXT_ERR_NOACK;
 }
 
-/* Every certificate passes; the application hears what is wrong with it. */
+/* Accepts every certificate; the application is told what is wrong with it. */
 static int on_verify(int good, X509_STORE_CTX *store)
 {
     (void)good, (void)store;
@@ -164,7 +165,7 @@ static SSL_CTX *bare(const cd_tls_config *config, X509_STORE *trusted, cd_tls_pr
                               SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_read_ahead(ctx, 1); /* one system call for a record, not two */
     SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    SSL_CTX_set_num_tickets(ctx, 1); /* each connection brings its own; two cost 20 us more */
+    SSL_CTX_set_num_tickets(ctx, 1); /* one for each connection is enough; two cost 20 us more */
     SSL_CTX_set_session_id_context(ctx, (const unsigned char *)"cdaphne", 7);
     set_callbacks(ctx);
     set_verify(ctx, config->verify);
@@ -191,7 +192,8 @@ static void let_go(cd_tls_context *context)
     cd_free(context);
 }
 
-/* The entry that this pair belongs to as its second kind of key; NULL: it is one of its own. */
+/* Finds the entry for the same names, to which this pair is the second kind of key; NULL: it is a
+ * new entry. */
 static entry *companion(cd_tls_context *context, X509 *certificate)
 {
     for (size_t i = 0; i < context->count; i++) {
@@ -222,7 +224,7 @@ static bool add_pair(cd_tls_context *context, const cd_tls_config *config, const
     return cd_tls_names_add(&context->names, SSL_CTX_get0_certificate(ctx), context->count++);
 }
 
-/* Each response goes to the certificate that it speaks of. */
+/* Gives each response to the certificate that it is for. */
 static bool add_staple(cd_tls_context *context, const char *file, cd_tls_problem *problem)
 {
     for (size_t i = 0; i < context->count; i++) {

@@ -22,7 +22,7 @@ typedef struct {
     cd_arena arena;
 } block;
 
-/* What the BIO holds, moved into the arena; p is NULL without memory. */
+/* Moves the contents of the BIO into the arena. p == NULL: no memory. */
 static cd_str taken(cd_arena *arena, BIO *bio)
 {
     char *from;
@@ -51,7 +51,8 @@ static cd_str name_of(cd_arena *arena, BIO *bio, const X509 *certificate)
     return taken(arena, bio);
 }
 
-/* The client's certificate and those that it sent along; on our side OpenSSL has them apart. */
+/* Lists the client's certificate and those that it sent along; on the server's side OpenSSL keeps
+ * them apart. */
 static bool add_client(block *b, BIO *bio, SSL *ssl)
 {
     X509 *own = SSL_get0_peer_certificate(ssl);

@@ -32,7 +32,7 @@
     "ECDHE+AESGCM+AES128:ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL:!PSK:!aDSS"
 #define SUITES "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
-enum { STAPLE_MOST = 65536 }; /* bytes of an OCSP response; they have two thousand */
+enum { STAPLE_MOST = 65536 }; /* most bytes of an OCSP response; usually they have two thousand */
 
 /* ---- sentences ---- */
 
@@ -49,7 +49,7 @@ void cd_tls_complain(cd_tls_problem *problem, const char *format, ...)
     va_list args;
     if (problem == NULL)
         return;
-    problem->text[0] = '\0'; /* warnings so far do not matter any more */
+    problem->text[0] = '\0'; /* an error replaces the warnings so far */
     va_start(args, format);
     say(problem, format, args);
     va_end(args);
@@ -69,7 +69,7 @@ static void warn(cd_tls_problem *problem, const char *format, ...)
     va_end(args);
 }
 
-/* What OpenSSL has against it, in its own words. */
+/* OpenSSL's reason, in its own words. */
 static const char *reason(void)
 {
     const char *text = ERR_reason_error_string(ERR_peek_error());
@@ -108,7 +108,7 @@ static bool load_dh(SSL_CTX *ctx, const char *file, cd_tls_problem *problem)
     return false;
 }
 
-/* The names that a client is shown to choose its certificate by. */
+/* Sets the names of authorities that a client is sent, to choose its certificate by. */
 static bool load_names(SSL_CTX *ctx, const char *file)
 {
     STACK_OF(X509_NAME) *names = file != NULL ? SSL_load_client_CA_file(file) : NULL;
@@ -338,7 +338,7 @@ static OCSP_BASICRESP *read_response(const char *file, cd_tls_problem *problem, 
     return basic;
 }
 
-/* The answer about this certificate: of whose serial number it speaks. */
+/* Finds the answer in the response for this certificate's serial number. */
 static OCSP_SINGLERESP *answer_about(OCSP_BASICRESP *basic, const X509 *certificate)
 {
     for (int i = 0; i < OCSP_resp_count(basic); i++) {

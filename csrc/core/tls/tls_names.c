@@ -35,7 +35,7 @@ static bool add(cd_tls_names *names, const ASN1_STRING *name, size_t entry)
     const char *text = (const char *)ASN1_STRING_get0_data(name);
     size_t n = (size_t)ASN1_STRING_length(name);
     if (n == 0 || n > LONGEST || memchr(text, '\0', n) != NULL)
-        return true; /* nobody can ask for it */
+        return true; /* no client can ask for such a name */
     if (names->count == names->size) {
         size_t size = names->size ? 2 * names->size : 8;
         struct cd_tls_name *list = cd_realloc(names->list, size * sizeof *list);
@@ -85,7 +85,7 @@ void cd_tls_names_sort(cd_tls_names *names)
         qsort(names->list, names->count, sizeof names->list[0], compare);
 }
 
-/* The first of those with this name. */
+/* Finds the first entry with this name. */
 static long look_up(const cd_tls_names *names, const char *text)
 {
     size_t low = 0, high = names->count;

@@ -22,7 +22,7 @@ void cd_tickets_dispose(cd_tickets *tickets)
     OPENSSL_cleanse(tickets, sizeof *tickets);
 }
 
-/* The key for new tickets; NULL: no randomness. */
+/* Returns the key for new tickets. NULL: there are no random numbers. */
 static cd_ticket_key *sealing_key(cd_tickets *tickets, double now, double lifetime)
 {
     cd_ticket_key fresh = {.born = now}, *key = &tickets->keys[0];
@@ -61,7 +61,7 @@ static bool set_up(const cd_ticket_key *key, const unsigned char *iv, EVP_CIPHER
            EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), NULL, key->cipher, iv, seal) == 1;
 }
 
-/* Returns what OpenSSL wants to hear: -1 failure, 0 no such key, 1 done, 2 done and renew. */
+/* Returns a result for OpenSSL: -1 failure, 0 no such key, 1 done, 2 done and renew. */
 int cd_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHER_CTX *cipher,
                        EVP_MAC_CTX *mac, int seal)
 {
@@ -76,7 +76,8 @@ int cd_ticket_callback(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIP
             return 0;
         if (!set_up(key, iv, cipher, mac, 0))
             return -1;
-        /* RFC 8446, C.4: clients use a ticket of 1.3 once, so each that comes buys the next. */
+        /* Clients use a ticket of TLS 1.3 once (RFC 8446, C.4), so each one that is used is
+         * replaced. */
         return now < key->born + lifetime && SSL_version(ssl) < TLS1_3_VERSION ? 1 : 2;
     }
     cd_ticket_key *key = sealing_key(tickets, now, lifetime);
