@@ -218,7 +218,7 @@ static int queue(cd_stream *s, cd_chunk chunk, const cd_file_part *file, bool mo
 static int queue_nothing(cd_stream *s, void *token, bool more)
 {
     cd_server *server = s->server;
-    if (token != NULL && cd_server_expect_release(server) < 0)
+    if (token != NULL && cd_server_reserve_release(server) < 0)
         return CD_NOMEM;
     int code = queue(s, (cd_chunk){NULL, 0, NULL}, NULL, more);
     if (token != NULL)

@@ -247,7 +247,7 @@ static int drop(cd_server *server, void *token)
 {
     if (token == NULL)
         return CD_OK;
-    if (cd_server_expect_release(server) < 0)
+    if (cd_server_reserve_release(server) < 0)
         return CD_NOMEM;
     cd_server_release(server, token);
     return CD_OK;

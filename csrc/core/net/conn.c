@@ -547,7 +547,7 @@ static cd_conn *new_conn(cd_server *server, const cd_addr *client, const cd_addr
     c->loop = server->loop;
     cd_timer_init(&c->timer, c->loop, on_deadline);
     c->protocol = server->first_protocol;
-    if (c->protocol->open(c) == CD_OK && cd_server_expect_release(server) == CD_OK)
+    if (c->protocol->open(c) == CD_OK && cd_server_reserve_release(server) == CD_OK)
         return c;
     cd_timer_dispose(&c->timer);
     free_protocol(c);

@@ -95,7 +95,7 @@ static int grow(cd_output *o)
 
 int cd_output_pin(cd_output *o, cd_server *server, cd_chunk chunk)
 {
-    if (grow(o) < 0 || cd_server_expect_release(server) < 0)
+    if (grow(o) < 0 || cd_server_reserve_release(server) < 0)
         return CD_NOMEM;
     o->pieces[o->tail++] =
         (cd_piece){.p = chunk.p, .n = chunk.n, .before = o->copy_tail, .token = chunk.token};

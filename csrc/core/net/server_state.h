@@ -42,7 +42,7 @@ struct cd_server {
     cd_job release_job;
     void **releases; /* tokens */
     size_t release_count, release_size;
-    size_t release_owed; /* tokens that will be released later: `releases` has room for them */
+    size_t releases_reserved; /* tokens that will be released later: `releases` has room for them */
     cd_job line_job;
     cd_buf lines; /* log lines, each stored as level, length and text */
 };

@@ -3,7 +3,7 @@
  *
  * Lines and tokens are queued because they end in callbacks, and those belong to dispatch; both
  * are made in the poll phase too. A token's place in the queue is reserved when the token comes in
- * (cd_server_expect_release), so that giving it back cannot fail. A line for which there is no
+ * (cd_server_reserve_release), so that giving it back cannot fail. A line for which there is no
  * memory is lost.
  *
  * The other callbacks belong to a stream and are posted by stream.c.
@@ -19,9 +19,9 @@
 
 /* ---- tokens on their way back ---- */
 
-int cd_server_expect_release(cd_server *server)
+int cd_server_reserve_release(cd_server *server)
 {
-    if (server->release_owed == server->release_size) {
+    if (server->releases_reserved == server->release_size) {
         size_t size = server->release_size ? 2 * server->release_size : 64;
         void **releases = cd_realloc(server->releases, size * sizeof *releases);
         if (releases == NULL)
@@ -29,14 +29,14 @@ int cd_server_expect_release(cd_server *server)
         server->releases = releases;
         server->release_size = size;
     }
-    server->release_owed++;
+    server->releases_reserved++;
     return CD_OK;
 }
 
 void cd_server_release(cd_server *server, void *token)
 {
     if (token == NULL) {
-        server->release_owed--;
+        server->releases_reserved--;
         return;
     }
     server->releases[server->release_count++] = token;
@@ -48,7 +48,7 @@ static void on_release_job(cd_job *job)
     cd_server *server = cd_container(job, cd_server, release_job);
     while (server->release_count > 0) {
         void *token = server->releases[--server->release_count];
-        server->release_owed--;
+        server->releases_reserved--;
         server->ops->release(server->data, token);
     }
 }

@@ -11,7 +11,7 @@ void cd_upcalls_dispose(cd_server *server);
 
 /* Makes room for the release of one more token, so that cd_server_release cannot fail. Must be
  * called before a token is taken. Returns CD_OK or CD_NOMEM. */
-int cd_server_expect_release(cd_server *server);
+int cd_server_reserve_release(cd_server *server);
 
 /* Calls ops.release(token) in the next dispatch; NULL only gives the room back. It must be called
  * once for every reservation. */

@@ -753,7 +753,7 @@ static cd_str pack(cd_conn *c, cd_chunk chunk)
 static int send_packed(cd_conn *c, enum cd_ws_opcode opcode, cd_str packed, void *token)
 {
     uint8_t *room = cd_conn_reserve(c, CD_WS_MAX_SERVER_HEADER + packed.n);
-    if (room == NULL || (token && cd_server_expect_release(c->server) < 0)) {
+    if (room == NULL || (token && cd_server_reserve_release(c->server) < 0)) {
         cd_ws_deflate_packed(&ws_of(c)->deflate);
         cd_conn_abort(c);
         return CD_NOMEM;
@@ -778,7 +778,7 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
     if (packed.p)
         return send_packed(c, text ? CD_WS_TEXT : CD_WS_BINARY, packed, chunk.token);
     uint8_t *room = cd_conn_reserve(c, CD_WS_MAX_SERVER_HEADER + (copied ? chunk.n : 0));
-    if (room == NULL || (copied && chunk.token && cd_server_expect_release(c->server) < 0)) {
+    if (room == NULL || (copied && chunk.token && cd_server_reserve_release(c->server) < 0)) {
         cd_conn_abort(c);
         return CD_NOMEM;
     }
