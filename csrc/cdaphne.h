@@ -265,7 +265,7 @@ bool cd_head_secure(const cd_head *head);
 enum cd_cancel {
     /* the application still runs application_close_timeout after its client has gone; it is
      * repeated each time that the timeout passes again */
-    CD_CANCEL_OUTSTAYED,
+    CD_CANCEL_CLIENT_GONE,
     CD_CANCEL_SHUTDOWN, /* the application still runs at the end of the graceful shutdown */
 };
 

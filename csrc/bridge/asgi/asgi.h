@@ -77,7 +77,7 @@ struct cdpy_stream {
     bool disconnected; /* the one disconnect event was delivered */
     bool cancelled;    /* on_cancel was called */
     /* on_cancel was called again for a client that has gone: from now on send() raises */
-    bool outstayed;
+    bool send_raises;
     bool dropping; /* the send waiters will be finished in the next turn of the loop */
 };
 

@@ -71,7 +71,7 @@ static bool only_sends(const cdpy_stream *stream)
 }
 
 /* The core has a line of its own for those that a shutdown cuts. */
-static void log_outstayed(cdpy_stream *stream)
+static void log_killed(cdpy_stream *stream)
 {
     enum cd_level level = only_sends(stream) ? CD_DEBUG_LEVEL : CD_WARNING;
     PyObject *line =
@@ -82,7 +82,7 @@ static void log_outstayed(cdpy_stream *stream)
     Py_XDECREF(line);
 }
 
-static void log_deaf(cdpy_stream *stream)
+static void log_ignored(cdpy_stream *stream)
 {
     PyObject *line = PyUnicode_FromFormat("Application instance %R for connection %R still runs "
                                           "after its cancellation: its send() raises from now on.",
@@ -105,13 +105,13 @@ static void cancel(cdpy_stream *stream, enum cd_cancel why)
 {
     bool again = stream->cancelled;
     stream->cancelled = true;
-    if (again && why == CD_CANCEL_OUTSTAYED) {
-        stream->outstayed = true;
-        log_deaf(stream);
+    if (again && why == CD_CANCEL_CLIENT_GONE) {
+        stream->send_raises = true;
+        log_ignored(stream);
         return;
     }
-    if (why == CD_CANCEL_OUTSTAYED)
-        log_outstayed(stream);
+    if (why == CD_CANCEL_CLIENT_GONE)
+        log_killed(stream);
     if (!again)
         cancel_task(stream);
 }

@@ -157,7 +157,7 @@ static PyObject *dropped(cdpy_stream *stream)
 PyObject *cdpy_answer(cdpy_stream *stream, int code, bool waits, const char *what)
 {
     cdpy_server *server = stream->server;
-    if (code == CD_GONE && !stream->outstayed)
+    if (code == CD_GONE && !stream->send_raises)
         return dropped(stream);
     if (code == CD_AGAIN && waits)
         return cdpy_waiter_new(stream, CDPY_SEND);

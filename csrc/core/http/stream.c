@@ -42,7 +42,7 @@ static void on_timer(cd_timer *timer)
         s->ops->timeout(s);
         return;
     }
-    s->cancel_why = CD_CANCEL_OUTSTAYED;
+    s->cancel_why = CD_CANCEL_CLIENT_GONE;
     cd_stream_post(s, CD_POST_CANCEL);
     cd_timer_set(timer, s->server->limits.application_close_timeout);
 }

@@ -868,7 +868,7 @@ static void on_cancel(cd_stream *stream, void *data, enum cd_cancel why)
     app *a = data;
     check_phase(a->rig);
     CHECK(!a->finished);
-    trace(a, "cancel %s", why == CD_CANCEL_OUTSTAYED ? "outstayed" : "shutdown");
+    trace(a, "cancel %s", why == CD_CANCEL_CLIENT_GONE ? "client-gone" : "shutdown");
     finish(a, true);
 }
 

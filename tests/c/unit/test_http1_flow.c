@@ -191,7 +191,7 @@ static const conversation peers[] = {
     {"client leaves, application stays",
      "body;go",
      {SAY(GET), DO(EOF_), DO(RESET), SECONDS(1), SECONDS(8), SECONDS(2)},
-     "1 " OPEN "1 body \n1 end\naccess complete / 0 0\n1 cancel outstayed\n1 gone\nwire reset\n",
+     "1 " OPEN "1 body \n1 end\naccess complete / 0 0\n1 cancel client-gone\n1 gone\nwire reset\n",
      ""},
     {"client leaves in the response",
      "start 200;write hello;leave;last x",
@@ -653,7 +653,7 @@ static const conversation http_timeouts[] = {
      "1 " OPEN "1 body \n1 end\n"
      "log 30 Application timed out before its response: GET / (--http-timeout)\n"
      "access complete / 503 24\n"
-     "1 cancel outstayed\n1 gone\nwire closed\n",
+     "1 cancel client-gone\n1 gone\nwire closed\n",
      PAGE("503", "24", "Service Unavailable")},
     {"in the response",
      "start 200;write hello;leave",

@@ -272,7 +272,7 @@ static void test_refused(void)
     configure()->http2_max_streams = 1;
     check("a head of a stream that was refused meanwhile", run_cut_head, NULL,
           "1 open 2.0 GET / [host: a]\n1 body \n1 end\n1 disconnect\naccess complete / 0 0\n"
-          "1 cancel outstayed\n1 gone\n2 open 2.0 GET / [host: a]\n2 body \n2 end\n"
+          "1 cancel client-gone\n1 gone\n2 open 2.0 GET / [host: a]\n2 body \n2 end\n"
           "access complete / 200 5\n2 gone\n");
     check("the body of a stream that was refused", run_too_many, NULL,
           "1 open 2.0 GET / [host: a]\n1 body x\n1 end\naccess complete / 200 5\n1 gone\n"

@@ -828,7 +828,7 @@ static void check_time(void)
                    OPENED
                    "access connecting /ws 0 0\nlog 30 Application neither accepted nor closed in "
                    "time (--websocket_connect_timeout): WebSocket /ws\naccess rejected /ws 503 24\n"
-                   "access disconnected /ws 503 24\n1 cancel outstayed\n1 gone\n",
+                   "access disconnected /ws 503 24\n1 cancel client-gone\n1 gone\n",
                    PAGE("503 Service Unavailable", "24", CLOSING),
                    sizeof PAGE("503 Service Unavailable", "24", CLOSING) - 1);
     cd_config config = defaults();
