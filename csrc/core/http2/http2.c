@@ -51,7 +51,7 @@ static void return_window(cd_http2 *h, size_t n)
 {
     size_t most = h->conn->server->limits.http2_connection_window;
     h->withheld += n;
-    if (h->withheld == 0 || h->unread > most || h->spoilt)
+    if (h->withheld == 0 || h->unread > most || h->session_broken)
         return;
     if (nghttp2_session_consume_connection(h->session, h->withheld) != 0)
         h->failed = 1;
@@ -61,7 +61,7 @@ static void return_window(cd_http2 *h, size_t n)
 void cd_http2_give_back(cd_http2 *h, int32_t id, size_t n)
 {
     h->unread -= n;
-    if (h->spoilt)
+    if (h->session_broken)
         return;
     if (id != 0 && nghttp2_session_consume_stream(h->session, id, n) != 0)
         h->failed = 1;
@@ -159,7 +159,7 @@ static void end_streams(cd_http2 *h)
 static bool take_output(cd_http2 *h, size_t most)
 {
     cd_output *out = &h->conn->out;
-    if (h->spoilt)
+    if (h->session_broken)
         return false;
     while (out->size < most) {
         const uint8_t *p;

@@ -126,7 +126,8 @@ struct cd_http2 {
     /* error code of the GOAWAY that ends the connection as soon as nghttp2 has returned */
     uint32_t verdict;
     unsigned failed : 1; /* there was no memory in a callback: the connection is to be aborted */
-    unsigned spoilt : 1; /* the session had no memory: its functions must not be called any more */
+    unsigned session_broken
+        : 1; /* the session had no memory: its functions must not be called any more */
 };
 
 /* Changes the connection's protocol to HTTP/2: queues SETTINGS and frees http1's state. Returns
@@ -173,7 +174,7 @@ static inline void cd_http2_sooner(double *at, double other)
 /* ---- http2_mem.c ---- */
 
 /* The allocator for nghttp2_session_server_new3. When there is no memory it sets `failed` and
- * `spoilt`. */
+ * `session_broken`. */
 nghttp2_mem cd_http2_mem(cd_http2 *h);
 /* Frees the session in any state. */
 void cd_http2_drop_session(cd_http2 *h);

@@ -22,7 +22,7 @@ static void *hand_out(cd_http2 *h, block *b)
 {
     if (b == NULL) {
         h->failed = 1;
-        h->spoilt = 1;
+        h->session_broken = 1;
         return NULL;
     }
     cd_list_append(&h->blocks, &b->link);
@@ -74,7 +74,7 @@ nghttp2_mem cd_http2_mem(cd_http2 *h)
 
 void cd_http2_drop_session(cd_http2 *h)
 {
-    if (!h->spoilt)
+    if (!h->session_broken)
         nghttp2_session_del(h->session);
     h->session = NULL;
     while (!cd_list_empty(&h->blocks)) {
