@@ -430,7 +430,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     }
     if (st == NULL) {
         return_window(h, n);
-        cd_http2_take_rest(h, id, n);
+        cd_http2_take_orphan_data(h, id, n);
         return h->failed ? NGHTTP2_ERR_CALLBACK_FAILURE : 0;
     }
     st->received += n;
@@ -453,7 +453,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     (void)session;
     cd_http2 *h = user_data;
     cd_http2_stream *st = stream_of(h, id);
-    cd_http2_end_rest(h, id);
+    cd_http2_end_orphan(h, id);
     if (--h->active == 0)
         h->idle_at = cd_http2_due(h, h->conn->server->limits.keep_alive_timeout);
     if (tunnel_of(h, id) != NULL)
@@ -470,7 +470,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
 static void end_response(cd_http2 *h, int32_t id)
 {
     cd_http2_stream *st = stream_of(h, id);
-    cd_http2_expect_rest(h, id);
+    cd_http2_add_orphan(h, id);
     if (st == NULL)
         return;
     nghttp2_session_set_stream_user_data(h->session, id, NULL);
@@ -630,7 +630,7 @@ static void on_drain(cd_conn *c)
         return;
     h->drain = CD_HTTP2_NOTICE;
     h->drain_at = cd_http2_due(h, c->server->limits.drain_timeout);
-    cd_http2_hurry_rests(h);
+    cd_http2_hurry_orphans(h);
     if (h->drain_at == 0)
         say_last(h);
     else if (!cd_http2_failed(h, nghttp2_submit_shutdown_notice(h->session))) {
@@ -676,8 +676,8 @@ static void on_close(cd_conn *c)
         st->wire.http2 = NULL;
         cd_list_remove(&st->link);
     }
-    while (!cd_list_empty(&h->rests))
-        cd_http2_end_rest(h, 0);
+    while (!cd_list_empty(&h->orphans))
+        cd_http2_end_orphan(h, 0);
     cd_http2_drop_session(h);
     cd_free(h->fields);
     cd_free(h);
@@ -778,7 +778,7 @@ int cd_http2_open(cd_conn *c)
     h->preface_left = NGHTTP2_CLIENT_MAGIC_LEN;
     cd_list_init(&h->streams);
     cd_list_init(&h->blocks);
-    cd_list_init(&h->rests);
+    cd_list_init(&h->orphans);
     cd_list_init(&h->tunnels);
     if (new_session(h) < 0 || greet(h) < 0 || (c->server->draining && greet_late(h) < 0)) {
         cd_http2_drop_session(h);

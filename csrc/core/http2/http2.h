@@ -61,14 +61,14 @@ typedef struct {
 /* A stream without an application: its response is sent while its body still comes, or its response
  * is a page of the server's that is being sent. */
 typedef struct {
-    cd_list link; /* in http2->rests */
+    cd_list link; /* in http2->orphans */
     int32_t id;
     double until; /* when it is reset or looked at; 0: never */
     uint32_t code;
     bool renewed;   /* its window was renewed after the response */
     size_t taken;   /* body bytes received since `until` was set */
     size_t dropped; /* all body bytes that were dropped */
-} cd_http2_rest;
+} cd_http2_orphan;
 
 /* A token bucket: limits how many events are accepted at once, and how many a second. */
 typedef struct {
@@ -89,7 +89,7 @@ struct cd_http2 {
     cd_conn *conn;
     cd_list streams; /* cd_http2_stream.link: streams with an application or open on the wire */
     size_t live;     /* how many streams have `counted` set */
-    cd_list rests;   /* cd_http2_rest.link */
+    cd_list orphans; /* cd_http2_orphan.link */
     cd_list tunnels; /* the tunnels whose streams are open */
     size_t active;   /* streams open on the wire */
     size_t unread;   /* body bytes received and not taken by applications, of all streams */
@@ -275,17 +275,17 @@ size_t cd_http2_next_frame(cd_http2 *h, const uint8_t **p, const uint8_t *end,
 void cd_http2_note_open(cd_http2 *h, int32_t id);
 void cd_http2_note_end(cd_http2 *h, int32_t id);
 /* The response of a stream is sent, and its body has not ended: the body will be dropped. */
-void cd_http2_expect_rest(cd_http2 *h, int32_t id);
+void cd_http2_add_orphan(cd_http2 *h, int32_t id);
 /* A page is being sent, which must not wait for ever for a client that gives no window. Returns
  * CD_OK or CD_NOMEM. */
 int cd_http2_expect_page(cd_http2 *h, int32_t id);
 /* Note that n bytes of the body have come; that the body has ended. */
-void cd_http2_take_rest(cd_http2 *h, int32_t id, size_t n);
-void cd_http2_end_rest(cd_http2 *h, int32_t id);
+void cd_http2_take_orphan_data(cd_http2 *h, int32_t id, size_t n);
+void cd_http2_end_orphan(cd_http2 *h, int32_t id);
 /* The client has shut down its sending side, so no body will end any more. */
-void cd_http2_drop_rests(cd_http2 *h);
+void cd_http2_drop_orphans(cd_http2 *h);
 /* The server stops: clients that send nothing get linger_timeout. */
-void cd_http2_hurry_rests(cd_http2 *h);
+void cd_http2_hurry_orphans(cd_http2 *h);
 /* Returns the place of a stream's bit in told, opened and ended, counted from the newest stream;
  * -1: it has none any more. */
 int cd_http2_age(const cd_http2 *h, int32_t id);

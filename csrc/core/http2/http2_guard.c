@@ -237,62 +237,62 @@ static size_t window_left(cd_http2 *h, int32_t id)
     return size > used ? (size_t)(size - used) : 0;
 }
 
-static void reset_rest(cd_http2 *h, int32_t id, uint32_t code)
+static void reset_orphan(cd_http2 *h, int32_t id, uint32_t code)
 {
     if (nghttp2_submit_rst_stream(h->session, NGHTTP2_FLAG_NONE, id, code) != 0)
         h->failed = 1;
     cd_conn_flush_later(h->conn);
 }
 
-static cd_http2_rest *add_rest(cd_http2 *h, int32_t id, double seconds, uint32_t code)
+static cd_http2_orphan *add_orphan(cd_http2 *h, int32_t id, double seconds, uint32_t code)
 {
-    cd_http2_rest *rest = cd_alloc(sizeof *rest);
-    if (rest == NULL)
+    cd_http2_orphan *orphan = cd_alloc(sizeof *orphan);
+    if (orphan == NULL)
         return NULL;
-    *rest = (cd_http2_rest){.id = id};
-    rest->until = cd_http2_due(h, seconds);
-    rest->code = code;
-    cd_http2_sooner(&h->sweep_at, rest->until);
-    cd_list_append(&h->rests, &rest->link);
-    return rest;
+    *orphan = (cd_http2_orphan){.id = id};
+    orphan->until = cd_http2_due(h, seconds);
+    orphan->code = code;
+    cd_http2_sooner(&h->sweep_at, orphan->until);
+    cd_list_append(&h->orphans, &orphan->link);
+    return orphan;
 }
 
 int cd_http2_expect_page(cd_http2 *h, int32_t id)
 {
     double patience = h->conn->server->limits.write_timeout;
-    return add_rest(h, id, patience, NGHTTP2_ENHANCE_YOUR_CALM) != NULL ? CD_OK : CD_NOMEM;
+    return add_orphan(h, id, patience, NGHTTP2_ENHANCE_YOUR_CALM) != NULL ? CD_OK : CD_NOMEM;
 }
 
-static cd_http2_rest *find_rest(cd_http2 *h, int32_t id)
+static cd_http2_orphan *find_orphan(cd_http2 *h, int32_t id)
 {
-    for (cd_list *l = h->rests.next; l != &h->rests; l = l->next) {
-        cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
-        if (id == 0 || rest->id == id)
-            return rest;
+    for (cd_list *l = h->orphans.next; l != &h->orphans; l = l->next) {
+        cd_http2_orphan *orphan = cd_container(l, cd_http2_orphan, link);
+        if (id == 0 || orphan->id == id)
+            return orphan;
     }
     return NULL;
 }
 
 /* Its response is sent: it is not a page that waits for the client. */
-static bool is_answered(const cd_http2_rest *rest)
+static bool is_answered(const cd_http2_orphan *orphan)
 {
-    return rest->code == NGHTTP2_NO_ERROR;
+    return orphan->code == NGHTTP2_NO_ERROR;
 }
 
 /* When the window is used up it is renewed, or the stream reset; it is renewed earlier, too, so
  * that the client need not wait. */
-static void renew_window(cd_http2 *h, cd_http2_rest *rest)
+static void renew_window(cd_http2 *h, cd_http2_orphan *orphan)
 {
-    int32_t used = nghttp2_session_get_stream_effective_recv_data_length(h->session, rest->id);
-    size_t left = window_left(h, rest->id);
-    bool enough = rest->dropped >= h->conn->server->limits.linger_size;
+    int32_t used = nghttp2_session_get_stream_effective_recv_data_length(h->session, orphan->id);
+    size_t left = window_left(h, orphan->id);
+    bool enough = orphan->dropped >= h->conn->server->limits.linger_size;
     if (left > 0 && (enough || used <= 0 || left > (size_t)used))
         return;
-    if (used <= 0 || (enough && rest->renewed))
-        reset_rest(h, rest->id, rest->code);
-    else if (nghttp2_submit_window_update(h->session, NGHTTP2_FLAG_NONE, rest->id, used) != 0)
+    if (used <= 0 || (enough && orphan->renewed))
+        reset_orphan(h, orphan->id, orphan->code);
+    else if (nghttp2_submit_window_update(h->session, NGHTTP2_FLAG_NONE, orphan->id, used) != 0)
         h->failed = 1;
-    rest->renewed = true;
+    orphan->renewed = true;
     cd_conn_flush_later(h->conn);
 }
 
@@ -305,75 +305,76 @@ static double patience(const cd_http2 *h)
     return limits->linger_timeout > 0 ? limits->linger_timeout : 1e-3;
 }
 
-void cd_http2_expect_rest(cd_http2 *h, int32_t id)
+void cd_http2_add_orphan(cd_http2 *h, int32_t id)
 {
-    cd_http2_end_rest(h, id); /* the page is out */
-    cd_http2_rest *rest = h->conn->ended ? NULL : add_rest(h, id, patience(h), NGHTTP2_NO_ERROR);
-    if (rest == NULL)
-        reset_rest(h, id, NGHTTP2_NO_ERROR);
+    cd_http2_end_orphan(h, id); /* the page is out */
+    cd_http2_orphan *orphan =
+        h->conn->ended ? NULL : add_orphan(h, id, patience(h), NGHTTP2_NO_ERROR);
+    if (orphan == NULL)
+        reset_orphan(h, id, NGHTTP2_NO_ERROR);
     else
-        renew_window(h, rest);
+        renew_window(h, orphan);
 }
 
-void cd_http2_take_rest(cd_http2 *h, int32_t id, size_t n)
+void cd_http2_take_orphan_data(cd_http2 *h, int32_t id, size_t n)
 {
-    cd_http2_rest *rest = find_rest(h, id);
-    if (rest == NULL || !is_answered(rest))
+    cd_http2_orphan *orphan = find_orphan(h, id);
+    if (orphan == NULL || !is_answered(orphan))
         return;
-    rest->taken += n;
-    rest->dropped += n;
-    renew_window(h, rest);
+    orphan->taken += n;
+    orphan->dropped += n;
+    renew_window(h, orphan);
 }
 
-void cd_http2_end_rest(cd_http2 *h, int32_t id)
+void cd_http2_end_orphan(cd_http2 *h, int32_t id)
 {
-    cd_http2_rest *rest = find_rest(h, id);
-    if (rest == NULL)
+    cd_http2_orphan *orphan = find_orphan(h, id);
+    if (orphan == NULL)
         return;
-    cd_list_remove(&rest->link);
-    cd_free(rest);
+    cd_list_remove(&orphan->link);
+    cd_free(orphan);
 }
 
-void cd_http2_drop_rests(cd_http2 *h)
+void cd_http2_drop_orphans(cd_http2 *h)
 {
-    for (cd_list *l = h->rests.next; l != &h->rests; l = l->next) {
-        cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
-        if (is_answered(rest) && rest->until != 0)
-            reset_rest(h, rest->id, rest->code);
-        if (is_answered(rest))
-            rest->until = 0;
+    for (cd_list *l = h->orphans.next; l != &h->orphans; l = l->next) {
+        cd_http2_orphan *orphan = cd_container(l, cd_http2_orphan, link);
+        if (is_answered(orphan) && orphan->until != 0)
+            reset_orphan(h, orphan->id, orphan->code);
+        if (is_answered(orphan))
+            orphan->until = 0;
     }
 }
 
-void cd_http2_hurry_rests(cd_http2 *h)
+void cd_http2_hurry_orphans(cd_http2 *h)
 {
-    for (cd_list *l = h->rests.next; l != &h->rests; l = l->next) {
-        cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
-        if (is_answered(rest) && rest->until != 0)
-            cd_http2_sooner(&rest->until, cd_http2_due(h, patience(h)));
-        cd_http2_sooner(&h->sweep_at, rest->until);
+    for (cd_list *l = h->orphans.next; l != &h->orphans; l = l->next) {
+        cd_http2_orphan *orphan = cd_container(l, cd_http2_orphan, link);
+        if (is_answered(orphan) && orphan->until != 0)
+            cd_http2_sooner(&orphan->until, cd_http2_due(h, patience(h)));
+        cd_http2_sooner(&h->sweep_at, orphan->until);
     }
 }
 
-static bool rest_is_slow(const cd_http2 *h, const cd_http2_rest *rest)
+static bool orphan_is_slow(const cd_http2 *h, const cd_http2_orphan *orphan)
 {
     const cd_limits *limits = &h->conn->server->limits;
-    return !is_answered(rest) || h->drain != CD_HTTP2_SERVING ||
-           (double)rest->taken < limits->body_timeout * (double)limits->body_min_rate;
+    return !is_answered(orphan) || h->drain != CD_HTTP2_SERVING ||
+           (double)orphan->taken < limits->body_timeout * (double)limits->body_min_rate;
 }
 
-static void sweep_rests(cd_http2 *h, double now)
+static void sweep_orphans(cd_http2 *h, double now)
 {
-    for (cd_list *l = h->rests.next; l != &h->rests; l = l->next) {
-        cd_http2_rest *rest = cd_container(l, cd_http2_rest, link);
-        if (rest->until != 0 && now >= rest->until) {
-            bool slow = rest_is_slow(h, rest);
-            rest->until = slow ? 0 : cd_http2_due(h, patience(h));
-            rest->taken = 0;
+    for (cd_list *l = h->orphans.next; l != &h->orphans; l = l->next) {
+        cd_http2_orphan *orphan = cd_container(l, cd_http2_orphan, link);
+        if (orphan->until != 0 && now >= orphan->until) {
+            bool slow = orphan_is_slow(h, orphan);
+            orphan->until = slow ? 0 : cd_http2_due(h, patience(h));
+            orphan->taken = 0;
             if (slow)
-                reset_rest(h, rest->id, rest->code);
+                reset_orphan(h, orphan->id, orphan->code);
         }
-        cd_http2_sooner(&h->sweep_at, rest->until);
+        cd_http2_sooner(&h->sweep_at, orphan->until);
     }
 }
 
@@ -467,7 +468,7 @@ void cd_http2_sweep(cd_http2 *h)
 {
     double now = cd_loop_now(h->conn->loop);
     h->sweep_at = 0;
-    sweep_rests(h, now);
+    sweep_orphans(h, now);
     for (cd_list *l = h->streams.next; l != &h->streams; l = l->next) {
         cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
         if (st->base.conn == h->conn && st->body_check != 0)

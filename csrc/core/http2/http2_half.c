@@ -21,7 +21,7 @@ static int cut_unfinished(cd_http2 *h)
             return CD_NOMEM;
     }
     cd_http2_cut_tunnels(h);
-    cd_http2_drop_rests(h);
+    cd_http2_drop_orphans(h);
     return h->failed ? CD_NOMEM : CD_OK;
 }
 
