@@ -60,7 +60,7 @@ typedef struct {
     cd_loop *loop;
     SSL *ssl;
     cd_tls_sink sink;
-    size_t owed; /* bytes in sink.rest that have not been counted as written */
+    size_t owed; /* bytes in sink.unsent that have not been counted as written */
     int fd;
     unsigned phase : 2;
     unsigned wanted : 2;      /* CD_READ | CD_WRITE: the events that the connection wants */
@@ -256,12 +256,13 @@ static ssize_t seal(tls *s, cursor at, batch *b)
 }
 
 /* Counts the records that were sent completely, and keeps the other bytes. */
-static ssize_t keep_rest(tls *s, const batch *b, size_t sent)
+static ssize_t keep_unsent(tls *s, const batch *b, size_t sent)
 {
     size_t whole = 0;
     for (int i = 0; i < b->count && b->sealed[i] <= sent; i++)
         whole = b->plain[i];
-    if (cd_buf_append(&s->sink.rest, s->loop->sealed + sent, b->sealed[b->count - 1] - sent) < 0) {
+    if (cd_buf_append(&s->sink.unsent, s->loop->sealed + sent, b->sealed[b->count - 1] - sent) <
+        0) {
         s->phase = BROKEN;
         return CD_GONE;
     }
@@ -278,21 +279,21 @@ static ssize_t ship(tls *s, const batch *b)
         return CD_GONE;
     if (sent == (ssize_t)size)
         return (ssize_t)b->plain[b->count - 1];
-    return keep_rest(s, b, sent > 0 ? (size_t)sent : 0);
+    return keep_unsent(s, b, sent > 0 ? (size_t)sent : 0);
 }
 
 /* Counts parts of a record, too: a slow peer must be seen to make progress long before it has read
  * everything. */
-static ssize_t send_rest(tls *s)
+static ssize_t send_unsent(tls *s)
 {
-    cd_buf *rest = &s->sink.rest;
+    cd_buf *unsent = &s->sink.unsent;
     ssize_t sent =
-        cd_socket_result(send(s->fd, cd_buf_data(rest), cd_buf_length(rest), MSG_NOSIGNAL));
+        cd_socket_result(send(s->fd, cd_buf_data(unsent), cd_buf_length(unsent), MSG_NOSIGNAL));
     if (sent < 0)
         return sent;
-    cd_buf_consume(rest, (size_t)sent);
+    cd_buf_consume(unsent, (size_t)sent);
     size_t counted = s->owed;
-    if (cd_buf_length(rest) > 0)
+    if (cd_buf_length(unsent) > 0)
         counted = (size_t)sent < s->owed ? (size_t)sent : s->owed - 1;
     s->owed -= counted;
     return counted > 0 ? (ssize_t)counted : CD_AGAIN;
@@ -311,8 +312,8 @@ static ssize_t tls_writev(cd_transport *t, const struct iovec *iov, int count)
     cursor at = {iov, count, 0};
     if (s->phase != OPEN)
         return s->phase == HANDSHAKE ? CD_AGAIN : CD_GONE;
-    if (cd_buf_length(&s->sink.rest) > 0)
-        return send_rest(s);
+    if (cd_buf_length(&s->sink.unsent) > 0)
+        return send_unsent(s);
     if (by_kernel(s))
         return cd_socket_writev(s->fd, iov, count, 0);
     if (s->loop->sealed == NULL)
@@ -490,7 +491,7 @@ static void tls_close(cd_transport *t, bool reset)
     cd_job_cancel(&s->more);
     handshake_over(s);
     SSL_free(s->ssl);
-    cd_buf_dispose(&s->sink.rest);
+    cd_buf_dispose(&s->sink.unsent);
     cd_socket_close(s->fd, reset);
     cd_free(s);
 }

@@ -56,7 +56,7 @@ enum {
     CD_TLS_RECORDS = 8,    /* records that one write sends at once */
     CD_TLS_ROOM = CD_TLS_RECORDS * (CD_TLS_RECORD + CD_TLS_SEALED),
     /* most bytes that wait for the socket, alerts included */
-    CD_TLS_REST = CD_TLS_ROOM + CD_TLS_RECORD,
+    CD_TLS_UNSENT = CD_TLS_ROOM + CD_TLS_RECORD,
 };
 
 /* The side of an SSL where encrypted bytes are read and written. Part of the transport. */
@@ -66,7 +66,7 @@ typedef struct {
     uint8_t *room;
     size_t size;
     /* bytes that the socket did not take; until it has taken them, new bytes are appended here */
-    cd_buf rest;
+    cd_buf unsent;
 } cd_tls_sink;
 
 /* Connects an SSL with a socket through a sink; both stay the caller's. Returns CD_OK or

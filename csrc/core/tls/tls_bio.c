@@ -61,9 +61,9 @@ static int collect(cd_tls_sink *sink, const char *p, size_t n)
 
 static int queue(cd_tls_sink *sink, const char *p, size_t n)
 {
-    if (cd_buf_length(&sink->rest) + n > CD_TLS_REST)
+    if (cd_buf_length(&sink->unsent) + n > CD_TLS_UNSENT)
         return -1;
-    return cd_buf_append(&sink->rest, p, n) == CD_OK ? (int)n : -1;
+    return cd_buf_append(&sink->unsent, p, n) == CD_OK ? (int)n : -1;
 }
 
 static int quiet_write(BIO *bio, const char *p, int n)
@@ -75,7 +75,7 @@ static int quiet_write(BIO *bio, const char *p, int n)
     BIO_clear_retry_flags(bio);
     if (sink->room != NULL)
         return collect(sink, p, (size_t)n);
-    if (cd_buf_length(&sink->rest) > 0)
+    if (cd_buf_length(&sink->unsent) > 0)
         return queue(sink, p, (size_t)n);
     int sent = (int)send(fd, p, (size_t)n, MSG_NOSIGNAL);
     if (sent < 0 && BIO_sock_should_retry(sent))

@@ -412,12 +412,12 @@ static void test_alerts_wait_within_bounds(void)
     SSL *ssl = SSL_new(ctx);
     CHECK_INT(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
     CHECK_INT(cd_tls_attach(ssl, ends[0], &sink), CD_OK);
-    CHECK_INT(cd_buf_append(&sink.rest, record, 1), CD_OK);
+    CHECK_INT(cd_buf_append(&sink.unsent, record, 1), CD_OK);
     while (count < 100000 && BIO_write(SSL_get_wbio(ssl), record, sizeof record) > 0)
         count++;
     CHECK(count > 16 && count < 5000);
     CHECK(!BIO_should_retry(SSL_get_wbio(ssl)));
-    cd_buf_dispose(&sink.rest);
+    cd_buf_dispose(&sink.unsent);
     SSL_free(ssl);
     SSL_CTX_free(ctx);
     close(ends[0]);
