@@ -258,7 +258,7 @@ static void sleep_at_most(cd_loop *loop, double timeout)
  * notice it. */
 static bool must_look(const cd_loop *loop)
 {
-    return loop->crowded || !idle(loop) || ev_pending_count(loop->ev) > 0;
+    return loop->many_ready || !idle(loop) || ev_pending_count(loop->ev) > 0;
 }
 
 static void look(cd_loop *loop)
@@ -284,7 +284,7 @@ void cd_loop_poll(cd_loop *loop, double timeout, void (*sleep)(void *), void (*w
         look(loop);
     if (timeout != 0 && idle(loop))
         sleep_at_most(loop, timeout);
-    loop->crowded = loop->seen > 1;
+    loop->many_ready = loop->seen > 1;
     loop->polling = false;
 }
 

@@ -43,7 +43,7 @@ struct cd_loop {
     atomic_bool asleep;
     unsigned seen; /* how many descriptors were ready in this poll */
     /* several descriptors were ready in the last poll, so more may be ready already */
-    bool crowded;
+    bool many_ready;
     bool polling;     /* the poll phase is running: the bridge must not be called */
     bool woken;       /* the poll is to return: `called` was set, or the time is up */
     uint8_t *sealed;  /* buffer of tls.c for the records of one write; NULL until it is needed */

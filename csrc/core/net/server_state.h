@@ -25,7 +25,7 @@ struct cd_server {
     bool http2;         /* HTTP/2 is spoken with clients that begin with its preface */
     bool http2_upgrade; /* also, without TLS, with clients that ask for it by Upgrade */
     bool draining;
-    bool crowded; /* the log already says that max_connections was reached */
+    bool full_logged; /* the log already says that max_connections was reached */
 
     struct cd_log *log; /* the access log */
     cd_job log_end;     /* writes the log at the end of the turn */

@@ -147,12 +147,12 @@ cd_listener *cd_listener_of(cd_list *link)
     return cd_container(link, cd_listener, link);
 }
 
-static void tell_crowded(cd_server *server)
+static void log_full(cd_server *server)
 {
     bool by_flag = server->limits.max_connections > 0;
-    if (server->crowded)
+    if (server->full_logged)
         return;
-    server->crowded = true;
+    server->full_logged = true;
     cd_server_log(
         server, CD_WARNING, "%zu connections are open, as many as %s: new ones wait in the backlog",
         server->conn_count,
@@ -207,7 +207,7 @@ static void on_connection(struct ev_loop *ev, ev_io *io, int events)
     l->server->loop->seen += 2;
     bool more = take_backlog(l, BATCH);
     if (more && l->server->conn_count >= cd_server_max_connections(l->server)) {
-        tell_crowded(l->server);
+        log_full(l->server);
         stop(l);
     }
 }

@@ -117,8 +117,8 @@ static void on_conn_closed(cd_server *server)
     server->conn_count--;
     /* Logs it again only when there were clearly fewer connections for a while: at the limit every
      * end makes room for one. */
-    if (server->crowded && 2 * server->conn_count < cd_server_max_connections(server))
-        server->crowded = false;
+    if (server->full_logged && 2 * server->conn_count < cd_server_max_connections(server))
+        server->full_logged = false;
     for (cd_list *l = server->listeners.next; l != &server->listeners; l = l->next)
         cd_listener_resume(cd_listener_of(l));
 }
