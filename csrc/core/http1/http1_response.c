@@ -261,7 +261,7 @@ static int write_piece(cd_stream *s, cd_chunk chunk, const cd_file_part *file, b
         s->sent += n;
     }
     if (more)
-        return cd_conn_relieve(s->conn);
+        return cd_conn_after_write(s->conn);
     s->body_ended = s->announced;
     return s->announced ? CD_OK : end_response(s);
 }
@@ -293,7 +293,7 @@ int cd_http1_hint(cd_stream *s, const cd_str *links, size_t count)
         p = put_field(p, (cd_str){"link", 4}, links[i]);
     p = PUT(p, "\r\n");
     cd_conn_commit(c, (size_t)(p - room));
-    return cd_conn_relieve(c);
+    return cd_conn_after_write(c);
 }
 
 static int queue_trailers(cd_stream *s, const cd_header *trailers, size_t count, bool more)
@@ -317,7 +317,7 @@ int cd_http1_trailers(cd_stream *s, const cd_header *trailers, size_t count, boo
 {
     if (s->trailing && queue_trailers(s, trailers, count, more) < 0)
         return no_memory(s);
-    return more ? cd_conn_relieve(s->conn) : end_response(s);
+    return more ? cd_conn_after_write(s->conn) : end_response(s);
 }
 
 /* ---- ends that are not the application's ---- */

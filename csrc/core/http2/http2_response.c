@@ -277,7 +277,7 @@ static int queue(cd_http2_stream *st, cd_chunk chunk, const cd_file_part *file)
 
 /* Returns CD_AGAIN when enough output waits in the stream; before that it tries to write at
  * once. */
-static int relieve(cd_http2_stream *st)
+static int after_write(cd_http2_stream *st)
 {
     cd_stream *s = &st->base;
     if (st->wire.out.size < s->server->limits.write_high_water)
@@ -337,7 +337,7 @@ static int write_piece(cd_stream *s, cd_chunk chunk, const cd_file_part *file, b
     if (!more && !s->announced)
         return end_response(st);
     cd_http2_wake_wire(&st->wire);
-    return more ? relieve(st) : CD_OK;
+    return more ? after_write(st) : CD_OK;
 }
 
 static int on_write(cd_stream *s, cd_chunk chunk, bool more)

@@ -39,7 +39,7 @@ enum {
      * at once in two thirds of the time that it needs for eight times 64 KB. */
     GATHER = 8,
     /* Bytes that a stream may send before the others get their turn; also bytes of files. */
-    RELIEF = 1 << 20,
+    TURN_SHARE = 1 << 20,
     /* Bytes of a file that are read at once where there is no sendfile: four TLS records. */
     FILE_READ = 65536,
 };
@@ -212,7 +212,7 @@ static void on_end_of_file(cd_conn *c, bool reset)
 
 static void read_input(cd_conn *c)
 {
-    size_t most = c->bulky ? CD_SCRATCH_SIZE : READ_SIZE;
+    size_t most = c->large_reads ? CD_SCRATCH_SIZE : READ_SIZE;
     ssize_t n = c->transport->ops->read(c->transport, c->loop->scratch, most);
     if (n == CD_AGAIN)
         return;
@@ -337,19 +337,19 @@ int cd_conn_pressure(cd_conn *c)
 
 void cd_conn_push(cd_conn *c, size_t waiting)
 {
-    c->relieved += waiting;
-    if (c->relieved > RELIEF) {
-        c->relieved = 0;
-        c->keen = 1;
+    c->taken_at_once += waiting;
+    if (c->taken_at_once > TURN_SHARE) {
+        c->taken_at_once = 0;
+        c->keeps_up = 1;
     } else if (!c->blocked && c->state == CD_CONN_OPEN) {
         flush(c);
     }
 }
 
-int cd_conn_relieve(cd_conn *c)
+int cd_conn_after_write(cd_conn *c)
 {
     size_t most = c->server->limits.write_high_water;
-    if (c->out.size < most || (c->keen && c->out.size / GATHER < most))
+    if (c->out.size < most || (c->keeps_up && c->out.size / GATHER < most))
         return CD_OK;
     cd_conn_push(c, c->out.size);
     return c->state == CD_CONN_OPEN ? cd_conn_pressure(c) : CD_OK;
@@ -452,10 +452,10 @@ static ssize_t write_front(cd_conn *c, size_t left)
 }
 
 /* Writes as much as the transport takes; but of files, and for a protocol with `fill`, no more than
- * RELIEF bytes: then the transport is found writable in the next turn. */
+ * TURN_SHARE bytes: then the transport is found writable in the next turn. */
 static void flush(cd_conn *c)
 {
-    size_t left = RELIEF;
+    size_t left = TURN_SHARE;
     c->blocked = 0;
     fill(c);
     while (c->out.size > 0 && c->state != CD_CONN_CLOSED) {
@@ -467,8 +467,8 @@ static void flush(cd_conn *c)
         }
         if (n == CD_AGAIN) {
             c->blocked = 1;
-            c->keen = 0;
-            c->relieved = 0;
+            c->keeps_up = 0;
+            c->taken_at_once = 0;
             break;
         }
         if (counted)

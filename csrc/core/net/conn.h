@@ -82,14 +82,14 @@ struct cd_conn {
     /* its transport is a stream of another connection, so it does not count as a connection */
     unsigned tunnel : 1;
     /* the protocol expects much data: read as much as the scratch buffer holds */
-    unsigned bulky : 1;
+    unsigned large_reads : 1;
     /* the peer keeps up: the transport has taken every write at once for a while */
-    unsigned keen : 1;
+    unsigned keeps_up : 1;
     unsigned armed : 2; /* the events that the transport was told to want */
     cd_buf in;          /* read, not parsed */
     cd_output out;      /* not yet written */
     /* bytes that the transport took at once since an application last had to wait */
-    size_t relieved;
+    size_t taken_at_once;
     uint64_t written;        /* bytes written since the write timeout was last checked */
     cd_proxy_facts *proxied; /* owned; NULL: none */
     void *cache;             /* the bridge's cache, released when the connection ends */
@@ -153,7 +153,7 @@ int cd_conn_pressure(cd_conn *c);
  * a stream whose peer keeps up never waits for a turn. When the peer has kept up for a while, up to
  * eight times write_high_water is gathered first. It must be the last thing that a write does,
  * because it may find the transport dead and end the connection; then it returns CD_OK. */
-int cd_conn_relieve(cd_conn *c);
+int cd_conn_after_write(cd_conn *c);
 /* Writes at once, unless the applications of this connection have had their share of the turn.
  * `waiting` is the number of bytes that they have written and the transport has not taken. It may
  * find the transport dead and end the connection. */

@@ -409,7 +409,7 @@ static bool take_data(cd_conn *c, const uint8_t *p, size_t n)
         return false;
     ws->left -= n;
     ws->in_frame = !last;
-    c->bulky = ws->left > BULK;
+    c->large_reads = ws->left > BULK;
     return open && last && frame->fin && !whole ? finish_message(c) : true;
 }
 
@@ -737,7 +737,7 @@ static void on_pulled(cd_stream *s)
 static int put_pinned(cd_conn *c, cd_chunk chunk)
 {
     if (cd_conn_put_chunk(c, chunk) == CD_OK)
-        return cd_conn_relieve(c);
+        return cd_conn_after_write(c);
     cd_conn_abort(c);
     return CD_NOMEM;
 }
@@ -765,7 +765,7 @@ static int send_packed(cd_conn *c, enum cd_ws_opcode opcode, cd_str packed, void
     cd_conn_commit(c, size + packed.n);
     if (token)
         cd_server_release(c->server, token);
-    return cd_conn_relieve(c);
+    return cd_conn_after_write(c);
 }
 
 static int send_message(cd_stream *s, bool text, cd_chunk chunk)
@@ -790,7 +790,7 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
         return put_pinned(c, chunk);
     if (chunk.token)
         cd_server_release(c->server, chunk.token);
-    return cd_conn_relieve(c);
+    return cd_conn_after_write(c);
 }
 
 /* What a close frame has room for, in whole characters. */

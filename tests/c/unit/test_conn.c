@@ -149,7 +149,7 @@ enum { GATHERED = 8 };
 static int put_piece(cd_conn *c)
 {
     CHECK_INT(cd_conn_put(c, pinned_bytes, sizeof pinned_bytes), CD_OK);
-    return cd_conn_relieve(c);
+    return cd_conn_after_write(c);
 }
 
 /* A write above the high-water mark is tried at once, but not for ever: others want their turn. */
