@@ -222,9 +222,9 @@ typedef struct {
     cdpy_loop *loops;      /* fork.c: every loop that exists */
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
-    const PyObject *sslproto_shaken; /* the SSLProtocol whose handshake has just ended */
-    char *scratch;                   /* cdpy_scratch() */
-    bool bulky;                      /* the last read of a SocketTransport was full */
+    const PyObject *sslproto_handshaken; /* the SSLProtocol whose handshake has just ended */
+    char *scratch;                       /* cdpy_scratch() */
+    bool last_read_full;                 /* the last read of a SocketTransport was full */
 } cdpy_state;
 
 /* The most objects that a freelist keeps. None under ASan, which is to see any use of a freed

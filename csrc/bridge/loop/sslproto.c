@@ -324,7 +324,7 @@ static int answer(const tls *t)
     Py_ssize_t size = backlog == NULL ? -1 : PyObject_Size(backlog);
     if (size != 0)
         return tell(t, t->state->s__do_write);
-    return t->self == t->state->sslproto_shaken ? 0 : send_records(t); /* end_handshake() */
+    return t->self == t->state->sslproto_handshaken ? 0 : send_records(t); /* end_handshake() */
 }
 
 /* Stops the transport when too much is left, and lets it go on. */
@@ -407,10 +407,11 @@ static int send_last_soon(const tls *t)
  */
 static int end_handshake(const tls *t, PyObject *error)
 {
-    t->state->sslproto_shaken = GET(t, _server_side) == Py_False ? t->self : NULL;
+    t->state->sslproto_handshaken = GET(t, _server_side) == Py_False ? t->self : NULL;
     PyObject *result =
         PyObject_CallMethodOneArg(t->self, t->state->s__on_handshake_complete, error);
-    t->state->sslproto_shaken = NULL; /* also of another thread's: then its flight goes at once */
+    t->state->sslproto_handshaken =
+        NULL; /* also of another thread's: then its flight goes at once */
     Py_XDECREF(result);
     if (result == NULL || GET(t, _server_side) != Py_False)
         return result == NULL ? -1 : 0;

@@ -124,8 +124,8 @@ static long read_much(const transport *t, PyObject **data)
 static PyObject *read_data(const transport *t, PyObject *protocol)
 {
     PyObject *handled = NULL, *data = NULL;
-    long count = (t->state->bulky ? read_much : read_some)(t, &data);
-    t->state->bulky = count == READ_SIZE;
+    long count = (t->state->last_read_full ? read_much : read_some)(t, &data);
+    t->state->last_read_full = count == READ_SIZE;
     if (count == CD_NOMEM)
         return fail(t, "Fatal read error on socket transport");
     if (!is_settled(t, count, &handled))
