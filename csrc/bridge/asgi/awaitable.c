@@ -59,11 +59,11 @@ static void hold(cdpy_waiter *self)
 {
     if (self->linked && !self->held) {
         self->held = true;
-        Py_INCREF(self); /* unlink_from or let_go */
+        Py_INCREF(self); /* unlink_from or drop_held */
     }
 }
 
-static void let_go(cdpy_waiter *self)
+static void drop_held(cdpy_waiter *self)
 {
     if (self->held && self->callback == NULL) {
         self->held = false;
@@ -176,7 +176,7 @@ static void wake(cdpy_waiter *self, bool direct)
         Py_DECREF(callback);
         Py_DECREF(context);
     }
-    let_go(self);
+    drop_held(self);
     Py_DECREF(self);
 }
 
@@ -645,7 +645,7 @@ static void replace_callbacks(cdpy_waiter *self, PyObject *pairs)
         self->more = Py_NewRef(pairs);
         take_callback(self, &ignored_callback, &ignored_context);
     }
-    let_go(self);
+    drop_held(self);
     Py_XDECREF(callback);
     Py_XDECREF(context);
     Py_XDECREF(more);

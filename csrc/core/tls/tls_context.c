@@ -180,7 +180,7 @@ static SSL_CTX *bare(const cd_tls_config *config, X509_STORE *trusted, cd_tls_pr
 
 /* ---- contexts ---- */
 
-static void let_go(cd_tls_context *context)
+static void release(cd_tls_context *context)
 {
     if (context == NULL || --context->references > 0)
         return;
@@ -255,7 +255,7 @@ static cd_tls_context *load(const cd_tls_config *config, cd_tls_problem *problem
         cd_tls_names_sort(&context->names);
     if (good)
         return context;
-    let_go(context);
+    release(context);
     return NULL;
 }
 
@@ -291,7 +291,7 @@ int cd_tls_reload(cd_tls *tls, const cd_tls_config *config, char *text, size_t s
     cd_tls_context *context = load(config, &problem);
     if (context == NULL)
         return failure(&problem);
-    let_go(tls->context);
+    release(tls->context);
     tls->context = context;
     cd_tls_set_ticket_lifetime(tls, tls->ticket_lifetime);
     return CD_OK;
@@ -301,7 +301,7 @@ void cd_tls_free(cd_tls *tls)
 {
     if (tls == NULL || --tls->references > 0)
         return;
-    let_go(tls->context);
+    release(tls->context);
     cd_tickets_dispose(&tls->tickets);
     cd_free(tls);
     CD_LIVE(tls, -1);
@@ -341,7 +341,7 @@ SSL *cd_tls_begin(cd_tls_handshake *h, cd_tls *tls, cd_loop *loop)
 
 void cd_tls_end(cd_tls_handshake *h)
 {
-    let_go(h->context);
+    release(h->context);
     cd_tls_free(h->tls);
     h->context = NULL;
     h->tls = NULL;

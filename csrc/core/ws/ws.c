@@ -95,7 +95,7 @@ static void drop_message(struct cd_ws *ws)
 /* ---- the end ---- */
 
 /* The stream hears that it is over. */
-static void let_go(struct cd_ws *ws, int code, cd_str reason)
+static void tell_end(struct cd_ws *ws, int code, cd_str reason)
 {
     cd_stream *s = ws->stream;
     if (s == NULL)
@@ -108,7 +108,7 @@ static void let_go(struct cd_ws *ws, int code, cd_str reason)
 static void end(cd_conn *c, int code, cd_str reason)
 {
     set_state(ws_of(c), CLOSED);
-    let_go(ws_of(c), code, reason);
+    tell_end(ws_of(c), code, reason);
     cd_conn_close(c, true);
 }
 
@@ -601,7 +601,7 @@ static void on_eof(cd_conn *c, bool reset)
         answer(c);
         return;
     }
-    let_go(ws_of(c), CD_WS_ABNORMAL, no_reason);
+    tell_end(ws_of(c), CD_WS_ABNORMAL, no_reason);
     if (reset)
         cd_conn_abort(c);
     else
@@ -662,7 +662,7 @@ static void on_drain(cd_conn *c)
 static void on_close(cd_conn *c)
 {
     struct cd_ws *ws = c->self;
-    let_go(ws, CD_WS_ABNORMAL, no_reason);
+    tell_end(ws, CD_WS_ABNORMAL, no_reason);
     cd_buf_dispose(&ws->message);
     cd_ws_deflate_dispose(&ws->deflate);
     cd_buf_dispose(&ws->control);
