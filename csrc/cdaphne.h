@@ -302,8 +302,9 @@ typedef struct {
     void (*on_gone)(cd_stream *stream, void *data);
     /* The core needs the token of a chunk, or a connection's cache, no longer. */
     void (*release)(void *server, void *token);
-    /* A line for the log: UTF-8, one line, no control characters. */
-    void (*on_log)(void *server, enum cd_level level, cd_str line);
+    /* A line for the log: UTF-8, one line, no control characters. `data` is that of the stream that
+     * the line is about, before its on_gone; NULL: the line is about no stream. */
+    void (*on_log)(void *server, void *data, enum cd_level level, cd_str line);
     /* NULL, or called for every event of the access log; then the core writes no access log of its
      * own. */
     void (*on_access)(void *server, const cd_access *access);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -54,6 +55,37 @@ def test_exceptions_and_access_events(when: str) -> None:
             assert client.request(GET).status == 500
         wait_for(lambda: record.accesses)
     assert (record.exceptions, record.accesses) == (["mine"], ["mine"])
+
+
+async def no_answer(send: Send) -> None:
+    """Nothing is sent."""
+
+
+async def half_an_answer(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+
+async def too_short(send: Send) -> None:
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"9")]}
+    )
+    with pytest.raises(RuntimeError):
+        await send({"type": "http.response.body", "body": b"short"})
+
+
+@pytest.mark.parametrize("answer", [no_answer, half_an_answer, too_short])
+def test_lines_of_the_core(answer: Callable[[Send], Awaitable[None]]) -> None:
+    record = Record()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        REQUEST.set("mine")
+        await answer(send)
+
+    with Inside(app, **record.options()) as inside, inside.connect() as client:
+        client.send(GET)
+        wait_for(lambda: record.lines)
+    assert {request for request, _ in record.lines} == {"mine"}
 
 
 def test_an_answer_and_a_websocket() -> None:

@@ -54,8 +54,6 @@ void cdpy_application_ended(cdpy_stream *stream, bool failed)
     cd_stream_finish(core, failed);
     if (unfinished)
         cdpy_extension_suspect(stream);
-    if (stream->server->on_access == NULL) /* else on_gone */
-        Py_CLEAR(stream->context);
     /* What a child task of the application may still be waiting for. */
     cdpy_send_ready(stream, false);
     if (cdpy_stream_readable(stream))

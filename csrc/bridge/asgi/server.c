@@ -55,11 +55,17 @@ static void on_drain(cd_stream *Py_UNUSED(core), void *data)
     Py_DECREF(stream);
 }
 
-static void on_log(void *data, enum cd_level level, cd_str text)
+static void on_log(void *data, void *about, enum cd_level level, cd_str text)
 {
+    cdpy_stream *stream = about;
+    Py_XINCREF((PyObject *)stream);
+    PyObject *context = stream ? cdpy_stream_enter(stream) : NULL;
     PyObject *line = PyUnicode_DecodeUTF8(text.p, (Py_ssize_t)text.n, "backslashreplace");
     cdpy_application_log(data, level, line);
     Py_XDECREF(line);
+    if (stream)
+        cdpy_stream_exit(stream, context);
+    Py_XDECREF((PyObject *)stream);
     cdpy_fork_check(((cdpy_server *)data)->loop);
 }
 

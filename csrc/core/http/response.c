@@ -210,11 +210,11 @@ bool cd_response_fits(cd_stream *s, size_t n, bool more)
     uint64_t left = s->length - s->sent;
     if (n <= left && (more || n == left))
         return true;
-    cd_conn_log(s->conn, CD_ERROR,
-                "Response body %s than its Content-Length of %llu: %.*s %.*s, status %d",
-                more || n > left ? "longer" : "shorter", (unsigned long long)s->length,
-                (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target),
-                s->head.target.p, s->status);
+    cd_stream_log(s, CD_ERROR,
+                  "Response body %s than its Content-Length of %llu: %.*s %.*s, status %d",
+                  more || n > left ? "longer" : "shorter", (unsigned long long)s->length,
+                  (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target),
+                  s->head.target.p, s->status);
     return false;
 }
 
@@ -224,17 +224,17 @@ void cd_response_log_unfinished(cd_stream *s)
 {
     /* sse-starlette ends its streams in this way when the server stops. */
     bool stops = s->head_sent && s->conn->server->draining;
-    cd_conn_log(s->conn, stops ? CD_INFO : CD_ERROR, "Application ended without %s: %.*s %.*s",
-                s->head_sent ? "completing its response" : "a response", (int)s->head.method.n,
-                s->head.method.p, cd_log_width(s->head.target), s->head.target.p);
+    cd_stream_log(s, stops ? CD_INFO : CD_ERROR, "Application ended without %s: %.*s %.*s",
+                  s->head_sent ? "completing its response" : "a response", (int)s->head.method.n,
+                  s->head.method.p, cd_log_width(s->head.target), s->head.target.p);
 }
 
 void cd_response_log_timeout(cd_stream *s)
 {
-    cd_conn_log(s->conn, CD_WARNING, "Application timed out %s: %.*s %.*s (--http-timeout)",
-                s->head_sent ? "while sending its response" : "before its response",
-                (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target),
-                s->head.target.p);
+    cd_stream_log(s, CD_WARNING, "Application timed out %s: %.*s %.*s (--http-timeout)",
+                  s->head_sent ? "while sending its response" : "before its response",
+                  (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target),
+                  s->head.target.p);
 }
 
 uint8_t *cd_response_put_number(uint8_t *to, uint64_t number)
@@ -254,8 +254,8 @@ void cd_response_log_stuck(cd_stream *s, size_t unread, size_t unsent)
     if (!s->blocked || s->stuck)
         return;
     s->stuck = 1;
-    cd_conn_log(
-        s->conn, CD_INFO,
+    cd_stream_log(
+        s, CD_INFO,
         "Nobody moves: %.*s %.*s of %s: %zu bytes wait for receive(), while send() waits for "
         "the client to read %zu; one of the two has to read while it sends",
         (int)s->head.method.n, s->head.method.p, cd_log_width(s->head.target), s->head.target.p,

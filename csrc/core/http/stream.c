@@ -136,8 +136,10 @@ static void on_job(cd_job *job)
     if (!s->finished || s->conn != NULL || s->posted != 0 || s->access_due != 0)
         return;
     s->busy = 1;
-    if (s->opened_up)
+    if (s->opened_up) {
+        cd_server_tell_lines(s->server); /* while there is somebody for them to be about */
         s->server->ops->on_gone(s, s->data);
+    }
     dispose(s);
 }
 
@@ -499,6 +501,14 @@ int cd_ws_close(cd_stream *s, int code, cd_str reason)
 
 /* ---- log ---- */
 
+void cd_stream_log(cd_stream *s, enum cd_level level, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    cd_server_put_line(s->server, s->data, level, format, args);
+    va_end(args);
+}
+
 void cd_stream_access(cd_stream *s, enum cd_action action)
 {
     cd_server *server = s->server;
@@ -525,7 +535,7 @@ static void cut(cd_stream *s)
         return;
     s->cancel_why = CD_CANCEL_SHUTDOWN;
     cd_stream_post(s, CD_POST_CANCEL);
-    cd_server_log(s->server, CD_WARNING,
+    cd_stream_log(s, CD_WARNING,
                   "Cut at shutdown: %s %.*s, running for %.1f s (--graceful-timeout)",
                   s->head.kind == CD_WEBSOCKET ? "WebSocket" : "request",
                   cd_log_width(s->head.raw_path), s->head.raw_path.p, cd_clock() - s->opened);

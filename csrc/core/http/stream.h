@@ -139,6 +139,11 @@ void cd_stream_detach(cd_stream *s, bool client_gone);
 /* Copies a text into the stream's arena. p == NULL: no memory. */
 cd_str cd_stream_dup(cd_stream *s, cd_str text);
 
+/* Writes a log line about this stream, as cd_conn_log does for a connection. It is told in the
+ * context of the stream's application. */
+void cd_stream_log(cd_stream *s, enum cd_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 /* Passes an event to the access log. */
 void cd_stream_access(cd_stream *s, enum cd_action action);
 

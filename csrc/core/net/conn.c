@@ -586,10 +586,8 @@ cd_conn *cd_conn_open_tunnel(cd_server *server, cd_transport *transport, const c
 
 void cd_conn_log(cd_conn *c, enum cd_level level, const char *format, ...)
 {
-    char line[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    cd_server_put_line(c->server, NULL, level, format, args);
     va_end(args);
-    cd_server_log(c->server, level, "%s", line);
 }

@@ -56,21 +56,20 @@ static void on_release_job(cd_job *job)
 /* ---- log lines ---- */
 
 typedef struct {
+    void *data; /* of the stream; NULL: the line is about none */
     enum cd_level level;
     size_t n;
 } line_head;
 
-void cd_server_log(cd_server *server, enum cd_level level, const char *format, ...)
+void cd_server_put_line(cd_server *server, void *data, enum cd_level level, const char *format,
+                        va_list args)
 {
     char raw[512], line[4 * sizeof raw];
-    va_list args;
-    va_start(args, format);
     int n = vsnprintf(raw, sizeof raw, format, args);
-    va_end(args);
     if (n < 0)
         return;
     size_t length = (size_t)n < sizeof raw ? (size_t)n : sizeof raw - 1;
-    line_head head = {level, cd_escape(line, raw, length)};
+    line_head head = {data, level, cd_escape(line, raw, length)};
     uint8_t *room = cd_buf_reserve(&server->lines, sizeof head + head.n);
     if (room == NULL)
         return;
@@ -80,18 +79,30 @@ void cd_server_log(cd_server *server, enum cd_level level, const char *format, .
     cd_job_post(server->loop, &server->line_job);
 }
 
-static void on_line_job(cd_job *job)
+void cd_server_log(cd_server *server, enum cd_level level, const char *format, ...)
 {
-    cd_server *server = cd_container(job, cd_server, line_job);
+    va_list args;
+    va_start(args, format);
+    cd_server_put_line(server, NULL, level, format, args);
+    va_end(args);
+}
+
+void cd_server_tell_lines(cd_server *server)
+{
     cd_buf lines = server->lines;
     cd_buf_init(&server->lines);
     while (cd_buf_length(&lines) > 0) {
         line_head head;
         memcpy(&head, cd_buf_data(&lines), sizeof head);
         cd_str line = {(const char *)cd_buf_data(&lines) + sizeof head, head.n};
-        server->ops->on_log(server->data, head.level, line);
+        server->ops->on_log(server->data, head.data, head.level, line);
         cd_buf_consume(&lines, sizeof head + head.n);
     }
+}
+
+static void on_line_job(cd_job *job)
+{
+    cd_server_tell_lines(cd_container(job, cd_server, line_job));
 }
 
 /* ---- life ---- */

@@ -53,8 +53,8 @@ static int close_unaccepted(cd_stream *s, int code, cd_str reason)
 
 static void log_path(cd_stream *s, const char *what)
 {
-    cd_conn_log(s->conn, CD_WARNING, "%s: WebSocket %.*s", what, cd_log_width(s->head.raw_path),
-                s->head.raw_path.p);
+    cd_stream_log(s, CD_WARNING, "%s: WebSocket %.*s", what, cd_log_width(s->head.raw_path),
+                  s->head.raw_path.p);
 }
 
 static void finish(cd_stream *s, bool failed)

@@ -894,8 +894,9 @@ static void on_release(void *server, void *token)
     unpin(token);
 }
 
-static void on_log(void *server, enum cd_level level, cd_str line)
+static void on_log(void *server, void *data, enum cd_level level, cd_str line)
 {
+    (void)data;
     rig *r = server;
     check_phase(r);
     r->logged++;
