@@ -91,7 +91,7 @@ asan: system-test debug ## run the tests that start the server with the extensio
 
 ktls: system-test debug ## the tests of kTLS under a kernel that has it, in a virtual machine
 	@$(SYSTEM) ktls
-	@scripts/ktls-vm.sh $(VENV)/python -m pytest -v -p no:cacheprovider -o timeout=300 tests/test_ktls.py
+	@scripts/ktls-vm.sh $(VENV)/python -m pytest -v -p no:cacheprovider -o timeout=300 tests/tls/test_ktls.py
 
 fuzz: $(VENV)/ready ## fuzz one target (T=http1 SECS=60)
 	@$(SYSTEM) fuzz

@@ -1,6 +1,6 @@
 """Write docs/flags.rst from the flags themselves: python scripts/flags_rst.py > docs/flags.rst
 
-tests/test_docs.py fails when the file is another than what this prints.
+tests/docs/test_docs.py fails when the file is another than what this prints.
 """
 
 from __future__ import annotations

@@ -37,11 +37,14 @@ NO_BROWSER = [*SPREAD, "-m", "not browser and not docs", "--ignore=tests/lint", 
 SERVER = [*SPREAD, "-m", "server and not browser", "--ignore=tests/lint", "tests"]
 # Whatever reaches OpenSSL, ours or Python's.
 TLS_FILES = [
-    f"tests/test_{name}.py"
-    for name in "openssl tls tls_settings http2 loop_tls proxy_protocol asgi_extensions".split()
+    f"tests/{name}.py"
+    for name in (
+        "tls/test_openssl tls/test_tls tls/test_tls_settings http/test_http2 loop/test_loop_tls "
+        "proxy/test_proxy_protocol asgi/test_asgi_extensions"
+    ).split()
 ]
 # The C of pyasgi.loop, which no server has to run for.
-LOOP_FILES = [f"tests/test_loop_{name}.py" for name in "connect same tls".split()]
+LOOP_FILES = [f"tests/loop/test_loop_{name}.py" for name in "connect same tls".split()]
 ASAN_OPTIONS = "abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1"
 UBSAN_OPTIONS = "print_stacktrace=1:halt_on_error=1"
 

@@ -1,4 +1,4 @@
-"""Django tests of examples/devops on a live server, run by ``manage.py test``: see tests/test_django_live.py.
+"""Django tests of examples/devops on a live server, run by ``manage.py test``: see tests/django/test_django_live.py.
 
 START_METHOD chooses how the server's process is made. Module names that unittest discovers are avoided: pytest
 has no Django settings.
@@ -61,7 +61,7 @@ class Deployment:
     """Two tabs of a Chromium, and what the server wrote meanwhile."""
 
     def test_deploy_fills_two_tabs(self: Any) -> None:
-        from tests.browser.conftest import Browser, start_chromium
+        from tests.support.chromium import Browser, start_chromium
 
         user = get_user_model().objects.create_user("demo", password="demo")
         Service.objects.create(uid="search", name="Search", version="1.4.9")

@@ -1,4 +1,4 @@
-"""A trivial asyncio server for tests/test_benchmarks.py: HTTP, WebSocket echo and broadcast, right or with one fault.
+"""A trivial asyncio server for test_benchmarks.py: HTTP, WebSocket echo and broadcast, right or with one fault.
 
     python echo_server.py PORT [fault [CERTIFICATE KEY]]
 

@@ -1,4 +1,4 @@
-"""For tests/test_hard_times.py.
+"""For tests/process/test_hard_times.py.
 
 /                 b"hello"
 /events           a piece every 10 ms until the client goes

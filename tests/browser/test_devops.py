@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.browser.conftest import PAUSE, Browser, Devops
+from tests.support.chromium import Browser
+from tests.support.devops import PAUSE, Devops
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 

@@ -9,8 +9,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.browser.conftest import Browser
 from tests.docs.site import build
+from tests.support.chromium import Browser
 
 pytestmark = pytest.mark.browser
 

@@ -12,9 +12,9 @@ import pytest
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
-from tests.authority import Authority
-from tests.browser.conftest import FLAGS, program
-from tests.conftest import Servers
+from tests.support.authority import Authority
+from tests.support.chromium import FLAGS, program
+from tests.support.servers import Servers
 
 pytestmark = [pytest.mark.browser, pytest.mark.server]
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.support.programs import ROOT
 
 # parity.rst and flags.rst are generated, and have no blocks.
 PAGES = sorted(

@@ -12,8 +12,8 @@ import pytest
 
 from pyasgi.cli import CommandLineInterface
 from pyasgi.endpoints import parse
-from tests.conftest import ROOT
 from tests.docs.blocks import PAGES, blocks, commands, literals, name
+from tests.support.programs import ROOT
 
 # How sentences shorten a command; "..." stands for what the reader has.
 SHORTENED = re.compile(r"\.\.\.|[A-Z]{4,}|Dockerfile")

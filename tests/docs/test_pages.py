@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from tests.conftest import ROOT
 from tests.docs.blocks import PAGES, blocks, name
+from tests.support.programs import ROOT
 
 LIMIT = 12 * 1024
 HELLO = ROOT / "examples" / "hello.py"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.docs.site import build
+from tests.support.programs import ROOT
 
 pytestmark = [pytest.mark.docs, pytest.mark.timeout(300)]
 

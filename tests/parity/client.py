@@ -11,9 +11,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from tests import ws_wire
-from tests.conftest import Handle, RawClient, Response, wait_for
 from tests.parity.target import Target
+from tests.support import ws_wire
+from tests.support.client import RawClient, Response
+from tests.support.handle import Handle
+from tests.support.wait import wait_for
 
 Probe = Callable[[Target], str]
 

@@ -14,10 +14,10 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.conftest import ROOT
 from tests.parity.row import Row
 from tests.parity.rows import ROWS, SECTIONS
 from tests.parity.target import REQUIREMENTS, targets
+from tests.support.programs import ROOT
 
 README = ROOT / "README.rst"
 PAGE = ROOT / "docs" / "parity.rst"

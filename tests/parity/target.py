@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import LISTENING, ROOT, START_SECONDS, TCP, Handle
+from tests.support.handle import Handle
+from tests.support.programs import ROOT
+from tests.support.servers import LISTENING, START_SECONDS, TCP
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 VENV = ROOT / "build" / "daphne-venv"

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LISTENING, TCP, Handle, wait_for
 from tests.parity.client import PATIENCE, http, new_id, notes, response_to, status_of
 from tests.parity.row import Row
 from tests.parity.target import Target
+from tests.support.handle import Handle
+from tests.support.servers import LISTENING, TCP
+from tests.support.wait import wait_for
 
 
 def endpoints(*flags: str) -> Callable[[Target], str]:

@@ -7,7 +7,6 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.conftest import Handle, Response, wait_for
 from tests.parity.client import (
     PATIENCE,
     at_once,
@@ -20,6 +19,9 @@ from tests.parity.client import (
 )
 from tests.parity.row import Row
 from tests.parity.target import Target
+from tests.support.client import Response
+from tests.support.handle import Handle
+from tests.support.wait import wait_for
 
 SHORT = ("-t", "1", "--application-close-timeout", "1")
 

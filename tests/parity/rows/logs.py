@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import ws_wire
-from tests.conftest import Handle, wait_for
 from tests.parity.client import exchange, http, new_id, notes, unix_client, ws_open
 from tests.parity.row import Row
 from tests.parity.target import Target
+from tests.support import ws_wire
+from tests.support.handle import Handle
+from tests.support.wait import wait_for
 
 
 def line_with(handle: Handle, mark: str) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import LISTENING, wait_for
 from tests.parity.client import (
     Probe,
     completeness,
@@ -23,6 +22,8 @@ from tests.parity.client import (
 )
 from tests.parity.row import Row
 from tests.parity.target import Target
+from tests.support.servers import LISTENING
+from tests.support.wait import wait_for
 
 ROOT_PATH = ("--root-path", "/flag%20a")
 PROXY = ("--proxy-headers",)

@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.authority import Authority, Issued
-from tests.conftest import Handle, RawClient
 from tests.parity.client import http
 from tests.parity.row import Row
 from tests.parity.target import Target, listening
+from tests.support.authority import Authority, Issued
+from tests.support.client import RawClient
+from tests.support.handle import Handle
 
 
 @contextmanager

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from tests import ws_wire
-from tests.conftest import Handle
 from tests.parity.client import (
     PATIENCE,
     at_once,
@@ -27,7 +25,9 @@ from tests.parity.client import (
 )
 from tests.parity.row import Row
 from tests.parity.target import Target
-from tests.ws_wire import BINARY, CLOSE, PING, TEXT, close_frame, frame
+from tests.support import ws_wire
+from tests.support.handle import Handle
+from tests.support.ws_wire import BINARY, CLOSE, PING, TEXT, close_frame, frame
 
 LIMITS = ("--websocket-max-message-size", "100", "--websocket-max-frame-size", "100")
 KEY = base64.b64encode(bytes(16)).decode()
