@@ -13,7 +13,6 @@ import gc
 import logging
 import os
 import selectors
-import shutil
 import signal
 import socket
 import ssl
@@ -33,7 +32,9 @@ import redis.asyncio
 
 from pyasgi import _core
 from pyasgi.loop import EventLoop
-from tests.support.wait import wait_for
+from tests.support import redis_server
+
+redis_url = redis_server.redis_url
 
 T = TypeVar("T")
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -943,41 +944,10 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-@pytest.fixture
-def redis_port(tmp_path: Path) -> Iterator[int]:
-    """A Redis of its own on a free port, without persistence."""
-    program = shutil.which("redis-server")
-    assert program, "redis-server is not installed: scripts/setup-system.sh installs it"
-    port = free_port()
-    command = [
-        program,
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(tmp_path),
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-    def answers() -> bool:
-        with socket.socket() as sock:
-            return sock.connect_ex(("127.0.0.1", port)) == 0
-
-    try:
-        wait_for(answers, 20, "redis-server's port")
-        yield port
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 @pytest.mark.parametrize("debug", [False, True])
-def test_redis(redis_port: int, debug: bool) -> None:
+def test_redis(redis_url: str, debug: bool) -> None:
     async def main() -> None:
-        client = redis.asyncio.Redis(port=redis_port)
+        client = redis.asyncio.Redis.from_url(redis_url)
         async with client, client.pubsub() as subscription:
             assert await client.set("key", b"v" * 100_000)
             assert await client.get("key") == b"v" * 100_000
