@@ -23,6 +23,9 @@ LONGEST_PYTHON = 60
 # What a rule must have looked at before its silence means anything: C files of a layer, modules.
 LEAST_FILES = {"core": 50, "bridge": 25}
 LEAST_MODULES = 25
+LEAST_TESTS = 60
+# The folders of tests/ that have test modules of Python.
+ROOMS = "asgi http ws tls loop proxy cli process django parity browser docs project lint".split()
 # The floors of the core: a folder includes and calls itself and the folders that stand before it.
 FLOORS = "base loop net tls proxy log http ws http2 http1 server".split()
 # What only the tests call.
@@ -91,6 +94,10 @@ def modules(tree: Path) -> list[Path]:
     return sorted((tree / "pyasgi").rglob("*.py"))
 
 
+def test_modules(tree: Path) -> list[Path]:
+    return sorted((tree / "tests").rglob("test_*.py"))
+
+
 def complete(tree: Path) -> list[str]:
     """Every file lies where the build and the rules look for it, and there are as many as there should be."""
     wrong = [
@@ -104,6 +111,8 @@ def complete(tree: Path) -> list[str]:
             wrong.append(f"csrc/{layer}: the rules see {count} C files; there are {least} or more")
     if len(modules(tree)) < LEAST_MODULES:
         wrong.append(f"pyasgi: the rules see {len(modules(tree))} modules")
+    if len(test_modules(tree)) < LEAST_TESTS:
+        wrong.append(f"tests: the rules see {len(test_modules(tree))} test modules")
     return wrong
 
 
@@ -409,6 +418,35 @@ def python_functions(path: Path) -> Iterator[tuple[int, str, int]]:
             yield node.lineno, node.name, (body[-1].end_lineno or 0) - body[0].lineno + 1
 
 
+def rooms(tree: Path) -> list[str]:
+    """A test module lies in the folder of what it tests."""
+    return [
+        at(tree, path, 1, f"lies in no room; the folders of tests are {' '.join(ROOMS)}")
+        for path in test_modules(tree)
+        if path.parent.parent != tree / "tests" or path.parent.name not in ROOMS
+    ]
+
+
+def tests_apart(tree: Path) -> list[str]:
+    """Nobody imports a test module or a conftest: what tests share lies in tests/support."""
+    return [
+        at(tree, path, line, f"imports {name}; what is shared goes to tests/support")
+        for path in sorted((tree / "tests").rglob("*.py"))
+        for line, name in python_imports(path)
+        if name.startswith("tests.") and re.search(r"\.(test_\w+|conftest)(\.|$)", name)
+    ]
+
+
+def python_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of all that is imported, wherever it stands; a name of a module goes with it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "tests." + (node.module or "") if node.level else node.module or ""
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
 def opening_comments(tree: Path) -> list[str]:
     wrong = []
     for path in c_files(tree, "core", "bridge"):
@@ -577,6 +615,8 @@ SOURCE_RULES = (
     one_dialect,
     exports_used,
     python_length,
+    rooms,
+    tests_apart,
 )
 WHOLE_TREE_RULES = (complete,)
 HISTORY_RULES = (nothing_foreign, commit_subjects, commit_words)

@@ -128,12 +128,20 @@ EXAMPLES: dict[str, tuple[dict[str, str], dict[str, str]]] = {
         {"pyasgi/a.py": "def f():\n" + "    work()\n" * rules.LONGEST_PYTHON},
         {"pyasgi/a.py": "def f():\n" + "    work()\n" * (rules.LONGEST_PYTHON + 1)},
     ),
+    "rooms": (
+        {"tests/http/test_a.py": "", "tests/support/a.py": ""},
+        {"tests/test_a.py": "", "tests/http/test_a.py": ""},
+    ),
+    "tests_apart": (
+        {"tests/http/test_a.py": "from tests.support.a import f\nfrom tests import support\n"},
+        {"tests/http/test_a.py": "def f():\n    from tests.ws.test_b import g\n"},
+    ),
 }
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:
     for name, text in files.items():
-        path = root / name if name.startswith("pyasgi/") else root / "csrc" / name
+        path = root / name if name.startswith(("pyasgi/", "tests/")) else root / "csrc" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     return root
@@ -167,7 +175,28 @@ def test_a_file_on_no_floor_is_seen(place: str, tmp_path: Path) -> None:
 
 def test_a_rule_that_sees_too_little_is_seen(tmp_path: Path) -> None:
     wrong = rules.complete(tree(tmp_path, {"core/net/a.c": "int a;\n"}))
-    assert [line.split(":")[0] for line in wrong] == ["csrc/core", "csrc/bridge", "pyasgi"]
+    assert [line.split(":")[0] for line in wrong] == ["csrc/core", "csrc/bridge", "pyasgi", "tests"]
+
+
+@pytest.mark.parametrize("place", ["test_a.py", "nowhere/test_a.py", "http/deep/test_a.py"])
+def test_a_test_module_in_no_room_is_seen(place: str, tmp_path: Path) -> None:
+    (wrong,) = rules.rooms(tree(tmp_path, {f"tests/{place}": ""}))
+    assert wrong.startswith(f"tests/{place}:1: lies in no room")
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("import tests.ws.test_b", "tests.ws.test_b"),
+        ("from tests.ws import test_b", "tests.ws.test_b"),
+        ("from .test_b import f", "tests.test_b.f"),
+        ("from tests.conftest import ROOT", "tests.conftest.ROOT"),
+        ("from tests.browser import conftest", "tests.browser.conftest"),
+    ],
+)
+def test_an_import_of_a_test_module_is_seen(line: str, name: str, tmp_path: Path) -> None:
+    wrong = rules.tests_apart(tree(tmp_path, {"tests/apps/a.py": f"\n{line}\n"}))
+    assert wrong == [f"tests/apps/a.py:2: imports {name}; what is shared goes to tests/support"]
 
 
 def test_an_export_without_a_header(tmp_path: Path) -> None:
