@@ -31,7 +31,8 @@ void cd_buf_dispose(cd_buf *b)
     cd_buf_init(b);
 }
 
-/* The bytes in a block of `size`; the old one is no more. NULL: nothing was changed. */
+/* Moves the bytes to a block of `size` and frees the old one. NULL: no memory, and nothing was
+ * changed. */
 static uint8_t *larger(cd_buf *b, size_t length, size_t size)
 {
     if (b->size >= MOVED_SIZE) {

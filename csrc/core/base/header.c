@@ -155,7 +155,7 @@ bool cd_is_token(cd_str s)
     return s.n > 0 && all(s, TOKEN);
 }
 
-/* Has a word of eight bytes one below 0x20, or 0x7f? No false alarm but HTAB's. */
+/* Does a word of eight bytes have a byte below 0x20, or 0x7f? Wrong only for HTAB. */
 static bool has_control(uint64_t word)
 {
     static const uint64_t ones = 0x0101010101010101u, highs = 0x8080808080808080u;
@@ -232,9 +232,9 @@ static bool has_good_escapes(cd_str s)
     return true;
 }
 
-/* Inside of the brackets: the bytes of an IPv6 address, perhaps with a zone, which should not be
- * there (RFC 6874, 1) and which http.client of Python and Node.js send. No IPvFuture (there is
- * none). */
+/* The part inside the brackets: bytes of an IPv6 address, perhaps with a zone, which should not be
+ * there (RFC 6874, 1) and which http.client of Python and Node.js send. IPvFuture is refused (there
+ * is none). */
 static bool is_ipv6(cd_str s)
 {
     size_t colons = 0;

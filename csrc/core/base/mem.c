@@ -99,7 +99,7 @@ void cd_pool_drain(void)
 
 #else
 
-/* Blocks are multiples of STEP, so that little is lost on those that stay for long. */
+/* Sizes are multiples of STEP, so that little is lost on blocks that stay for long. */
 enum { STEP = 64, KINDS = 17, KEPT_MOST = 256 * 1024 };
 
 typedef struct block {
@@ -108,7 +108,7 @@ typedef struct block {
 
 static _Thread_local struct {
     block *kept[KINDS]; /* by size, in steps */
-    size_t size;        /* of all that is kept */
+    size_t size;        /* size of all blocks that are kept */
 } pool;
 
 void *cd_alloc(size_t n)

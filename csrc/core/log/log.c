@@ -27,7 +27,7 @@ enum { PENDING_MOST = 1 << 20, DATAGRAM_MOST = 8192 };
 
 /* ---- life ---- */
 
-/* *copy stays NULL for NULL. */
+/* Copies a text; *copy stays NULL for NULL. */
 static int copy_text(char **copy, const char *text)
 {
     if (text == NULL)
@@ -130,7 +130,7 @@ static bool reconnect(const cd_log *log)
            connect(log->fd, (const struct sockaddr *)&log->peer, log->peer_size) == 0;
 }
 
-/* CD_OK, CD_AGAIN when there is no room now, CD_GONE when nobody listens. */
+/* Returns CD_OK, CD_AGAIN when there is no room now, CD_GONE when nobody reads. */
 static int send_datagram(const cd_log *log, const char *line, size_t n)
 {
     char text[DATAGRAM_MOST], date[32];
@@ -173,7 +173,7 @@ static void flush_lines(cd_log *log)
         if (n < 0 && is_full(errno))
             return;
         if (n < 0) {
-            cd_buf_dispose(&log->pending); /* nobody is there to read: EPIPE, EBADF, EIO */
+            cd_buf_dispose(&log->pending); /* nobody reads any more: EPIPE, EBADF, EIO */
             return;
         }
         cd_buf_consume(&log->pending, (size_t)n);

@@ -37,25 +37,25 @@ static const char json[] =
 
 enum { TEXT_MOST = 64, DATE_SIZE = 48 };
 
-/* The letters that stand alone; headers are "{name}i". */
+/* The atoms of one letter; headers are "{name}i". */
 static const char letters[] = "abBcdDefhHIklLmMpPqrRsStTuU";
 static const char timed[] = "DLMT";
 static const char of_headers[] = "iaf";
 
 typedef struct {
     char letter;      /* 0: literal text; 'i': the request header `text` */
-    const char *text; /* into the format's copy of the template */
+    const char *text; /* points into the format's copy of the template */
     size_t n;
 } piece;
 
 struct cd_log_format {
     char *copy;
     bool json;    /* atoms are JSON values */
-    bool quote;   /* the quote is escaped */
-    bool timed;   /* some atom tells a duration */
-    bool headers; /* some atom is a request header */
+    bool quote;   /* quotes in values are escaped */
+    bool timed;   /* an atom shows a duration */
+    bool headers; /* an atom shows a request header */
     size_t count;
-    int64_t second; /* of `dates` */
+    int64_t second; /* the second that `dates` are for */
     char dates[3][DATE_SIZE];
     piece pieces[];
 };
@@ -73,7 +73,7 @@ static void complain(char *problem, size_t size, const char *what, size_t n)
                  (int)(n < 40 ? n : 40), what, letters);
 }
 
-/* The length of the atom that p begins with, which `found` describes; 0: it is none. */
+/* Returns the length of the atom at p and describes it in *found; 0: there is none. */
 static size_t atom_at(const char *p, piece *found)
 {
     if (p[1] == '%') {
@@ -125,7 +125,7 @@ static const char *template_of(const char *text)
     return strcmp(text, "json") == 0 ? json : text;
 }
 
-/* Named formats have their atoms; a template without any would write the same line for ever. */
+/* Is there an atom? A template without one would write the same line for ever. */
 static bool is_template(const char *text, char *problem, size_t size)
 {
     const char *wrong = NULL;
@@ -201,7 +201,7 @@ bool cd_log_format_headers(const cd_log_format *format)
 typedef struct {
     cd_buf *out;
     const cd_log_format *format;
-    bool failed; /* no memory: what follows is not written */
+    bool failed; /* there was no memory: nothing more is written */
 } writer;
 
 static char *room(writer *w, size_t n)
@@ -222,7 +222,7 @@ static void put(writer *w, const char *text, size_t n)
 
 static const char hex[] = "0123456789abcdef";
 
-/* JSON has \u00NN for a byte (RFC 8259, 7): every byte is the Latin-1 character of its number. */
+/* JSON writes a byte as \u00NN (RFC 8259, 7): the Latin-1 character of its number. */
 static size_t escape_json(char *to, const char *text, size_t n)
 {
     char *p = to;
@@ -257,7 +257,7 @@ static size_t escape_quoted(char *to, const char *text, size_t n)
     return (size_t)(p - to);
 }
 
-/* Text that came from a peer, without the quotes around it. */
+/* Writes a peer's text, without quotes around it. */
 static void put_escaped(writer *w, cd_str s)
 {
     char *p = room(w, 6 * s.n);
@@ -281,7 +281,7 @@ static cd_str str_of(const char *text)
     return (cd_str){text, strlen(text)};
 }
 
-/* A value that is a text; without one "-", in JSON null. */
+/* Writes a text value; when there is none "-", in JSON null. */
 static void put_value(writer *w, cd_str value)
 {
     if (value.p == NULL) {
@@ -351,7 +351,8 @@ static cd_str protocol_text(char *to, const cd_head *head)
     return (cd_str){to, (size_t)n};
 }
 
-/* "METHOD target", of a WebSocket "WSCONNECT path"; with or without the protocol behind it. */
+/* Writes "METHOD target", for a WebSocket "WSCONNECT path", with or without the protocol behind
+ * it. */
 static void put_request(writer *w, const cd_access *access, bool protocol)
 {
     char text[TEXT_MOST];
@@ -389,7 +390,7 @@ static void put_header(writer *w, const cd_head *head, cd_str name)
     put_value(w, (cd_str){NULL, 0});
 }
 
-/* A number, or what stands for none. */
+/* Writes a number, or the sign for none. */
 static void put_count(writer *w, uint64_t number, bool there)
 {
     if (there)
@@ -459,7 +460,7 @@ static void put_about(writer *w, char letter, const cd_log_entry *entry)
     case 'p':
         put_number(w, (uint64_t)getpid());
         return;
-    default: /* l and u: no identd and no user name here */
+    default: /* l and u: the server has neither identd nor user names */
         put_value(w, (cd_str){NULL, 0});
     }
 }
@@ -525,6 +526,6 @@ int cd_log_format_write(cd_log_format *format, cd_buf *out, const cd_log_entry *
         put_atom(&w, format, &format->pieces[i], entry);
     put(&w, "\n", 1);
     if (w.failed)
-        out->end = out->start + before; /* half a line is worse than none */
+        out->end = out->start + before; /* no line is better than half a line */
     return w.failed ? CD_NOMEM : CD_OK;
 }

@@ -155,7 +155,8 @@ int cd_output_gather(const cd_output *o, struct iovec *iov, int most)
     return count;
 }
 
-/* Takes n bytes, or as many as belong to it, off the first piece. False: some of it still waits. */
+/* Removes n bytes from the first piece, or as many as it has. False: a part of the piece still
+ * waits. */
 static bool consume_piece(cd_output *o, cd_server *server, size_t *n)
 {
     cd_piece *piece = &o->pieces[o->head];
@@ -191,7 +192,7 @@ void cd_output_consume(cd_output *o, cd_server *server, size_t n)
     }
 }
 
-/* As many of the first n bytes as lie in one place. */
+/* Returns as many of the first n bytes as are adjacent in memory. */
 static ssize_t copy_front(const cd_output *o, uint8_t *to, size_t n)
 {
     struct iovec iov[2];

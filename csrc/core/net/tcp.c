@@ -62,8 +62,8 @@ ssize_t cd_socket_writev(int fd, const struct iovec *iov, int count, int flags)
     return cd_socket_result(sendmsg(fd, &message, flags));
 }
 
-/* The kernel's sendfile cannot read every kind of file, and a disk may fail: reading it will
- * tell. */
+/* The kernel's sendfile cannot read every kind of file, and a disk may fail: read() will show which
+ * it is. */
 ssize_t cd_socket_sendfile(int fd, int file, uint64_t offset, size_t n)
 {
     off_t from = (off_t)offset;

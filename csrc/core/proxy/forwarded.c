@@ -26,21 +26,21 @@
 
 #include <string.h>
 
-/* An element of a chain: one proxy's word. */
+/* An element of a chain: what one proxy said. */
 typedef struct {
     cd_str node, proto, host;
 } hop;
 
-/* Where we are in the elements of all header lines of one name. */
+/* A position in the elements of all header lines of one name. */
 typedef struct {
     const cd_head *head;
     cd_str name;
-    size_t at; /* the next header to look at */
+    size_t at; /* index of the next header to read */
     cd_str rest;
-    bool pairs;      /* elements are of RFC 7239 */
-    bool broken;     /* they do not parse */
-    bool nomem;      /* for a copy of a value */
-    cd_arena *arena; /* NULL: values are not wanted */
+    bool pairs;      /* the elements have the form of RFC 7239 */
+    bool broken;     /* an element does not parse */
+    bool nomem;      /* there was no memory for a copy of a value */
+    cd_arena *arena; /* NULL: values are not copied */
 } cursor;
 
 /* ---- settings ---- */
@@ -114,7 +114,8 @@ static bool has_line(const cd_head *head, cd_str name)
     return next_line(&c);
 }
 
-/* The element that stands `hops` from the right end, or the leftmost; p == NULL: none. */
+/* Returns the element that is `hops` from the right end, or the leftmost; p == NULL: there is
+ * none. */
 static cd_str from_right(const cd_head *head, cd_str name, size_t hops)
 {
     const cursor start = {.head = head, .name = name};
@@ -156,7 +157,7 @@ static cd_str take_token(cd_str *rest)
     return token;
 }
 
-/* Without the backslashes of RFC 9110, 5.6.4. */
+/* Removes the backslashes of RFC 9110, 5.6.4. */
 static cd_str unescaped(cursor *c, cd_str text)
 {
     if (c->arena == NULL || memchr(text.p, '\\', text.n) == NULL)
@@ -187,7 +188,7 @@ static cd_str take_quoted(cursor *c)
     return unescaped(c, text);
 }
 
-/* Addresses with ':' and '[' must be quoted, and not every proxy does. */
+/* Addresses with ':' and '[' must be quoted, but not every proxy does it. */
 static cd_str take_value(cursor *c)
 {
     cd_str *rest = &c->rest;
@@ -203,7 +204,7 @@ static cd_str take_value(cursor *c)
     return value;
 }
 
-/* A parameter may stand in an element once; others than these three are not ours to judge. */
+/* An element may have a parameter once. Other parameters than these three are ignored. */
 static void take_pair(cursor *c, hop *h)
 {
     cd_str name = take_token(&c->rest);
@@ -292,7 +293,7 @@ static bool read_node(cd_str node, cd_str *host, int *port, cd_ip *ip)
 
 /* ---- the walk ---- */
 
-/* The chain's client, and what it was told along with it. */
+/* The client of a chain, and what was told with it. */
 typedef struct {
     cd_str host; /* p == NULL: not an address */
     int port;
@@ -300,7 +301,7 @@ typedef struct {
     cd_str proto, server;
 } chain;
 
-/* Of a list that does not parse none counts. */
+/* When a list does not parse, none of its elements counts. */
 static size_t count_hops(cursor *c)
 {
     cursor look = *c;
@@ -323,14 +324,14 @@ static void take_hop(chain *found, const hop *h, const cd_trust *trust, size_t h
         *found = (chain){known ? host : (cd_str){NULL, 0}, port, hops, h->proto, h->host};
         return;
     }
-    /* A proxy on this side of the client: what the first one left open the next may tell. */
+    /* A proxy on this side of the client: it may tell what the first one left out. */
     if (found->proto.p == NULL)
         found->proto = h->proto;
     if (found->server.p == NULL)
         found->server = h->host;
 }
 
-/* From left to right, which finds the last untrusted one without a list of the others. */
+/* Reads from left to right, which finds the last untrusted element without a list of the others. */
 static chain walk(cursor *c, const cd_trust *trust, size_t most)
 {
     size_t total = count_hops(c);
@@ -370,7 +371,7 @@ static void set_server(cd_origin *o, cd_str text, bool secure)
         o->host_port = port_of((cd_str){end + 1, n - 1});
 }
 
-/* A path that an application can put before its own: not empty, and never "//host". */
+/* Can the application put this path before its own? It is not empty, and never "//host". */
 static int set_prefix(cd_origin *o, cd_str text, cd_arena *arena)
 {
     if (text.p == NULL)

@@ -26,7 +26,7 @@
 enum {
     V1_MOST = 107,
     V2_FIXED = 16,
-    /* Bytes of a client's and a server's address, and their ports. */
+    /* Bytes of the two addresses and their ports. */
     INET_SIZE = 12,
     INET6_SIZE = 36,
     UNIX_SIZE = 216,
@@ -54,7 +54,7 @@ static enum cd_proxy_verdict bad(cd_proxy_header *h, const char *why)
 
 /* ---- version 1: a line ---- */
 
-/* The field up to the next space or the end; false when there is none. */
+/* Takes the field up to the next space or the end; false when there is none. */
 static bool take_field(cd_str *line, cd_str *field)
 {
     const char *space = line->n > 0 ? memchr(line->p, ' ', line->n) : NULL;
@@ -152,8 +152,8 @@ static void read_inet(cd_addr *addr, int family, const uint8_t *address, const u
     addr->port = (int)number16(port);
 }
 
-/* Of a unix client there is no name, as of one that calls us itself; but it did not, so the list's
- * "unix:" does not mean it. */
+/* A client on a unix socket has no name, like one that connects to us itself. But it did not
+ * connect to us, so the list's "unix:" does not include it. */
 static void read_unix(cd_proxy_header *h, const uint8_t *p)
 {
     size_t n = strnlen((const char *)p + UNIX_PATH, UNIX_PATH - 1);
@@ -161,7 +161,8 @@ static void read_unix(cd_proxy_header *h, const uint8_t *p)
     memcpy(h->server.host, p + UNIX_PATH, n);
 }
 
-/* Addresses at p, where `size` bytes are; how many of them were addresses, or -1. */
+/* Reads addresses from the `size` bytes at p. Returns how many of the bytes belong to them, or
+ * -1. */
 static int read_addresses(cd_proxy_header *h, unsigned family, const uint8_t *p, size_t size)
 {
     enum { STREAM = 1, INET = 1, INET6 = 2, UNIX = 3 };
@@ -188,7 +189,8 @@ typedef struct {
     size_t n;
 } tlv;
 
-/* Takes the next one off [*at, end): 1, 0 at the end, -1 when it is longer than what is there. */
+/* Takes the next TLV off [*at, end). Returns 1, 0 at the end, or -1 when it is longer than the
+ * bytes left. */
 static int next_tlv(const uint8_t **at, const uint8_t *end, tlv *t)
 {
     size_t left = (size_t)(end - *at);
@@ -230,7 +232,7 @@ static enum cd_proxy_verdict read_ssl(cd_proxy_header *h, const tlv *outer)
     return code < 0 ? bad(h, "its TLS part runs over its end") : CD_PROXY_DONE;
 }
 
-/* Is it the first of its type? Only of types that are read; each has a bit in *seen. */
+/* Is it the first TLV of its type? Only for types that are read; each has a bit in *seen. */
 static bool is_first(const tlv *t, unsigned *seen)
 {
     unsigned bit = t->type == TLV_ALPN        ? 1

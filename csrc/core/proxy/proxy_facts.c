@@ -73,7 +73,7 @@ static bool is_special(cd_str text, size_t i)
     return (c == '#' && i == 0) || (c != '\0' && strchr("\"+,;<>\\", c) != NULL);
 }
 
-/* NUL takes three bytes, every other byte two at most. */
+/* An escaped NUL takes three bytes, every other byte at most two. */
 static cd_str distinguished(cd_arena *arena, cd_str common)
 {
     static const char type[] = "CN=", nul[] = "\\00";

@@ -28,7 +28,7 @@ void cd_strangers_init(cd_strangers *s)
     *s = (cd_strangers){.looks_left = LOOKS};
 }
 
-/* Takes a place in the table. False: it has one, or there is none left. */
+/* Adds an address to the table. False: it is there already, or the table is full. */
 static bool is_news(cd_strangers *s, const cd_addr *peer)
 {
     cd_ip ip = {{0}};

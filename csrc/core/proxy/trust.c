@@ -53,7 +53,7 @@ static int refuse(char *problem, size_t size, cd_str entry, const char *why)
     return CD_VALUE;
 }
 
-/* The entry as it was probably meant: its address without the bits behind the prefix. */
+/* Writes the entry as it was probably meant: its address without the bits behind the prefix. */
 static int refuse_bits(char *problem, size_t size, cd_str entry, const cd_network *network, bool v4)
 {
     cd_ip cut = network->address;

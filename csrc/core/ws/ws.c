@@ -33,7 +33,7 @@
 #include <assert.h>
 #include <string.h>
 
-/* What precedes a message in the stream's input: its length times two, plus one for text. */
+/* Precedes each message in the stream's input: its length times two, plus one for text. */
 typedef uint64_t record;
 
 enum ws_state {
@@ -44,23 +44,23 @@ enum ws_state {
 };
 
 struct cd_ws {
-    cd_stream *stream; /* NULL once it was told the end */
+    cd_stream *stream; /* NULL when it was told the end */
     enum ws_state state;
     unsigned in_frame : 1;   /* `frame` is valid, `left` bytes of its payload are still to come */
     unsigned paused : 1;     /* the application has enough to read */
-    unsigned pinged : 1;     /* a ping is out and nothing was heard since */
+    unsigned pinged : 1;     /* a ping was sent, and nothing has come since */
     unsigned pong_due : 1;   /* `pong` waits for the output to run empty */
-    unsigned app_closed : 1; /* it was the application that closed */
+    unsigned app_closed : 1; /* the application closed */
     unsigned packed : 1;     /* the message under way is compressed */
-    uint8_t opcode;          /* of the message under way; 0: none */
-    uint8_t header_size;     /* bytes of a frame header that was cut, in `header` */
+    uint8_t opcode;          /* opcode of the message under way; 0: none */
+    uint8_t header_size;     /* bytes of an incomplete frame header, which are in `header` */
     uint8_t header[CD_WS_MAX_CLIENT_HEADER];
     cd_ws_frame frame;
     uint64_t left;
     int answer;     /* code of the close frame that waits */
-    uint64_t size;  /* of the message under way, for its limit */
-    unsigned utf8;  /* state of its text */
-    cd_buf message; /* record (not filled in yet) and payload so far */
+    uint64_t size;  /* size of the message under way, for its limit */
+    unsigned utf8;  /* state of its UTF-8 check */
+    cd_buf message; /* its record (not filled in yet) and its payload so far */
     cd_buf control; /* payload of the control frame under way */
     cd_buf pong;    /* payload of the newest ping that was not answered */
     double heard;   /* when the last byte came */
@@ -68,8 +68,10 @@ struct cd_ws {
 };
 
 enum {
-    BULK = 65536, /* bytes of a frame still to come that are worth larger reads */
-    TRUST = 16,   /* memory for what a frame announces, in times of what has come of the message */
+    BULK = 65536, /* with as many bytes of a frame still to come, reads are larger */
+    /* how many times the received bytes of a message may be allocated because a frame announces
+     * more */
+    TRUST = 16,
 };
 
 static const cd_str no_reason = {NULL, 0};
@@ -85,7 +87,7 @@ static void set_state(struct cd_ws *ws, enum ws_state state)
     ws->state = state;
 }
 
-/* The message under way will never be whole. */
+/* Drops the message under way, which will never be complete. */
 static void drop_message(struct cd_ws *ws)
 {
     cd_buf_dispose(&ws->message);
@@ -94,7 +96,7 @@ static void drop_message(struct cd_ws *ws)
 
 /* ---- the end ---- */
 
-/* The stream hears that it is over. */
+/* Tells the stream that the WebSocket has ended. */
 static void tell_end(struct cd_ws *ws, int code, cd_str reason)
 {
     cd_stream *s = ws->stream;
@@ -112,7 +114,7 @@ static void end(cd_conn *c, int code, cd_str reason)
     cd_conn_close(c, true);
 }
 
-/* A control frame. CD_NOMEM: the connection was aborted, and with it went its cd_ws. */
+/* Sends a control frame. CD_NOMEM: the connection was aborted, and its cd_ws was freed. */
 static int put_control(cd_conn *c, enum cd_ws_opcode opcode, const uint8_t *payload, size_t n)
 {
     uint8_t *room = cd_conn_reserve(c, CD_WS_MAX_SERVER_HEADER + n);
@@ -127,7 +129,7 @@ static int put_control(cd_conn *c, enum cd_ws_opcode opcode, const uint8_t *payl
     return CD_OK;
 }
 
-/* code CD_WS_NO_CODE: an empty close frame. */
+/* Sends a close frame; an empty one when code is CD_WS_NO_CODE. */
 static int put_close(cd_conn *c, int code, cd_str reason)
 {
     uint8_t payload[CD_WS_MAX_CONTROL] = {(uint8_t)(code >> 8), (uint8_t)code};
@@ -145,11 +147,12 @@ static void read_on(cd_conn *c)
     ws->heard = cd_loop_now(c->loop);
     if (ws->pinged)
         cd_conn_deadline(c, c->server->limits.ping_timeout);
-    cd_conn_resume(c); /* first: a tunnel reads on in this dispatch, and may be at its end */
+    /* this comes first: a tunnel reads on in this dispatch, and may be at its end */
+    cd_conn_resume(c);
     cd_conn_want_read(c, true);
 }
 
-/* The close handshake begins on our side. */
+/* Begins the close handshake from our side. */
 static int start_close(cd_conn *c, int code, cd_str reason)
 {
     struct cd_ws *ws = c->self;
@@ -164,7 +167,7 @@ static int start_close(cd_conn *c, int code, cd_str reason)
     return CD_OK;
 }
 
-/* Our last frame. The stream has its code already. */
+/* Sends our last frame. The stream has its code already. */
 static void answer(cd_conn *c)
 {
     if (put_close(c, ws_of(c)->answer, no_reason) == CD_OK)
@@ -195,7 +198,8 @@ static void begin_answer(cd_conn *c, int code, int code_for_app, cd_str reason)
     cd_conn_deadline(c, patience);
 }
 
-/* The peer broke a rule. Always false, for its callers to return; the cd_ws may be gone. */
+/* Ends the WebSocket because the peer broke a rule. Always returns false, for the callers to
+ * return; the cd_ws may be freed. */
 static bool fail(cd_conn *c, int code)
 {
     if (ws_of(c)->state == OPEN)
@@ -245,7 +249,7 @@ static size_t unread(const cd_stream *s)
     return cd_buf_length(&s->in) - s->taken;
 }
 
-/* The stream's input has a message more. */
+/* Tells the stream that its input has one more message. */
 static void deliver(cd_conn *c)
 {
     struct cd_ws *ws = c->self;
@@ -263,7 +267,7 @@ static void write_record(uint8_t *to, uint64_t length, bool text)
     memcpy(to, &r, sizeof r);
 }
 
-/* The frame is the message and its n bytes of payload are all here. */
+/* Delivers a message of one frame whose n bytes of payload have all come. */
 static bool take_whole(cd_conn *c, const uint8_t *p, size_t n)
 {
     struct cd_ws *ws = c->self;
@@ -281,8 +285,8 @@ static bool take_whole(cd_conn *c, const uint8_t *p, size_t n)
     return true;
 }
 
-/* Room for n bytes of payload behind `head`, and for more of the frame, so that a long one is not
- * copied whenever its buffer doubles. */
+/* Makes room for n bytes of payload behind `head`, and for more of the frame, so that a long one is
+ * not copied whenever its buffer doubles. */
 static uint8_t *make_room(struct cd_ws *ws, size_t head, size_t n)
 {
     size_t come = cd_buf_length(&ws->message) + n, more = (size_t)ws->left - n;
@@ -307,7 +311,7 @@ static bool take_part(cd_conn *c, const uint8_t *p, size_t n)
     return true;
 }
 
-/* What a piece of a compressed message became, perhaps nothing. */
+/* Takes the decompressed bytes of a piece of a message, perhaps none. */
 static bool take_inflated(cd_conn *c, cd_str plain)
 {
     struct cd_ws *ws = c->self;
@@ -343,7 +347,7 @@ static bool inflate_piece(cd_conn *c, cd_str packed)
     return true;
 }
 
-/* n bytes of a frame of a compressed message. */
+/* Takes n bytes of a frame of a compressed message. */
 static bool take_packed(cd_conn *c, const uint8_t *p, size_t n)
 {
     struct cd_ws *ws = c->self;
@@ -361,8 +365,8 @@ static bool take_packed(cd_conn *c, const uint8_t *p, size_t n)
     return true;
 }
 
-/* A message of no compressed bytes at all is an empty one: zlib makes that of two flushes in a
- * row. */
+/* A compressed message without any bytes is an empty message: zlib produces that for two flushes in
+ * a row. */
 static bool finish_packed(cd_conn *c)
 {
     cd_ws_deflate *d = &ws_of(c)->deflate;
@@ -373,7 +377,7 @@ static bool finish_packed(cd_conn *c)
     return cd_ws_deflate_inflated(d) == CD_OK ? true : fail_deflate(c);
 }
 
-/* The last frame of a message that came in pieces, or compressed, has ended. */
+/* Ends a message that came in pieces, or compressed. */
 static bool finish_message(cd_conn *c)
 {
     struct cd_ws *ws = c->self;
@@ -397,7 +401,7 @@ static bool finish_message(cd_conn *c)
     return true;
 }
 
-/* n bytes of the frame's payload, perhaps none. */
+/* Takes n bytes of the frame's payload, perhaps none. */
 static bool take_data(cd_conn *c, const uint8_t *p, size_t n)
 {
     struct cd_ws *ws = c->self;
@@ -441,7 +445,8 @@ static void flush_pong(cd_conn *c)
     cd_buf_dispose(&pong);
 }
 
-/* The answer to ours, or the beginning, which is answered with the same code (5.5.1). */
+/* Handles a close frame: it answers ours, or begins the close handshake and is answered with the
+ * same code (5.5.1). */
 static bool take_close(cd_conn *c)
 {
     struct cd_ws *ws = c->self;
@@ -487,8 +492,8 @@ static bool take_control(cd_conn *c, const uint8_t *p, size_t n)
 
 /* ---- frames in ---- */
 
-/* Compressed bytes are no memory, and random data gets a little longer: they may be an eighth more
- * than the limit, so that it is the message's own length which decides (take_inflated). */
+/* The limit is for the decompressed message, which take_inflated checks. Compression makes random
+ * data a little longer, so compressed bytes may be an eighth more than the limit. */
 static bool beyond(const struct cd_ws *ws, uint64_t size, size_t limit)
 {
     return limit > 0 && size > limit && !(ws->packed && size - limit <= limit / 8 + 64);
@@ -535,7 +540,7 @@ static bool begin_frame(cd_conn *c)
     return ws->left > 0 ? true : take_payload(c, ws->header, 0);
 }
 
-/* Reads a frame header, which may have been cut anywhere; returns how many bytes of p it used. */
+/* Reads a frame header, which may come in pieces; returns how many bytes of p it used. */
 static size_t take_header(cd_conn *c, const uint8_t *p, size_t n)
 {
     struct cd_ws *ws = c->self;
@@ -573,7 +578,7 @@ static void hear(cd_conn *c)
     }
 }
 
-/* Once the connection is not open any more, ws may be gone: the state of c is looked at first. */
+/* When the connection is not open any more, ws may be freed: so the state of c is checked first. */
 static size_t on_input(cd_conn *c, const uint8_t *p, size_t n)
 {
     struct cd_ws *ws = c->self;
@@ -706,7 +711,7 @@ static int accept_again(cd_stream *s, cd_str subprotocol, const cd_header *heade
     return again(s, 0, headers, count);
 }
 
-/* Needs no connection: what was received is delivered also when the peer has gone. */
+/* Needs no connection: received messages are delivered even when the peer has gone. */
 static bool next_message(cd_stream *s, cd_event *event)
 {
     record r;
@@ -733,7 +738,8 @@ static void on_pulled(cd_stream *s)
         read_on(s->conn);
 }
 
-/* Behind the header that was committed; the connection must not be left with half a frame. */
+/* Sends the payload behind the header that was committed. When that fails the connection is
+ * aborted, because it must not be left with half a frame. */
 static int put_pinned(cd_conn *c, cd_chunk chunk)
 {
     if (cd_conn_put_chunk(c, chunk) == CD_OK)
@@ -742,7 +748,8 @@ static int put_pinned(cd_conn *c, cd_chunk chunk)
     return CD_NOMEM;
 }
 
-/* The message compressed, until cd_ws_deflate_packed; p == NULL: as it is. */
+/* Returns the compressed message, valid until cd_ws_deflate_packed; p == NULL: it is sent as it
+ * is. */
 static cd_str pack(cd_conn *c, cd_chunk chunk)
 {
     cd_ws_deflate *d = &ws_of(c)->deflate;
@@ -793,13 +800,14 @@ static int send_message(cd_stream *s, bool text, cd_chunk chunk)
     return cd_conn_after_write(c);
 }
 
-/* What a close frame has room for, in whole characters. */
+/* Cuts a reason to the whole characters that a close frame has room for. */
 static cd_str fitting(cd_str text)
 {
     if (text.n <= CD_WS_MAX_REASON)
         return text;
     text.n = CD_WS_MAX_REASON;
-    while (text.n > 0 && ((uint8_t)text.p[text.n] & 0xc0) == 0x80) /* within a character */
+    /* the cut is within a character */
+    while (text.n > 0 && ((uint8_t)text.p[text.n] & 0xc0) == 0x80)
         text.n--;
     return text;
 }
@@ -842,7 +850,7 @@ static void on_abort(cd_stream *s)
     cd_conn_abort(s->conn);
 }
 
-/* websocket_timeout: it has lived long enough. */
+/* websocket_timeout has passed: closes the WebSocket. */
 static void on_age(cd_stream *s)
 {
     static const char reason[] = "maximum age reached";

@@ -19,11 +19,11 @@
 #include "ws/ws_deflate.h"
 #include "ws/ws_handshake.h"
 
-enum { ALIGNMENT = 64 }; /* of the copies of shrink_head */
+enum { ALIGNMENT = 64 }; /* alignment of the copies in shrink_head */
 
 /* ---- no ---- */
 
-/* The application denies with a response of its own. */
+/* Sends the application's own response, which denies the handshake. */
 static int start(cd_stream *s, int status, const cd_header *headers, size_t count)
 {
     int code = s->carrier->start(s, status, headers, count);
@@ -43,7 +43,7 @@ static void deny(cd_stream *s, int status)
 
 static int close_unaccepted(cd_stream *s, int code, cd_str reason)
 {
-    (void)code; /* there is no frame to carry them */
+    (void)code; /* there is no close frame that could carry them */
     (void)reason;
     if (s->started)
         return CD_ORDER;
@@ -116,7 +116,7 @@ static int check_headers(const cd_header *headers, size_t count)
     return code;
 }
 
-/* Context takeover only while there is memory for it. */
+/* Allows context takeover only while there is memory for it. */
 static cd_ws_extension negotiate(const cd_stream *s)
 {
     const cd_server *server = s->server;
@@ -136,7 +136,7 @@ static size_t offset_in(cd_str whole, cd_str part)
     return inside ? (size_t)(part.p - whole.p) : SIZE_MAX;
 }
 
-/* A slice of the target stays one; anything else is copied. */
+/* A slice of the target becomes a slice of the kept target; any other text is copied. */
 static cd_str moved(cd_stream *s, cd_str part, cd_str target)
 {
     size_t offset = offset_in(target, part);

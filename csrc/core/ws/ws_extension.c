@@ -26,14 +26,14 @@
 #include <stdio.h>
 #include <string.h>
 
-/* What the parameters of one offer say; bits 0: not given. */
+/* What the parameters of one offer say; bits == 0: not given. */
 typedef struct {
     bool no_server_takeover, no_client_takeover;
     bool client_bits_given;
     uint8_t server_bits, client_bits;
 } offer;
 
-/* Takes what stands before the next separator off *list; false at its end. */
+/* Takes the part before the next separator off *list; false at its end. */
 static bool cut(cd_str *list, char separator, cd_str *piece)
 {
     size_t n = 0;
@@ -51,7 +51,7 @@ static bool cut(cd_str *list, char separator, cd_str *piece)
     return true;
 }
 
-/* 8 to 15 without leading zero, bare or in quotes (RFC 6455, 9.1); else 0. */
+/* Reads 8 to 15 without a leading zero, with or without quotes (RFC 6455, 9.1); else returns 0. */
 static uint8_t window_bits(cd_str value)
 {
     uint64_t bits;
@@ -87,7 +87,7 @@ static bool take_parameter(offer *o, cd_str name, cd_str value)
     return value.p == NULL || o->client_bits != 0;
 }
 
-/* One element of the list: is it permessage-deflate, and nothing but it? */
+/* Reads one element of the list: is it permessage-deflate, with valid parameters only? */
 static bool parse_offer(cd_str element, offer *o)
 {
     cd_str part, name;

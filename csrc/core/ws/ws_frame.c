@@ -19,8 +19,8 @@
 
 /* ---- header ---- */
 
-/* The extended length at p (RFC 6455, 5.2): CD_FRAMING when it was not the shortest form, or has
- * the top bit. */
+/* Reads the extended length at p (RFC 6455, 5.2). CD_FRAMING: it is not in the shortest form, or
+ * has the top bit set. */
 static int parse_length(const uint8_t *p, size_t size, uint64_t *length)
 {
     uint64_t value = 0;
@@ -32,8 +32,8 @@ static int parse_length(const uint8_t *p, size_t size, uint64_t *length)
     return value < 65536 || value >> 63 ? CD_FRAMING : CD_OK;
 }
 
-/* FIN, RSV and opcode: RSV is 0 but for the first frame of a message, where the extension has it
- * (RFC 7692, 6); a control frame is never fragmented. */
+/* Checks FIN, RSV and opcode. RSV must be 0, except on the first frame of a message, where the
+ * extension uses it (RFC 7692, 6). A control frame is never fragmented. */
 static int check_first(uint8_t first, uint8_t rsv)
 {
     uint8_t opcode = first & 15;
@@ -116,7 +116,7 @@ void cd_ws_unmask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t mask
 
 /* ---- UTF-8 ---- */
 
-/* States, each the shift to its own six bits of a row. What is still to come: */
+/* The states. Each is the shift to its own six bits of a row. What is still to come: */
 enum {
     TAIL1 = 12,    /* one continuation byte */
     TAIL2 = 18,    /* two */
@@ -130,8 +130,8 @@ enum {
 #define GO(from, to) ((uint64_t)(to) << (from))
 #define TAIL (GO(TAIL1, CD_UTF8_START) | GO(TAIL2, TAIL1) | GO(TAIL3, TAIL2))
 
-/* A byte's row; a state without an entry goes to CD_UTF8_BAD, which has none and so never
- * leaves. */
+/* The row of a byte. A state without an entry goes to CD_UTF8_BAD, which has no entries and so
+ * never changes. */
 static const uint64_t rows[256] = {
     [0x00 ... 0x7f] = GO(CD_UTF8_START, CD_UTF8_START),
     [0x80 ... 0x8f] = TAIL | GO(AFTER_ED, TAIL1) | GO(AFTER_F4, TAIL2),
@@ -147,8 +147,8 @@ static const uint64_t rows[256] = {
     [0xf4] = GO(CD_UTF8_START, AFTER_F4),
 };
 
-/* The bits above the six of a state are left in place from step to step: only the shift, which
- * looks at six, sees it. */
+/* The bits above a state's six are kept from step to step: the shift uses only six bits, so it does
+ * not see them. */
 static uint64_t step_all(uint64_t state, const uint8_t *p, size_t n)
 {
     for (size_t i = 0; i < n; i++)

@@ -53,7 +53,7 @@ static bool has_body(const cd_head *head)
     return cd_header_find(head->headers, head->header_count, "transfer-encoding", NULL) != NULL;
 }
 
-/* Base64 of 16 bytes. */
+/* Is the key base64 of 16 bytes? */
 static bool is_key(cd_str key)
 {
     if (key.n != KEY_SIZE || memcmp(key.p + KEY_SIZE - 2, "==", 2) != 0)
@@ -65,7 +65,7 @@ static bool is_key(cd_str key)
     return true;
 }
 
-/* Calls for every subprotocol offered. */
+/* Calls a function for every subprotocol offered. */
 static void each_subprotocol(const cd_head *head, void (*call)(void *arg, cd_str name), void *arg)
 {
     for (size_t i = 0; i < head->header_count; i++) {
@@ -77,7 +77,7 @@ static void each_subprotocol(const cd_head *head, void (*call)(void *arg, cd_str
     }
 }
 
-/* Leaves the first one that is not ASCII in *arg. Control bytes are in no header. */
+/* Stores the first subprotocol that is not ASCII in *arg. Headers have no control bytes. */
 static void find_foreign(void *arg, cd_str name)
 {
     cd_str *found = arg;
@@ -133,7 +133,7 @@ int cd_ws_check(const cd_head *head, cd_refusal *r)
     const cd_str nothing = {NULL, 0};
     if (!lists(head, "upgrade", "websocket"))
         return 0;
-    if (!same(head->method, (cd_str){"GET", 3})) /* a method's case counts */
+    if (!same(head->method, (cd_str){"GET", 3})) /* methods are case-sensitive */
         return refuse(r, 405, "WebSocket handshake with another method than GET", head->method);
     if (head->http_major != 1 || head->http_minor < 1)
         return refuse(r, 400,
