@@ -175,7 +175,7 @@ static int make_exception(PyObject *module, cdpy_state *state)
     return PyModule_AddObjectRef(module, "ClientDisconnected", state->client_disconnected);
 }
 
-/* One for each file that makes types; an earlier one's may be needed by a later one. */
+/* One function for each file that makes types; later ones may need the types of earlier ones. */
 static int (*const parts[])(PyObject *module, cdpy_state *state) = {
     cdpy_ready_init,  cdpy_handle_init, cdpy_executor_init, cdpy_transport_init,
     cdpy_sock_init,   cdpy_loop_init,   cdpy_registry_init, cdpy_awaitable_init,

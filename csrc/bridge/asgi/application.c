@@ -54,7 +54,7 @@ void cdpy_application_ended(cdpy_stream *stream, bool failed)
     cd_stream_finish(core, failed);
     if (unfinished)
         cdpy_extension_suspect(stream);
-    /* What a child task of the application may still be waiting for. */
+    /* Finishes what a child task of the application may still wait for. */
     cdpy_send_ready(stream, false);
     if (cdpy_stream_readable(stream))
         cdpy_receive_ready(stream, false);
@@ -73,13 +73,13 @@ static bool client_has_gone(const cdpy_stream *stream)
     return stream->disconnected || (stream->core && cd_stream_gone(stream->core));
 }
 
-/* Takes the exception that is set: the application's. */
+/* Reports the application's exception, which is set, and takes it. */
 static void report(cdpy_stream *stream)
 {
     cdpy_server *server = stream->server;
     PyObject *error = cdpy_error_take();
     PyObject *done = NULL;
-    if (server->loop->inherited) /* the child tells of it as it ends */
+    if (server->loop->inherited) /* the child reports it when it ends */
         cdpy_loop_set_fatal(server->loop, error);
     if (server->loop->inherited ||
         PyErr_GivenExceptionMatches(error, server->state->cancelled_error))
@@ -105,8 +105,8 @@ void cdpy_application_log(cdpy_server *server, enum cd_level level, PyObject *li
     Py_XDECREF(result);
 }
 
-/* Cancelled, but not by us and not because its client had gone: without a word nobody would ever
- * know where the 500 comes from. */
+/* The application was cancelled, but not by us and not because its client had gone: without a log
+ * line nobody would know where the 500 comes from. */
 static void log_cancelled(cdpy_stream *stream)
 {
     if (stream->core == NULL || stream->cancelled || stream->disconnected || stream->complete)
@@ -118,7 +118,7 @@ static void log_cancelled(cdpy_stream *stream)
     Py_XDECREF(line);
 }
 
-/* `error` is what exception() of a task that is done gave: NULL with an exception when it was
+/* `error` is the result of exception() of a task that is done: NULL with an exception when it was
  * cancelled. Takes the reference. */
 static void look_at_end(cdpy_stream *stream, PyObject *error)
 {
@@ -129,12 +129,12 @@ static void look_at_end(cdpy_stream *stream, PyObject *error)
     } else if (failed && !is_exit(error)) {
         cdpy_error_put(Py_NewRef(error));
         report(stream);
-    } /* KeyboardInterrupt and SystemExit came out of the loop when the task raised them */
+    } /* the loop raised KeyboardInterrupt and SystemExit already, when the task raised them */
     Py_XDECREF(error);
     cdpy_application_ended(stream, failed);
 }
 
-/* The context is entered only for an end that there is something to say about. */
+/* The context is entered only if the end has to be logged. */
 static void end_task(cdpy_stream *stream, PyObject *error)
 {
     PyObject *pending = error == NULL ? cdpy_error_take() : NULL;
@@ -147,7 +147,7 @@ static void end_task(cdpy_stream *stream, PyObject *error)
     Py_DECREF(stream);
 }
 
-/* There is no task: the exception that is set is the application's end. */
+/* There is no task: the exception that is set ends the application. */
 static void end_unstarted(cdpy_stream *stream)
 {
     PyObject *error = cdpy_error_take();
@@ -165,7 +165,7 @@ void cdpy_application_done(cdpy_stream *stream, PyObject *task)
 
 /* ---- the start of an application ---- */
 
-/* A new coroutine, or NULL with an exception: what application(scope, receive, send) returned. */
+/* Calls application(scope, receive, send). Returns a new coroutine, or NULL with an exception. */
 static PyObject *call_application(cdpy_stream *stream, PyObject *const *args, PyObject *context)
 {
     cdpy_server *server = stream->server;
@@ -191,9 +191,10 @@ static PyObject *call_application(cdpy_stream *stream, PyObject *const *args, Py
 }
 
 /*
- * The keyword arguments of a Task call: one dict for all of a server's of a kind, in which only the
- * context changes. Vectorcall would make one each time, because Task has no vectorcall of its own;
- * and without a name Python 3.11 would format one. Together 7 % of a small request.
+ * Returns the keyword arguments of a Task call: a server has one dict of each kind, in which only
+ * the context changes. Vectorcall would make a dict each time, because Task has no vectorcall of
+ * its own; and without a name Python 3.11 would format one. Together this saves 7 % of a small
+ * request.
  */
 static PyObject *new_kwargs(cdpy_server *server, PyObject *name)
 {
@@ -203,7 +204,7 @@ static PyObject *new_kwargs(cdpy_server *server, PyObject *name)
                    PyDict_SetItem(kwargs, state->s_name, name) < 0))
         Py_CLEAR(kwargs);
 #if PY_VERSION_HEX >= 0x030C0000
-    /* Off the short cuts a Handle runs the first step, too: monitors want to see it. */
+    /* Without the short cuts a Handle runs the first step, too, because monitors want to see it. */
     if (kwargs && !server->loop->slow && PyDict_SetItem(kwargs, state->s_eager_start, Py_True) < 0)
         Py_CLEAR(kwargs);
 #endif
@@ -244,8 +245,8 @@ static PyObject *start_task(cdpy_stream *stream, PyObject *coroutine, PyObject *
     return new_task(stream, coroutine, context);
 }
 #else
-/* Runs the first step that the Task gave to call_soon. -1 with KeyboardInterrupt or SystemExit; a
- * task keeps the others. */
+/* Runs the first step that the Task gave to call_soon. Returns -1 with KeyboardInterrupt or
+ * SystemExit; a task keeps other exceptions. */
 static int run_first_step(PyObject *step, PyObject *context)
 {
     if (PyContext_Enter(context) < 0)
@@ -276,8 +277,8 @@ static PyObject *start_task(cdpy_stream *stream, PyObject *coroutine, PyObject *
 }
 #endif
 
-/* True: the task was done, and has been looked at. Most are when their response is complete, and
- * then one call tells both. */
+/* True: the task was done, and its end was treated. Most tasks are done when their response is
+ * complete, and then one call can tell the core both. */
 static bool end_if_complete(cdpy_stream *stream, PyObject *task)
 {
     cdpy_state *state = stream->server->state;
@@ -292,7 +293,8 @@ static bool end_if_complete(cdpy_stream *stream, PyObject *task)
     return true;
 }
 
-/* 1: the task is done; 0: it goes on, and will call the stream; -1 with an exception. */
+/* Returns 1 when the task is done; 0 when it goes on, and will call the stream; -1 with an
+ * exception. */
 static int follow_task(cdpy_stream *stream, PyObject *task, PyObject *context)
 {
     cdpy_state *state = stream->server->state;
@@ -345,7 +347,8 @@ void cdpy_application_run(cdpy_stream *stream, const cd_head *head)
     stream->context = Py_XNewRef(context);
     PyObject *coroutine = context ? call_application(stream, args, context) : NULL;
 
-    /* The frame has its own now; what it drops early should be free early. */
+    /* The coroutine's frame has its own references now; objects that it drops early should be freed
+     * early. */
     Py_XDECREF(scope);
     Py_XDECREF(receive);
     Py_XDECREF(send);

@@ -42,7 +42,7 @@ static void link_last(cdpy_waiter *self)
     self->linked = true;
 }
 
-/* Gives the list's reference up too: the caller has one of its own. */
+/* Drops the list's reference, too: the caller has one of its own. */
 static void unlink_from(cdpy_waiter *self, cdpy_waiters *list)
 {
     *(self->prev ? &self->prev->next : &list->first) = self->next;
@@ -88,7 +88,7 @@ static void take_callback(cdpy_waiter *self, PyObject **callback, PyObject **con
     if (PyList_GET_SIZE(self->more) == 1)
         Py_CLEAR(self->more);
     else if (PyList_SetSlice(self->more, 0, 1, NULL) < 0)
-        PyErr_Clear(); /* shrinking a list of ours allocates nothing */
+        PyErr_Clear(); /* to shrink a list allocates nothing */
 }
 
 static int add_callback(cdpy_waiter *self, PyObject *callback, PyObject *context)
@@ -108,7 +108,7 @@ static int add_callback(cdpy_waiter *self, PyObject *callback, PyObject *context
     return failed ? -1 : 0;
 }
 
-/* Is it what a Task of asyncio's C code waits with? */
+/* Is it the callback with which a Task of asyncio's C code waits? */
 static bool is_wakeup(const cdpy_state *state, PyObject *callback)
 {
     PyObject *task = PyCFunction_CheckExact(callback) ? PyCFunction_GET_SELF(callback) : NULL;
@@ -116,8 +116,8 @@ static bool is_wakeup(const cdpy_state *state, PyObject *callback)
            strcmp(((PyCFunctionObject *)callback)->m_ml->ml_name, "task_wakeup") == 0;
 }
 
-/* A future of asyncio's own with the result None, made for no loop: `bool` says for it that the
- * loop is not in debug mode. NULL with an exception. */
+/* Makes a future of asyncio's own with the result None. It has no loop: `bool` stands in for one
+ * and says that it is not in debug mode. NULL with an exception. */
 static PyObject *new_finished_future(const cdpy_state *state)
 {
     PyObject *types = PyImport_ImportModule("types"), *result = NULL;
@@ -142,11 +142,11 @@ static PyObject *new_finished_future(const cdpy_state *state)
 }
 
 /*
- * What a callback that is called at once is told of; borrowed. A Task asks a future of asyncio's
- * own for its outcome without a call, but another through result(), by a name that it makes anew
- * each time: 1,200 instructions, a tenth of a WebSocket's echo. It only wants to know whether there
- * is an exception, because its coroutine gets the result from us. So if there is none it is told of
- * a future that has None. (From 3.14 on a Task also notes down whom it waits for.)
+ * Returns the future with which a callback is called at once; borrowed. A Task reads the outcome of
+ * asyncio's own futures without a call, but that of others through result(), by a name that it
+ * makes anew each time: 1,200 instructions, a tenth of a WebSocket's echo. It only needs to know
+ * whether there is an exception, because its coroutine gets the result from us. So if there is none
+ * it gets a future with the result None. (From Python 3.14 on a Task also notes whom it waits for.)
  */
 static PyObject *told(cdpy_waiter *self, PyObject *callback)
 {
@@ -161,7 +161,8 @@ static PyObject *told(cdpy_waiter *self, PyObject *callback)
     return state->finished_future;
 }
 
-/* `direct` only from a callback of the core: there no task is running, so one may be stepped. */
+/* `direct` may be set only in a callback of the core: no task is running there, so one may be
+ * stepped. */
 static void wake(cdpy_waiter *self, bool direct)
 {
     Py_INCREF(self);
@@ -188,7 +189,7 @@ static void settle(cdpy_waiter *self, enum cdpy_waiter_phase phase, PyObject *va
     self->value = Py_XNewRef(value);
 }
 
-/* READY: pulls the event into `value`. 0, also when there is nothing after all; -1 with an
+/* READY: pulls the event into `value`. Returns 0, also when there is no event after all; -1 with an
  * exception. */
 static int pull_event(cdpy_waiter *self)
 {
@@ -199,9 +200,9 @@ static int pull_event(cdpy_waiter *self)
 }
 
 /*
- * Somebody waits behind a first waiter that is ready, and whose owner has been told or never asked
- * to be. It takes its event out of the stream, as a future that holds its result would (gather()
- * looks at results only when it has them all).
+ * Another waiter waits behind the first one, which is ready, and whose owner was told or never
+ * asked to be. It takes its event out of the stream, like a future that holds its result (gather()
+ * reads results only when it has them all).
  */
 static int make_way(cdpy_waiter *first)
 {
@@ -220,8 +221,8 @@ static bool blocks_the_way(const cdpy_waiter *first)
     return first && first->phase == CDPY_READY && first->callback == NULL;
 }
 
-/* Wakes the first waiter when there is an event for it. True: it then made way, and the next one
- * may go. */
+/* Wakes the first waiter when there is an event for it. True: it has left the front, and the next
+ * one may be woken. */
 static bool wake_first(cdpy_stream *stream, bool direct)
 {
     cdpy_waiter *first = stream->receiving.first;
@@ -241,8 +242,8 @@ static bool wake_first(cdpy_stream *stream, bool direct)
     return true;
 }
 
-/* The last reference to a waiter went on another thread: the core may be asked only on the
- * loop's. */
+/* The last reference to a waiter was dropped on another thread, but the core may be called only on
+ * the loop's. */
 static void ready_later(cdpy_stream *stream)
 {
     cdpy_loop *loop = stream->server->loop;
@@ -262,7 +263,7 @@ void cdpy_receive_ready(cdpy_stream *stream, bool direct)
     Py_DECREF(stream);
 }
 
-/* Leaves the stream, and the next waiter has its turn. */
+/* Takes the waiter off its stream, so that the next one has its turn. */
 static void leave(cdpy_waiter *self)
 {
     cdpy_stream *stream = self->stream;
@@ -282,8 +283,8 @@ static void leave(cdpy_waiter *self)
     Py_DECREF(stream);
 }
 
-/* READY -> DONE. 0, also when there is nothing after all and it is PENDING again; -1 with an
- * exception. */
+/* READY -> DONE. Returns 0, also when there is no event after all and it is PENDING again; -1 with
+ * an exception. */
 static int take_event(cdpy_waiter *self)
 {
     if (self->value == NULL && pull_event(self) < 0)
@@ -320,7 +321,7 @@ static int ask(cdpy_waiter *self)
 void cdpy_send_ready(cdpy_stream *stream, bool direct)
 {
     cdpy_waiters list = stream->sending;
-    /* Off the stream first: a waiter that is woken may send again and be back on the list. */
+    /* All leave the stream first: a waiter that is woken may send again and be back on the list. */
     stream->sending = (cdpy_waiters){NULL, NULL};
     for (cdpy_waiter *each = list.first; each; each = each->next) {
         each->linked = false;
@@ -419,9 +420,9 @@ static int waiter_clear(PyObject *op)
     Py_CLEAR(self->callback);
     Py_CLEAR(self->context);
     Py_CLEAR(self->more);
-    leave(self); /* before the value goes, which it may give back */
+    leave(self); /* before the value is dropped, because it may give it back */
     Py_CLEAR(self->value);
-    return 0; /* the loop stays: methods use it, and no cycle runs only through it */
+    return 0; /* the loop is kept: methods use it, and no cycle runs only through it */
 }
 
 static void waiter_dealloc(PyObject *op)
@@ -459,7 +460,8 @@ static PyObject *raise_cancelled(cdpy_waiter *self)
     return NULL;
 }
 
-/* The outcome of one that is past READY: a new reference, or NULL with its exception. */
+/* Returns the outcome of a waiter that is past READY: a new reference, or NULL with its
+ * exception. */
 static PyObject *outcome(cdpy_waiter *self)
 {
     if (self->phase == CDPY_CANCELLED)
@@ -493,8 +495,8 @@ static PyObject *waiter_next(PyObject *op)
     return result;
 }
 
-/* The awaiting coroutine is thrown into. What we stand for is untouched: the event stays in the
- * stream. */
+/* An exception is thrown into the awaiting coroutine. The stream is not touched: the event stays in
+ * it. */
 static PyObject *waiter_throw(PyObject *Py_UNUSED(op), PyObject *const *args, Py_ssize_t count)
 {
     if (count < 1 || count > 3)
@@ -558,8 +560,7 @@ static PyObject *waiter_cancelled(PyObject *op, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(((cdpy_waiter *)op)->phase == CDPY_CANCELLED);
 }
 
-/* READY counts as cancellable: its event has been given to nobody and stays for the next
- * receive(). */
+/* READY counts as cancellable: nobody has got its event, which stays for the next receive(). */
 static PyObject *waiter_cancel(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     static char *names[] = {"msg", NULL};
@@ -610,7 +611,8 @@ static PyObject *waiter_add_done_callback(PyObject *op, PyObject *const *args, P
     Py_RETURN_NONE;
 }
 
-/* The callbacks that are not `callback`, as a list of pairs; comparing may run any code. */
+/* Returns the callbacks that are not `callback`, as a list of pairs; to compare them may run any
+ * code. */
 static PyObject *others(PyObject *pairs, PyObject *callback)
 {
     PyObject *kept = PyList_New(0);
@@ -660,7 +662,7 @@ static PyObject *waiter_remove_done_callback(PyObject *op, PyObject *callback)
     if ((pairs = pairs_of(self)) == NULL || (kept = others(pairs, callback)) == NULL)
         goto done;
     removed = PyLong_FromSsize_t(PyList_GET_SIZE(pairs) - PyList_GET_SIZE(kept));
-    /* Comparing may have woken us: then there is nothing left to put back. */
+    /* The comparison may have woken the waiter: then there is nothing left to put back. */
     if (removed && self->callback)
         replace_callbacks(self, kept);
 done:
@@ -702,7 +704,7 @@ static int set_blocking(PyObject *op, PyObject *value, void *Py_UNUSED(closure))
     int truth = PyObject_IsTrue(value);
     if (truth < 0)
         return -1;
-    /* The finished one is shared by everybody and never blocks. */
+    /* The finished waiter is shared and never blocks. */
     self->blocking = truth && self->kind != CDPY_FINISHED;
     return 0;
 }
@@ -783,5 +785,5 @@ void cdpy_awaitable_free(cdpy_state *state)
         state->waiter_free = self->next;
         PyObject_GC_Del(self);
     }
-    state->waiter_free_count = CDPY_FREELIST; /* takes no more */
+    state->waiter_free_count = CDPY_FREELIST; /* the freelist takes no more */
 }

@@ -62,7 +62,7 @@ static bool is_row(PyObject *object)
     return PyList_CheckExact(object) || PyTuple_CheckExact(object);
 }
 
-/* Is it a list or tuple of lists or tuples? Then reading it runs no code of anybody. */
+/* Is it a list or tuple of lists or tuples? Then reading it runs no Python code. */
 static bool is_table(PyObject *object)
 {
     if (!is_row(object))
@@ -180,7 +180,7 @@ static void set_payload(cdpy_payload *payload, PyObject *pin, const char *p, Py_
     payload->chunk = (cd_chunk){p, (size_t)n, (size_t)n >= pin_size && n > 0 ? pin : NULL};
 }
 
-/* bytes, or a view of bytes: nobody can change them. */
+/* Is it bytes, or a view of bytes? Nobody can change these. */
 static bool is_constant(const Py_buffer *view)
 {
     return view->obj && PyBytes_CheckExact(view->obj) && view->readonly;

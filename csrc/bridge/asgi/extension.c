@@ -39,7 +39,8 @@ static PyObject *order_error(const char *why, PyObject *type)
 
 /* ---- http.response.early_hint ---- */
 
-/* Borrows from `list`, which must be a list or tuple. 0, or -1 with an exception. */
+/* Reads links from `list`, a list or tuple that keeps their bytes. Returns 0, or -1 with an
+ * exception. */
 static int read_links(cd_str *links, PyObject *list)
 {
     for (Py_ssize_t i = 0; i < PySequence_Fast_GET_SIZE(list); i++) {
@@ -59,7 +60,7 @@ static int read_links(cd_str *links, PyObject *list)
     return 0;
 }
 
-/* The links as a list or tuple, or NULL with an exception. */
+/* Returns the links as a list or tuple, or NULL with an exception. */
 static PyObject *links_of(cdpy_state *state, PyObject *event)
 {
     PyObject *given;
@@ -138,7 +139,7 @@ static PyObject *send_trailers(cdpy_stream *stream, PyObject *event, PyObject *t
 
 /* ---- files ---- */
 
-/* A descriptor that is to be sent from. */
+/* A file to send. */
 typedef struct {
     int fd; /* ours until the core has it; -1: none */
     uint64_t offset, count;
@@ -183,7 +184,7 @@ static void close_part(part *file)
         close(file->fd);
 }
 
-/* The specification wants an absolute path. A relative one is not refused, because Starlette passes
+/* The specification demands an absolute path. A relative one is accepted, because Starlette passes
  * on what its application gave it, and that worked before it saw the extension. */
 static int open_path(part *file, PyObject *path)
 {
@@ -221,7 +222,8 @@ static PyObject *send_path(cdpy_stream *stream, PyObject *event, PyObject *type)
     return result;
 }
 
-/* An optional whole number of an event: 1, 0 when it is absent or None, -1 with an exception. */
+/* Reads an optional whole number of an event. Returns 1; 0 when it is absent or None; -1 with an
+ * exception. */
 static int number_of(PyObject *event, PyObject *key, uint64_t *number)
 {
     PyObject *given;
@@ -247,7 +249,7 @@ static int number_of(PyObject *event, PyObject *key, uint64_t *number)
     return found;
 }
 
-/* Where the next read would begin: a Python file object reads ahead of itself, so it is asked. */
+/* Finds where the next read would begin: a Python file object reads ahead, so it must be asked. */
 static int tell(cdpy_state *state, PyObject *object, int fd, uint64_t *offset)
 {
     long long at;
@@ -279,8 +281,8 @@ static int seek(cdpy_state *state, PyObject *object, int fd, uint64_t to)
     return result ? 0 : -1;
 }
 
-/* Offset and count of the event, or position and rest of the file. *moves: the position moves
- * on. */
+/* Reads offset and count of the event, or takes the position and what follows it in the file.
+ * *moves: the position must be moved. */
 static int range_of(cdpy_state *state, PyObject *event, PyObject *object, part *file, bool *moves)
 {
     uint64_t size;
@@ -305,7 +307,8 @@ static int range_of(cdpy_state *state, PyObject *event, PyObject *object, part *
     return 0;
 }
 
-/* A descriptor of ours for the application's file; its close is then none of our business. */
+/* Duplicates the descriptor of the application's file, so that the application may close its
+ * own. */
 static int duplicate(part *file, PyObject *object)
 {
     int fd = PyObject_AsFileDescriptor(object);
@@ -328,7 +331,8 @@ static PyObject *send_file(cdpy_stream *stream, PyObject *event, PyObject *objec
     file.more = more == 1;
     if (more >= 0 && duplicate(&file, object) == 0 &&
         range_of(state, event, object, &file, &moves) == 0) {
-        /* First, because then a failure has sent nothing. The duplicate shares the position. */
+        /* This comes first, because a failure has then sent nothing. The duplicate shares the
+         * position. */
         if (!moves || seek(state, object, file.fd, file.offset + file.count) == 0)
             result = send_part(stream, &file, "http.response.zerocopysend");
     }
@@ -355,7 +359,8 @@ static PyObject *send_descriptor(cdpy_stream *stream, PyObject *event, PyObject 
 
 /* ---- http.response.debug ---- */
 
-/* "<http GET /path from 127.0.0.1:4711> http.response.debug: {...}", as far as it is short. */
+/* Makes the line "<http GET /path from 127.0.0.1:4711> http.response.debug: {...}", which is cut
+ * when it is long. */
 static int log_debug(cdpy_stream *stream, PyObject *info)
 {
     PyObject *text = PyObject_Repr(info);
@@ -409,7 +414,7 @@ PyObject *cdpy_extension_names(void)
     return tuple;
 }
 
-/* Its bit; 0 with an exception. */
+/* Returns the extension's bit; 0 with an exception. */
 static unsigned bit_of(PyObject *name)
 {
     for (int i = 0; PyUnicode_Check(name) && i < NAMES; i++) {
@@ -444,7 +449,8 @@ unsigned cdpy_extension_offers(const cdpy_server *server, const cd_head *head)
 
 typedef PyObject *sender(cdpy_stream *stream, PyObject *event, PyObject *type);
 
-/* Who takes an event of this type, NULL: nobody; *bit is its CDPY_PATHSEND or the like. */
+/* Returns the function for an event of this type; NULL: there is none. *bit is its CDPY_PATHSEND or
+ * the like. */
 static sender *sender_of(const cdpy_state *s, PyObject *type, unsigned *bit)
 {
     const struct {
@@ -498,7 +504,7 @@ PyObject *cdpy_extension_send(cdpy_stream *stream, PyObject *event, PyObject *ty
     return send(stream, event, type);
 }
 
-/* The events that may stand for what is missing of the response. */
+/* Returns the extensions whose events may be missing in the response. */
 static unsigned suspects(const cdpy_stream *stream)
 {
     if (stream->announced && stream->body_ended)

@@ -42,7 +42,7 @@ PyObject *cdpy_http_event(cdpy_state *state, const cd_event *event)
 
 /* ---- send ---- */
 
-/* -1 with an exception, else the status. */
+/* Returns the status, or -1 with an exception. */
 static int status_of(cdpy_state *state, PyObject *event)
 {
     PyObject *given;
@@ -119,8 +119,8 @@ PyObject *cdpy_response_start(cdpy_stream *stream, PyObject *event)
     return result;
 }
 
-/* The truth of more_body, which is looked for only when there is another key than type and body;
- * -1: exception. */
+/* Returns the truth of more_body, which is looked up only when there are more keys than type and
+ * body; -1 with an exception. */
 static int body_of(cdpy_stream *stream, PyObject *event, cdpy_payload *payload)
 {
     cdpy_state *state = stream->server->state;
@@ -154,8 +154,7 @@ PyObject *cdpy_response_body(cdpy_stream *stream, PyObject *event)
     if (stream->core)
         code = cd_stream_write(stream->core, payload.chunk, more);
     cdpy_payload_settle(&payload, code);
-    /* After the last piece there is nothing to hold back, and the application need not wait for a
-     * slow client. */
+    /* After the last piece the application need not wait for a slow client. */
     PyObject *result = cdpy_answer(stream, code, more, "http.response.body");
     if (result)
         cdpy_body_sent(stream, more);

@@ -22,7 +22,7 @@
 
 enum { SHARED_VALUE = 160 }; /* longest value that connections share */
 
-/* Names worth one bytes object for all. Their values are shared, too. */
+/* Names of which all requests share one bytes object. Their values are shared, too. */
 static const char *const shared_names[] = {
     "accept",
     "accept-charset",
@@ -57,7 +57,7 @@ static const char *const shared_names[] = {
     "x-requested-with",
 };
 
-/* The same, but each has a value of its own. */
+/* The same, but every request has its own value. */
 static const char *const private_names[] = {
     "access-control-request-headers",
     "access-control-request-method",
@@ -110,8 +110,8 @@ static bool equal(cd_str text, const char *other)
     return text.n == strlen(other) && memcmp(text.p, other, text.n) == 0;
 }
 
-/* n is not 0: every name is a token. The factors were found by trying: no two of the names above
- * have the same hash. */
+/* Hashes a name; n is not 0, because every name is a token. The factors were found by trying: no
+ * two of the names above have the same hash. */
 static int name_hash(const char *p, size_t n)
 {
     const unsigned char *u = (const unsigned char *)p;
@@ -213,7 +213,7 @@ static PyType_Slot peer_slots[] = {
     {0, NULL},
 };
 
-/* It refers to nothing that could refer back, so the collector need not know it. */
+/* It holds no object that could refer back, so the collector need not know it. */
 static PyType_Spec peer_spec = {
     .name = "pyasgi._core.Peer",
     .basicsize = sizeof(peer),
@@ -231,7 +231,7 @@ static PyObject *port_number(const cd_addr *addr)
     return addr->port < 0 ? Py_NewRef(Py_None) : PyLong_FromLong(addr->port);
 }
 
-/* The host of the last client again, if it is the same: behind a proxy it always is. */
+/* Returns the host of the last client again, if it is the same: behind a proxy it always is. */
 static PyObject *client_host(cdpy_state *state, const cd_addr *client)
 {
     PyObject *last = state->last_client;
@@ -243,7 +243,7 @@ static PyObject *client_host(cdpy_state *state, const cd_addr *client)
     return host;
 }
 
-/* All connections of a listener share its address: 100 bytes for each idle one. */
+/* All connections of a listener share its address, which saves 100 bytes for each idle one. */
 static int share_own(cdpy_state *state, peer *self, const cd_addr *own)
 {
     const cd_addr *last = &state->own_address;
@@ -273,8 +273,9 @@ static peer *peer_new(cdpy_state *state, const cd_head *head)
     return NULL;
 }
 
-/* A new reference. Without a cache slot (the connection has gone already) one for this request
- * alone, and so for a WebSocket, which is the last request of its connection. */
+/* Returns the connection's cache, a new reference. Without a slot for it (the connection has gone
+ * already) it serves this request alone; so also for a WebSocket, which is the last request of its
+ * connection. */
 static peer *peer_of(cdpy_state *state, const cd_head *head)
 {
     if (head->cache == NULL || (head->kind == CD_WEBSOCKET && *head->cache == NULL))
@@ -320,7 +321,7 @@ static bool is_shared(const cdpy_state *state, int hash, const cd_header *header
            same_bytes(state->header_names[hash], header->name);
 }
 
-/* A new reference to the tuple of a header, which others may have too. */
+/* Returns a new reference to the tuple of a header, which other requests may share. */
 static PyObject *shared_tuple(cdpy_state *state, const cd_header *header)
 {
     int hash = name_hash(header->name.p, header->name.n);
@@ -336,7 +337,8 @@ static PyObject *shared_tuple(cdpy_state *state, const cd_header *header)
     return tuple;
 }
 
-/* *root_path gets the value of Daphne-Root-Path, which the list leaves out. */
+/* Makes the list of headers. *root_path gets the value of Daphne-Root-Path, which the list leaves
+ * out. */
 static PyObject *headers_of(cdpy_state *state, const cd_head *head, cd_str *root_path)
 {
     PyObject *list = PyList_New((Py_ssize_t)head->header_count);
@@ -363,9 +365,10 @@ static PyObject *headers_of(cdpy_state *state, const cd_head *head, cd_str *root
 
 /* ---- addresses ---- */
 
-/* None for a unix socket, which has no port. ASGI would allow [path, None] for our end, but
- * frameworks make host names and ports of it: Django's get_port() is "None" then, and Wagtail,
- * which wants a number, answers 500; Starlette's URLs have no host that can be read. */
+/* Returns [host, port], or None for a unix socket, which has no port. ASGI would allow [path, None]
+ * for the server's end, but frameworks make host names and ports of it: Django's get_port() is
+ * "None" then, and Wagtail, which needs a number, answers 500; Starlette's URLs have no host that
+ * can be read. */
 static PyObject *address_list(PyObject *host, PyObject *port)
 {
     if (port == Py_None)
@@ -384,7 +387,7 @@ static PyObject *text_of(cd_str text)
     return PyUnicode_DecodeUTF8(text.p, (Py_ssize_t)text.n, "replace");
 }
 
-/* An address that a proxy told; None without one. */
+/* Returns the address that a proxy told; None: it told none. */
 static PyObject *told_address(cd_str host, int port)
 {
     if (host.p == NULL)
@@ -435,7 +438,7 @@ static PyObject *root_path_of(cdpy_server *server, const cd_head *head, cd_str t
 
 /* ---- the scope ---- */
 
-/* A path that two connections asked for, one after the other, becomes the template's. */
+/* Stores a path in the template when two connections have asked for it, one after the other. */
 static int make_usual(cdpy_state *s, cd_str raw_path, const peer *cache)
 {
     if (raw_path.n > SHARED_VALUE)
@@ -495,7 +498,7 @@ static PyObject *subprotocols_of(const cd_head *head)
     return list;
 }
 
-/* A copy that is this scope's own; the connection keeps the original. */
+/* Makes a copy for this scope; the connection keeps the original. */
 static int put_tls(cdpy_server *server, PyObject *extensions, const cd_head *head, peer *cache)
 {
     cdpy_state *s = server->state;
@@ -510,8 +513,8 @@ static int put_tls(cdpy_server *server, PyObject *extensions, const cd_head *hea
     return cdpy_put(extensions, s->s_tls, copy);
 }
 
-/* A copy of the last extensions, when nobody else has any of its dicts and all are still empty:
- * that costs a quarter of making them anew. NULL without an exception: they cannot be had. */
+/* Copies the last extensions, if nobody else holds any of its dicts and all are still empty: that
+ * costs a quarter of making new ones. NULL without an exception: that is not so. */
 static PyObject *reused_extensions(const cdpy_state *state, unsigned offers)
 {
     PyObject *key, *value;
@@ -525,7 +528,7 @@ static PyObject *reused_extensions(const cdpy_state *state, unsigned offers)
     return PyDict_Copy(state->extensions_last);
 }
 
-/* What extension.c takes, no more. */
+/* Offers exactly the events that extension.c accepts. */
 static PyObject *new_extensions(const cdpy_state *s, const cd_head *head, unsigned offers)
 {
     const struct {
@@ -574,8 +577,8 @@ static int put_extensions(cdpy_server *server, PyObject *scope, const cd_head *h
     return cdpy_put(scope, server->state->s_extensions, extensions);
 }
 
-/* Puts a value that is not what the template has already; takes the reference, NULL is an
- * exception. */
+/* Stores a value that the template does not have already. Takes the reference; NULL means that an
+ * exception is set. */
 static int put_unless(PyObject *usual, PyObject *scope, PyObject *key, PyObject *value)
 {
     if (value != usual)
@@ -635,7 +638,8 @@ PyObject *cdpy_client_text(const cd_head *head)
 
 /* ---- templates ---- */
 
-/* Every key, so that the table of a copy never grows; what is None is put into each scope. */
+/* The template has every key, so that the table of a copy never grows; the values None are set in
+ * each scope. */
 static PyObject *template_of(cdpy_state *s, enum cd_kind kind)
 {
     bool http = kind == CD_HTTP;

@@ -69,14 +69,14 @@ static void on_log(void *data, void *about, enum cd_level level, cd_str text)
     cdpy_fork_check(((cdpy_server *)data)->loop);
 }
 
-/* It answers, or has accepted, and never asked whether its client is still there: that is how most
- * that stream are written, and nothing to warn of. */
+/* The application answers, or has accepted, and never asked whether its client is still there. Most
+ * that stream are written so, and it is no reason for a warning. */
 static bool only_sends(const cdpy_stream *stream)
 {
     return (stream->started || stream->denied) && !stream->disconnected;
 }
 
-/* The core has a line of its own for those that a shutdown cuts. */
+/* Applications that a shutdown cancels are logged by the core. */
 static void log_killed(cdpy_stream *stream)
 {
     enum cd_level level = only_sends(stream) ? CD_DEBUG_LEVEL : CD_WARNING;
@@ -238,7 +238,8 @@ static PyObject *server_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
     return (PyObject *)self;
 }
 
-/* In a forked child: its requests have ended, and itself is closed; but nothing is freed. */
+/* In a forked child the server counts as closed and its requests have ended; but nothing is
+ * freed. */
 static void forsake(cdpy_guest *guest)
 {
     cdpy_server *self = (cdpy_server *)((char *)guest - offsetof(cdpy_server, guest));
@@ -296,7 +297,7 @@ static int server_init(PyObject *op, PyObject *args, PyObject *kwargs)
     return result;
 }
 
-/* Is it open, and this the thread of its loop? */
+/* Is the server open, and is this the thread of its loop? */
 static bool usable(const cdpy_server *self)
 {
     if (self->core && cdpy_loop_mine(self->loop))
@@ -372,8 +373,8 @@ static PyObject *server_set_access_fd(PyObject *op, PyObject *arg)
     Py_RETURN_NONE;
 }
 
-/* The application is told by its cancellation, and its stream is over now: the core goes before the
- * loop turns again. */
+/* The application is cancelled, and its stream ends now: the core is freed before the loop turns
+ * again. */
 static void cut(cdpy_stream *stream)
 {
     Py_INCREF(stream);
@@ -462,8 +463,8 @@ static int server_clear(PyObject *op)
 }
 
 /*
- * Nobody can close it any more, so we do; but not under a loop that turns on another thread (the
- * collector runs on any): then it stays for ever.
+ * Nobody can close the server any more, so it is closed here; but not while its loop runs on
+ * another thread (the collector runs on any thread): then it is kept for ever.
  */
 static void server_finalize(PyObject *op)
 {

@@ -93,7 +93,7 @@ void cdpy_stream_return(cdpy_stream *stream, PyObject *event)
     Py_DECREF(event);
 }
 
-/* The oldest one that was given back, or NULL with an exception. */
+/* Returns the oldest event that was given back, or NULL with an exception. */
 static PyObject *take_returned(cdpy_stream *stream)
 {
     PyObject *event = Py_NewRef(PyList_GET_ITEM(stream->returned, 0));
@@ -104,7 +104,8 @@ static PyObject *take_returned(cdpy_stream *stream)
     return event;
 }
 
-/* The application ended before it saw a disconnect; a child of it asks now. */
+/* Returns a disconnect: the application has ended before it saw one, and a child task of it asks
+ * now. */
 static PyObject *late_disconnect(cdpy_stream *stream)
 {
     cd_event event = {.kind = CD_EVENT_DISCONNECT, .code = 1006};
@@ -136,12 +137,14 @@ int cdpy_stream_pull(cdpy_stream *stream, PyObject **event)
                                      : cdpy_websocket_event(stream->server->state, &taken);
     if (*event)
         return 1;
-    /* The event is lost, and an application must never see a body or a dialogue with a hole. */
+    /* The event is lost, so the stream is aborted: an application must never get a body or a
+     * dialogue with a gap. */
     cd_stream_abort(stream->core);
     return -1;
 }
 
-/* What send() returns when nothing is sent: the next turn of the loop ends it. */
+/* Makes what send() returns when nothing is sent: an awaitable that the next turn of the loop
+ * finishes. */
 static PyObject *dropped(cdpy_stream *stream)
 {
     PyObject *waiter = cdpy_waiter_new(stream, CDPY_SEND);
@@ -172,7 +175,7 @@ PyObject *cdpy_stream_enter(cdpy_stream *stream)
         return NULL;
     if (PyContext_Enter(stream->context) == 0)
         return Py_NewRef(stream->context); /* cdpy_stream_exit */
-    PyErr_Clear();                         /* the one error there is: it has been entered already */
+    PyErr_Clear();                         /* the only possible error: it is entered already */
     return NULL;
 }
 
@@ -231,7 +234,7 @@ static int stream_clear(PyObject *op)
     Py_CLEAR(self->task);
     Py_CLEAR(self->context);
     Py_CLEAR(self->returned);
-    return 0; /* the server stays: waiters of ours may still ask for it */
+    return 0; /* the server is kept: waiters of the stream may still use it */
 }
 
 static void stream_dealloc(PyObject *op)
@@ -339,7 +342,7 @@ static PyObject *send_call(PyObject *op, PyObject *const *args, size_t nargsf, P
 {
     cdpy_stream *stream = ((cdpy_call *)op)->stream;
     Py_ssize_t count = PyVectorcall_NARGS(nargsf);
-    /* The specification calls it event or message, and calls by keyword are seen. */
+    /* The specification calls the argument event or message, and it may be passed by keyword. */
     if (count + (names ? PyTuple_GET_SIZE(names) : 0) != 1)
         return PyErr_Format(PyExc_TypeError, "send() takes one event");
     if (!cdpy_loop_mine(stream->server->loop))
@@ -369,7 +372,7 @@ static PyObject *get_name(PyObject *op, void *Py_UNUSED(closure))
     return PyUnicode_FromString(((cdpy_call *)op)->vectorcall == send_call ? "send" : "receive");
 }
 
-/* typing.get_type_hints() wants a dict. */
+/* typing.get_type_hints() needs a dict. */
 static PyObject *get_annotations(PyObject *Py_UNUSED(op), void *Py_UNUSED(closure))
 {
     return PyDict_New();
@@ -444,7 +447,7 @@ static PyGetSetDef call_getset[] = {
     {NULL, NULL, NULL, NULL, NULL},
 };
 
-/* No tp_clear: the stream behind it is what breaks every cycle. */
+/* There is no tp_clear: the stream breaks every cycle. */
 static PyType_Slot call_slots[] = {
     {Py_tp_doc, "The receive or send of one application run."},
     {Py_tp_dealloc, call_dealloc},
@@ -473,9 +476,9 @@ static PyType_Spec send_spec = {
 };
 
 /*
- * Sets on the type what marks a function as a coroutine function; instances inherit it. From
- * Python 3.12 on inspect has a public function for it; before, asyncio.iscoroutinefunction looks
- * for an attribute that asyncio gives no function for.
+ * Sets the mark of a coroutine function on the type; instances inherit it. From Python 3.12 on
+ * inspect has a public function for it; before, asyncio.iscoroutinefunction looks for an attribute
+ * that no function of asyncio sets.
  */
 static int mark_coroutine_function(PyObject *type)
 {
@@ -519,5 +522,6 @@ void cdpy_stream_free(cdpy_state *state)
         state->call_free = self->next;
         PyObject_GC_Del(self);
     }
-    state->stream_free_count = state->call_free_count = CDPY_FREELIST; /* take no more */
+    /* the freelists take no more */
+    state->stream_free_count = state->call_free_count = CDPY_FREELIST;
 }

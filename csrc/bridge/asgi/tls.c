@@ -21,7 +21,7 @@ typedef struct {
     PyObject *warnings; /* list of str, of the last load */
 } tls;
 
-/* What a call was given, in the core's terms. The arguments keep the texts alive. */
+/* The arguments of a call in the core's form. The Python objects keep the texts alive. */
 typedef struct {
     cd_tls_config config;
     cd_tls_pair *pairs;
@@ -130,7 +130,7 @@ static void dispose(arguments *a)
 
 /* ---- the object ---- */
 
-/* The lines of the core, or its exception. */
+/* Stores the core's lines as warnings, or raises them as an exception. */
 static int settle(tls *self, int code, const char *problem)
 {
     if (code == CD_NOMEM) {
@@ -245,7 +245,7 @@ static PyObject *text_or_none(cd_str text)
                   : Py_NewRef(Py_None);
 }
 
-/* The server's own certificate is one object for all connections that were shown it. */
+/* The server's own certificate is one str for all connections that were shown it. */
 static PyObject *server_certificate(cdpy_server *server, cd_str pem)
 {
     Py_ssize_t size;

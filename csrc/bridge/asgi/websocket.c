@@ -52,7 +52,8 @@ PyObject *cdpy_websocket_event(cdpy_state *state, const cd_event *event)
 
 /* ---- send ---- */
 
-/* An optional str of an event as UTF-8; *owner keeps it alive. -1 with an exception. */
+/* Reads an optional str of an event as UTF-8; *owner keeps it alive. Returns -1 with an
+ * exception. */
 static int optional_text(PyObject *event, PyObject *key, cd_str *text, PyObject **owner)
 {
     Py_ssize_t n;
@@ -110,7 +111,7 @@ static int both_or_neither(bool both)
     return -1;
 }
 
-/* Exactly one of text and bytes is not None. */
+/* Finds which one of text and bytes is not None; exactly one must be. */
 static int message_of(cdpy_stream *stream, PyObject *event, cdpy_payload *payload, bool *is_text)
 {
     cdpy_state *state = stream->server->state;
@@ -118,7 +119,7 @@ static int message_of(cdpy_stream *stream, PyObject *event, cdpy_payload *payloa
     int result = -1;
     if (cdpy_get(event, state->s_text, &text) < 0)
         goto done;
-    /* Beside type and text there need be nothing more. */
+    /* An event with text mostly has no other key than type. */
     if ((text == NULL || PyDict_GET_SIZE(event) > 2) && cdpy_get(event, state->s_bytes, &bytes) < 0)
         goto done;
     bool has_text = text && text != Py_None, has_bytes = bytes && bytes != Py_None;
@@ -148,7 +149,7 @@ static PyObject *send_message(cdpy_stream *stream, PyObject *event)
     return cdpy_answer(stream, code, true, "websocket.send");
 }
 
-/* -1 with an exception, else the close code. */
+/* Returns the close code, or -1 with an exception. */
 static int close_code_of(cdpy_state *state, PyObject *event)
 {
     PyObject *given;
@@ -186,7 +187,7 @@ static PyObject *close_socket(cdpy_stream *stream, PyObject *event)
     return result;
 }
 
-/* The response in place of the handshake. */
+/* Handles the response that denies the handshake. */
 static PyObject *deny(cdpy_stream *stream, PyObject *event, PyObject *type, bool start)
 {
     PyObject *result;

@@ -11,7 +11,7 @@
 
 #include <unistd.h>
 
-/* As _start_serving() registers them. */
+/* The arguments that _start_serving() registers. */
 enum {
     PROTOCOL_FACTORY,
     SOCK,
@@ -51,7 +51,7 @@ static PyObject *make_socket(const cdpy_state *state, PyObject *listener, int fd
     return sock;
 }
 
-/* create_task(_accept_connection2(...)). 0 or -1. */
+/* Calls create_task(_accept_connection2(...)). Returns 0 or -1. */
 static int serve(cdpy_loop *loop, PyObject *const *args, PyObject *sock, PyObject *peer)
 {
     PyObject *self = (PyObject *)loop, *coroutine = NULL, *task = NULL;
@@ -75,7 +75,7 @@ static int serve(cdpy_loop *loop, PyObject *const *args, PyObject *sock, PyObjec
     return task == NULL ? -1 : 0;
 }
 
-/* Takes the descriptor. 0 or -1. */
+/* Takes the descriptor. Returns 0 or -1. */
 static int take(cdpy_loop *loop, PyObject *const *args, int fd, const cd_endpoint *from)
 {
     int result = -1;
@@ -102,6 +102,6 @@ PyObject *cdpy_loop_accept_connection(PyObject *self, PyObject *const *args, Py_
         return NULL;
     if (fd != CD_SYSTEM)
         Py_RETURN_NONE;
-    /* After an error asyncio tries again, and then knows what to do. */
+    /* After an error asyncio's method runs: it tries again and treats the error. */
     return cdpy_pass_on(loop->state->loop_accept_connection, self, args, count, names);
 }

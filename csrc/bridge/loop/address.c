@@ -9,7 +9,7 @@
  */
 #include "bridge/loop/loop.h"
 
-/* The item as a number up to `most`; -1 when it is none. */
+/* Returns the item as a number up to `most`; -1: it is none. */
 static long number_at(PyObject *tuple, Py_ssize_t i, long most)
 {
     int overflow = 0;
@@ -22,7 +22,7 @@ static bool take_host(PyObject *item, cd_endpoint *ip)
 {
     Py_ssize_t length;
     const char *host = PyUnicode_CheckExact(item) ? PyUnicode_AsUTF8AndSize(item, &length) : NULL;
-    PyErr_Clear(); /* a lone surrogate: asyncio says so */
+    PyErr_Clear(); /* a lone surrogate: asyncio reports it */
     if (host == NULL || (size_t)length >= sizeof ip->host || strlen(host) != (size_t)length)
         return false;
     memcpy(ip->host, host, (size_t)length + 1);

@@ -25,7 +25,7 @@ typedef struct {
 
 /* ---- the three ways it is called ---- */
 
-/* 1 when object.name() is true, 0, or -1. */
+/* Returns 1 when object.name() is true, else 0; -1 with an exception. */
 static int ask(PyObject *object, PyObject *name)
 {
     PyObject *answer = PyObject_CallMethodNoArgs(object, name);
@@ -34,7 +34,7 @@ static int ask(PyObject *object, PyObject *name)
     return result;
 }
 
-/* The target is done. */
+/* Called when the target is done. */
 static PyObject *pass_cancellation(hop *h)
 {
     int cancelled = ask(h->target, h->loop->state->s_cancelled);
@@ -45,17 +45,17 @@ static PyObject *pass_cancellation(hop *h)
     Py_RETURN_NONE;
 }
 
-/* The source is done; in a worker thread. */
+/* Called in a worker thread when the source is done. */
 static PyObject *cross(hop *h)
 {
     if (h->loop->closed)
-        Py_RETURN_NONE; /* nobody is there to be told */
+        Py_RETURN_NONE; /* nobody waits for the result */
     return PyObject_CallMethodOneArg((PyObject *)h->loop, h->loop->state->s_call_soon_threadsafe,
                                      (PyObject *)h);
 }
 
-/* 1 and *result, when the source has one; 0 when it has something else; -1. A state that is
- * FINISHED stays, so it is looked at without the lock. */
+/* Returns 1 and *result when the source has a result, 0 when it has something else, -1 with an
+ * exception. A FINISHED state never changes, so it is read without the lock. */
 static int plain_result(const cdpy_state *state, PyObject *source, PyObject **result)
 {
     PyObject *error = NULL, *phase = PyObject_GetAttr(source, state->s__state);
@@ -70,7 +70,7 @@ static int plain_result(const cdpy_state *state, PyObject *source, PyObject **re
     return plain;
 }
 
-/* On the loop. */
+/* Called on the loop's thread. */
 static PyObject *arrive(hop *h)
 {
     cdpy_state *state = h->loop->state;
@@ -147,7 +147,8 @@ static PyObject *wrap(cdpy_loop *loop, PyObject *source)
     return target;
 }
 
-/* The executor for an argument, borrowed; NULL: asyncio has to make one, or to say why not. */
+/* Returns the executor for an argument, borrowed; NULL: asyncio must make one, or report why it
+ * cannot. */
 static PyObject *executor_for(const cdpy_loop *loop, PyObject *given)
 {
     if (given != Py_None)
@@ -186,7 +187,7 @@ static int hop_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop stays: calls use it. */
+/* The loop is kept, because calls use it. */
 static int hop_clear(PyObject *self)
 {
     hop *h = (hop *)self;

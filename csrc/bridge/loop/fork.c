@@ -29,7 +29,7 @@ void cdpy_fork_add_loop(cdpy_loop *loop)
     state->loops = loop;
 }
 
-/* One that could not be made is on no list. */
+/* A loop whose making failed is on no list. */
 void cdpy_fork_remove_loop(cdpy_loop *loop)
 {
     cdpy_state *state = loop->state;
@@ -99,7 +99,7 @@ PyObject *cdpy_forsake(PyObject *module, PyObject *end)
 
 /* ---- the end of a child ---- */
 
-/* The exception that is set, or the one that was kept, or None; a new reference. */
+/* Returns the exception that is set, or the one that was kept, or None; a new reference. */
 static PyObject *take_error(cdpy_loop *loop)
 {
     PyObject *error = cdpy_error_take();

@@ -20,8 +20,8 @@
 
 typedef struct cdpy_handle handle;
 
-/* More than of other objects: a burst of callbacks that is made anew makes work for the garbage
- * collector, which costs a quarter of the time of call_later() where it was measured. */
+/* More are kept than of other objects: a burst of callbacks that are allocated anew makes work for
+ * the garbage collector, which took a quarter of the time of call_later() where it was measured. */
 enum { SPARE = CDPY_FREELIST * 4 };
 
 #define PLAIN_SIZE offsetof(handle, scheduled)
@@ -46,7 +46,7 @@ static handle *allocate(PyTypeObject *type, cdpy_handles *spare)
     return h;
 }
 
-/* All but the times. Takes the reference to args. */
+/* Sets all members but the times. Takes the reference to args. */
 static PyObject *fill(handle *h, cdpy_loop *loop, PyObject *callback, PyObject *args,
                       PyObject *context)
 {
@@ -109,7 +109,7 @@ int cdpy_handle_cancelled(const cdpy_state *state, PyObject *op)
     return result;
 }
 
-/* What cancelling keeps for the log of slow callbacks. */
+/* Stores the text that the log of slow callbacks needs of a cancelled handle. */
 static int keep_repr(handle *h)
 {
     PyObject *repr = PyObject_Repr((PyObject *)h);
@@ -119,7 +119,7 @@ static int keep_repr(handle *h)
     return 0;
 }
 
-/* The loop that made it; NULL when somebody has put another one there. */
+/* Returns the loop that made the handle; NULL when somebody has put another one there. */
 static cdpy_loop *loop_of(const cdpy_state *state, const handle *h)
 {
     if (h->loop == NULL || !PyObject_TypeCheck(h->loop, (PyTypeObject *)state->loop_base_type))
@@ -185,7 +185,7 @@ static PyObject *describe(cdpy_state *state, const handle *h)
     return message;
 }
 
-/* Takes the exception that is set. 0, or -1 with one that leaves the loop. */
+/* Reports the exception that is set. Returns 0, or -1 with an exception that leaves the loop. */
 static int report(cdpy_state *state, handle *h)
 {
     if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
@@ -204,7 +204,7 @@ static int report(cdpy_state *state, handle *h)
     return result == NULL ? -1 : 0;
 }
 
-/* callback(*args) inside the context; a new reference, or NULL with an exception. */
+/* Calls callback(*args) inside the context. Returns a new reference, or NULL with an exception. */
 static PyObject *call_in(PyObject *context, PyObject *callback, PyObject *args)
 {
     if (PyContext_Enter(context) < 0)
@@ -240,7 +240,7 @@ int cdpy_handle_run(cdpy_state *state, PyObject *op)
     handle *h = (handle *)op;
     if (!is_ours(state, op) || !is_complete(h))
         return run_as_asyncio(state, op);
-    /* The callback may cancel its own handle, which lets go of all three. */
+    /* The callback may cancel its own handle, which drops all three. */
     PyObject *callback = Py_NewRef(h->callback), *args = Py_NewRef(h->args);
     PyObject *context = Py_NewRef(h->context);
     PyObject *result = call_in(context, callback, args);
@@ -345,7 +345,7 @@ static void free_spare(cdpy_handles *spare)
         spare->first = h->loop;
         PyObject_GC_Del(h);
     }
-    spare->count = SPARE; /* takes no more */
+    spare->count = SPARE; /* the freelist takes no more */
 }
 
 void cdpy_handle_free(cdpy_state *state)
@@ -402,7 +402,7 @@ static PyType_Spec timer_spec = {
     .slots = timer_slots,
 };
 
-/* Is the slot of asyncio's class where we have the member? 0, or -1 with an ImportError. */
+/* Is the slot of asyncio's class at the place of our member? 0, or -1 with an ImportError. */
 static int check_slot(PyObject *type, const char *name, size_t offset)
 {
     PyObject *descriptor = PyObject_GetAttrString(type, name);
@@ -449,7 +449,7 @@ static int check_layout(PyObject *plain, PyObject *timer)
     return check_size(plain, PLAIN_SIZE) < 0 ? -1 : check_size(timer, sizeof(handle));
 }
 
-/* The type, and its base's cancel() for the odd case. */
+/* Makes the type, and keeps its base's cancel() for the rare case. */
 static int derive(PyObject *module, PyType_Spec *spec, PyObject *base, PyObject **type,
                   PyObject **base_cancel)
 {

@@ -59,7 +59,7 @@ static void step_in(cdpy_loop *loop, PyObject *callback, PyObject *arg, PyObject
 {
     PyObject *result = PyObject_CallOneArg(callback, arg);
     PyObject *error =
-        result == NULL ? cdpy_error_take() : NULL; /* leaving a context wants none set */
+        result == NULL ? cdpy_error_take() : NULL; /* leaving a context requires that none is set */
     Py_XDECREF(result);
     if (PyContext_Exit(context) < 0)
         cdpy_loop_report(loop, "A callback left another context than it was given");
@@ -109,7 +109,7 @@ void cdpy_loop_report(cdpy_loop *loop, const char *message)
     }
     PyObject *result = tell_handler(loop, exception, message);
     Py_DECREF(exception);
-    if (result == NULL) { /* asyncio lets only what ends the program out of its handler */
+    if (result == NULL) { /* asyncio's handler raises only exceptions that end the program */
         exception = cdpy_error_take();
         cdpy_loop_set_fatal(loop, exception);
         Py_DECREF(exception);
@@ -156,8 +156,8 @@ void cdpy_loop_free_core(cdpy_loop *loop)
 
 /* ---- asyncio's methods with something of ours before them ---- */
 
-/* The keyword names of the Task call: loop, then what create_task() was given. NULL: that is for
- * asyncio. */
+/* Returns the keyword names of the Task call: loop, then those that create_task() got. NULL:
+ * asyncio's create_task() must be called. */
 static PyObject *task_names(const cdpy_state *state, PyObject *names)
 {
     if (names == NULL || PyTuple_GET_SIZE(names) == 0)
@@ -170,14 +170,15 @@ static PyObject *task_names(const cdpy_state *state, PyObject *names)
     return NULL;
 }
 
-/* Does nothing stand between create_task() and Task? */
+/* May create_task() call Task directly? */
 static bool makes_plain_tasks(const cdpy_loop *loop)
 {
     return !loop->slow && !loop->closed &&
            (loop->task_factory == NULL || loop->task_factory == Py_None);
 }
 
-/* As asyncio's, of anything but a Waiter. args: the coroutine, then the values of names. */
+/* Like asyncio's create_task(), for anything but a Waiter. args: the coroutine, then the values of
+ * names. */
 static PyObject *make_task(cdpy_loop *loop, PyObject *const *args, PyObject *names)
 {
     cdpy_state *state = loop->state;
@@ -265,7 +266,7 @@ int cdpy_loop_time(cdpy_loop *loop, double *now)
 static PyObject *loop_close(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cdpy_loop *loop = (cdpy_loop *)self;
-    /* A running loop has its own refusal, which comes first. */
+    /* A running loop refuses by itself, which comes first. */
     if (loop->thread == 0 && cdpy_loop_check_servers(loop) < 0)
         return NULL;
     return cdpy_loop_call_base(loop, loop->state->s_close);
@@ -303,7 +304,7 @@ static PyObject *get_ready(PyObject *self, void *Py_UNUSED(closure))
     return Py_NewRef((PyObject *)((cdpy_loop *)self)->ready);
 }
 
-/* The queue stays ours and takes over what is in the other one. */
+/* The queue stays ours and takes the items of the other one. */
 static int set_ready(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 {
     if (value != NULL)
@@ -327,7 +328,7 @@ static int set_scheduled(PyObject *self, PyObject *value, void *Py_UNUSED(closur
     return 0;
 }
 
-/* Programs put clocks of their own on a loop. */
+/* Programs may set their own time() on a loop. */
 static int loop_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
     cdpy_loop *loop = (cdpy_loop *)self;
@@ -338,7 +339,7 @@ static int loop_setattro(PyObject *self, PyObject *name, PyObject *value)
     return PyObject_GenericSetAttr(self, name, value);
 }
 
-/* Set by whoever runs the loop: asyncio's run_forever(), or what others have in its place. */
+/* Set by the code that runs the loop: asyncio's run_forever(), or what others put in its place. */
 static PyObject *get_thread(PyObject *self, void *Py_UNUSED(closure))
 {
     unsigned long thread = ((cdpy_loop *)self)->thread;
@@ -415,7 +416,7 @@ cdpy_loop *cdpy_loop_bare(cdpy_state *state)
     return loop_alloc((PyTypeObject *)state->loop_base_type, state);
 }
 
-/* Has the class the same attribute as `base`? -1 with an exception. */
+/* Does the class have the same attribute as `base`? -1 with an exception. */
 static int inherits(PyTypeObject *type, PyObject *base, const char *name)
 {
     PyObject *theirs = NULL, *own = PyObject_GetAttrString((PyObject *)type, name);
@@ -427,7 +428,7 @@ static int inherits(PyTypeObject *type, PyObject *base, const char *name)
     return result;
 }
 
-/* Finds out what a class that somebody derived from EventLoop does in its own way. */
+/* Finds out which methods a class derived from EventLoop overrides. */
 static int look_at_class(cdpy_loop *loop, PyTypeObject *type)
 {
     static const char *const steps[] = {"_process_events", "_add_callback",
@@ -445,7 +446,7 @@ static int look_at_class(cdpy_loop *loop, PyTypeObject *type)
     return same < 0 ? -1 : 0;
 }
 
-/* Arguments are for __init__ of the classes behind us. */
+/* The arguments are for __init__ of the base classes that follow. */
 static PyObject *loop_new(PyTypeObject *type, PyObject *Py_UNUSED(args),
                           PyObject *Py_UNUSED(kwargs))
 {
@@ -488,12 +489,12 @@ static int loop_clear(PyObject *self)
     Py_CLEAR(loop->task_factory);
     Py_CLEAR(loop->executor);
     Py_CLEAR(loop->debug_value);
-    cdpy_ready_drop(loop->ready); /* it and the list stay: methods use them */
+    cdpy_ready_drop(loop->ready); /* it and the list are kept, because methods use them */
     return loop->scheduled == NULL ? 0 : PyList_SetSlice(loop->scheduled, 0, PY_SSIZE_T_MAX, NULL);
 }
 
-/* Not in loop_clear: servers and a Poller hold us, so here they are gone and have let the core's
- * loop go. */
+/* Not in loop_clear: servers and a Poller hold the loop, so only here they are gone and have given
+ * the core's loop back. */
 static void loop_dealloc(PyObject *self)
 {
     cdpy_loop *loop = (cdpy_loop *)self;

@@ -21,19 +21,19 @@
 typedef struct {
     PyObject *fileobj; /* NULL: not registered */
     PyObject *data;
-    PyObject *key;   /* SelectorKey of it all; NULL: nobody has asked for it yet */
+    PyObject *key;   /* its SelectorKey; NULL: nobody has asked for it yet */
     cd_watch *watch; /* its data is the descriptor */
-    int events;      /* of the key: CD_READ | CD_WRITE */
+    int events;      /* events of the key: CD_READ | CD_WRITE */
 } slot;
 
 typedef struct {
     PyObject_HEAD
     cdpy_loop *loop;         /* strong; owns the core's loop, NULL once cleared */
-    slot *slots;             /* by descriptor */
-    int size;                /* slots there are */
-    int count;               /* descriptors registered */
-    PyThreadState *thread;   /* of the thread that sleeps without the GIL */
-    bool attached;           /* serves an EventLoop: may return early with nothing */
+    slot *slots;             /* indexed by descriptor */
+    int size;                /* how many slots there are */
+    int count;               /* how many descriptors are registered */
+    PyThreadState *thread;   /* the thread state of the thread that sleeps without the GIL */
+    bool attached;           /* it serves an EventLoop, so it may return early with nothing */
     unsigned long selecting; /* the thread that is inside select(), 0: none */
     bool woken;              /* wake() was called since the last select() returned */
 } poller;
@@ -72,8 +72,8 @@ static PyObject *fileno_of(PyObject *fileobj)
     return number;
 }
 
-/* The descriptor, or -1 with an exception. One too large for the kernel is INT_MAX, which is never
- * open. */
+/* Returns the descriptor, or -1 with an exception. A number too large for the kernel becomes
+ * INT_MAX, which is never open. */
 static int fd_of(PyObject *fileobj)
 {
     PyObject *number = fileno_of(fileobj);
@@ -89,7 +89,7 @@ static int fd_of(PyObject *fileobj)
     return PyErr_Occurred() ? -1 : (int)fd;
 }
 
-/* As fd_of; an object that is closed by now is found by its identity. */
+/* Like fd_of, but a closed object is found by its identity. */
 static int lookup(const poller *p, PyObject *fileobj)
 {
     int fd = fd_of(fileobj);
@@ -104,7 +104,7 @@ static int lookup(const poller *p, PyObject *fileobj)
     return -1;
 }
 
-/* The slot of a registered object; NULL with KeyError or what lookup raises. */
+/* Returns the slot of a registered object; NULL with KeyError or what lookup raises. */
 static slot *find(const poller *p, PyObject *fileobj)
 {
     int fd = lookup(p, fileobj);
@@ -117,7 +117,7 @@ static slot *find(const poller *p, PyObject *fileobj)
     return NULL;
 }
 
-/* The event bits; -1 with an exception when it is no integer. */
+/* Returns the event bits; -1 with an exception when it is no integer. */
 static long bits_of(PyObject *events)
 {
     PyObject *number = PyNumber_Index(events);
@@ -148,7 +148,7 @@ static int grow(poller *p, int fd)
     return 0;
 }
 
-/* The slot's SelectorKey, a new reference; NULL with an exception. */
+/* Returns the slot's SelectorKey, a new reference; NULL with an exception. */
 static PyObject *key_of(const poller *p, int fd)
 {
     const slot *s = &p->slots[fd];
@@ -171,7 +171,7 @@ static PyObject *key_of(const poller *p, int fd)
     return key;
 }
 
-/* Lets go of what was in a slot, which is in use no more: this may run Python code. */
+/* Drops the references of a slot that is not used any more: this may run Python code. */
 static void release(slot old)
 {
     Py_XDECREF(old.key);
@@ -211,7 +211,7 @@ static PyObject *raise_closed(void)
     return NULL;
 }
 
-/* The event bits of a register(); -1 with an exception. */
+/* Returns the event bits of a register(); -1 with an exception. */
 static int check_events(PyObject *events)
 {
     long bits = bits_of(events);
@@ -229,7 +229,7 @@ static int raise_errno(void)
     return -1;
 }
 
-/* Watches a descriptor. 0 or -1. */
+/* Watches a descriptor. Returns 0 or -1. */
 static int insert(poller *p, int fd, int bits, PyObject *fileobj, PyObject *data)
 {
     if (is_closed(p)) {
@@ -295,7 +295,8 @@ static PyObject *poller_unregister(PyObject *self, PyObject *fileobj)
     return key;
 }
 
-/* Changes what is watched for. 0, or -1 and the descriptor is registered no more. */
+/* Changes the events to watch for. Returns 0, or -1 and then the descriptor is not registered any
+ * more. */
 static int replace(poller *p, slot *s, int bits, PyObject *data)
 {
     if (bits != s->events && cd_watch_set(s->watch, bits) < 0) {
@@ -389,7 +390,7 @@ static double monotonic(void)
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Seconds: 0 not at all, -1 for ever, -2 with an exception. */
+/* Returns the seconds to wait: 0: not at all; -1: without an end; -2: an exception is set. */
 static double timeout_of(PyObject *object)
 {
     if (object == Py_None)
@@ -413,7 +414,7 @@ static int append_ready(PyObject *ready, const poller *p, int fd, int mask)
     return result;
 }
 
-/* The next descriptor that fired and for what; false: no more. */
+/* Finds the next descriptor that fired, and its events. False: no more. */
 static bool next_fired(const poller *p, int *fd, int *mask)
 {
     cd_watch *watch;
@@ -427,7 +428,7 @@ static bool next_fired(const poller *p, int *fd, int *mask)
     return false;
 }
 
-/* What fired, appended to the list. */
+/* Appends the descriptors that fired to the list. */
 static int collect(poller *p, PyObject *ready)
 {
     int fd, mask;
@@ -437,7 +438,7 @@ static int collect(poller *p, PyObject *ready)
     return 0;
 }
 
-/* loop._process_events([(key, mask)]), for what was registered behind asyncio's back. */
+/* Calls loop._process_events([(key, mask)]), for registrations made without asyncio. */
 static int process_as_asyncio(const poller *p, int fd, int mask)
 {
     PyObject *result = NULL, *list = PyList_New(0);
@@ -449,7 +450,7 @@ static int process_as_asyncio(const poller *p, int fd, int mask)
     return result == NULL ? -1 : 0;
 }
 
-/* Queues the handle; one that somebody cancelled is taken off the descriptor by `remove`. */
+/* Queues the handle; for one that was cancelled it calls `remove` for the descriptor. */
 static int queue_handle(cdpy_loop *loop, PyObject *handle, PyObject *fileobj, PyObject *remove)
 {
     if (handle == Py_None)
@@ -471,7 +472,7 @@ static int queue_handles(poller *p, int fd, int mask)
     int result = 0;
     if (!PyTuple_CheckExact(data) || PyTuple_GET_SIZE(data) != 2)
         return process_as_asyncio(p, fd, mask);
-    Py_INCREF(data); /* both: below; removing may let them go */
+    Py_INCREF(data); /* both references are dropped below; removing may drop the slot's */
     Py_INCREF(fileobj);
     if (mask & CD_READ)
         result = queue_handle(p->loop, PyTuple_GET_ITEM(data, 0), fileobj, state->s__remove_reader);
@@ -482,7 +483,7 @@ static int queue_handles(poller *p, int fd, int mask)
     return result;
 }
 
-/* What fired, on the loop's queue. */
+/* Queues the handles of the descriptors that fired. */
 static int queue_fired(poller *p)
 {
     int fd, mask;
@@ -492,7 +493,7 @@ static int queue_fired(poller *p)
     return 0;
 }
 
-/* Forgets what fired: it fires again. */
+/* Forgets the descriptors that fired: they will fire again. */
 static void drop_fired(poller *p)
 {
     int fired;
@@ -519,7 +520,8 @@ static int raise_fatal(cdpy_loop *loop)
     return -1;
 }
 
-/* One turn of the core; what fired goes to the list, or for NULL to the loop's queue. 0 or -1. */
+/* Takes one turn of the core. What fired is put on the list, or when that is NULL on the loop's
+ * queue. Returns 0 or -1. */
 static int turn(poller *p, double timeout, PyObject *ready)
 {
     cd_loop_poll(p->loop->core, timeout, on_sleep, on_wake, p);
@@ -538,9 +540,9 @@ static int turn(poller *p, double timeout, PyObject *ready)
 }
 
 /*
- * Turns until there is something to tell. An event loop copes with an empty list, and applications
- * that ran in the dispatch may have made work for it; a selector of its own must not return early,
- * which a signal would make it do (PEP 475).
+ * Takes turns until there is something to return. An event loop accepts an empty list, and
+ * applications that ran in the dispatch may have made work for it; but a selector without one must
+ * not return early, which a signal would make it do (PEP 475).
  */
 static int turns(poller *p, double timeout, PyObject *ready)
 {
@@ -558,8 +560,9 @@ static int turns(poller *p, double timeout, PyObject *ready)
 }
 
 /*
- * One thread at a time. The same one may come again from a callback, which is how an application
- * runs the running loop (nest_asyncio): it is in dispatch then, because poll calls nobody.
+ * Only one thread may be inside. The same thread may come again from a callback, because an
+ * application may run the running loop (nest_asyncio): then it is in dispatch, because poll calls
+ * nobody.
  */
 static int begin(poller *p, unsigned long *outer)
 {
@@ -595,7 +598,7 @@ int cdpy_poller_turn(PyObject *selector, double timeout)
 static PyObject *select_once(poller *p, double timeout)
 {
     if (p->attached && p->loop != NULL && p->loop->inherited) {
-        (void)cdpy_fork_end(p->loop); /* a loop that turns by code of somebody else's */
+        (void)cdpy_fork_end(p->loop); /* a loop that is run by somebody else's code */
         return NULL;
     }
     if (is_closed(p))
@@ -765,7 +768,7 @@ static void map_dealloc(PyObject *self)
 
 /* ---- life ---- */
 
-/* A new reference to the loop of a new Poller: the given one, or a bare one for None. */
+/* Returns a new reference to the loop of a new Poller: the given one, or a bare one for None. */
 static cdpy_loop *loop_for(PyTypeObject *type, PyObject *given)
 {
     PyObject *module = PyType_GetModuleByDef(type, &cdpy_module);
@@ -846,7 +849,7 @@ static int poller_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The core's loop goes with the cdpy_loop: a server in the same garbage may stand on it still. */
+/* The core's loop is freed with the cdpy_loop: a server in the same garbage may still use it. */
 static int poller_clear(PyObject *self)
 {
     poller *p = (poller *)self;
@@ -921,8 +924,8 @@ static PyType_Spec map_spec = {
     .slots = map_slots,
 };
 
-/* class PollerMap(PollerMapBase, collections.abc.Mapping): what Mapping has besides is written in
- * Python already. */
+/* Makes class PollerMap(PollerMapBase, collections.abc.Mapping): Mapping has the other methods,
+ * written in Python. */
 static int add_map_type(PyObject *module, cdpy_state *state)
 {
     PyObject *base = NULL, *mapping = NULL;
@@ -939,8 +942,8 @@ static int add_map_type(PyObject *module, cdpy_state *state)
     return state->loop_map_type == NULL ? -1 : 0;
 }
 
-/* Makes isinstance(poller, selectors.BaseSelector) true. By ABCMeta's function: BaseSelector has a
- * register() of its own. */
+/* Makes isinstance(poller, selectors.BaseSelector) true. It calls ABCMeta's register(), because
+ * BaseSelector has a register() of its own. */
 static int register_base(cdpy_state *state)
 {
     PyObject *result = NULL;

@@ -30,7 +30,8 @@ static bool is_usual(const cdpy_loop *loop, PyObject *names)
            cdpy_poller_serves(loop->selector, loop);
 }
 
-/* 1 when it is what asyncio registers, or nothing; 0 when not; -1 with an exception. */
+/* Returns 1 when it is what asyncio registers, or nothing; 0 when it is not; -1 with an
+ * exception. */
 static int look_up(const cdpy_loop *loop, PyObject *fileobj, entry *found)
 {
     if (cdpy_poller_get(loop->selector, fileobj, &found->fd, &found->events, &found->data) < 0)
@@ -47,7 +48,7 @@ static int side_of(int event)
     return event == CD_READ ? 0 : 1;
 }
 
-/* The pair with the handle (or None) on the event's side. */
+/* Returns the pair with the handle (or None) in the event's place. */
 static PyObject *pair_with(const entry *old, int event, PyObject *handle)
 {
     PyObject *other =
@@ -55,7 +56,7 @@ static PyObject *pair_with(const entry *old, int event, PyObject *handle)
     return event == CD_READ ? PyTuple_Pack(2, handle, other) : PyTuple_Pack(2, other, handle);
 }
 
-/* Cancels the handle that was there for the event: 1, or 0 when there was none, or -1. */
+/* Cancels the handle that was registered for the event. Returns 1, 0 when there was none, or -1. */
 static int cancel_old(const cdpy_loop *loop, const entry *old, int event)
 {
     PyObject *handle = old->data == NULL ? Py_None : PyTuple_GET_ITEM(old->data, side_of(event));
@@ -64,7 +65,7 @@ static int cancel_old(const cdpy_loop *loop, const entry *old, int event)
     return cdpy_handle_cancel(loop->state, handle) < 0 ? -1 : 1;
 }
 
-/* Puts the handle in the place of the old one. 0 or -1. */
+/* Registers the handle in place of the old one. Returns 0 or -1. */
 static int put(const cdpy_loop *loop, PyObject *fileobj, const entry *old, int event,
                PyObject *handle)
 {
@@ -118,7 +119,8 @@ static PyObject *take_off(PyObject *self, PyObject *fileobj, int event)
     return cancelled < 0 ? NULL : PyBool_FromLong(cancelled);
 }
 
-/* WeakValueDictionary has its references in the dict `data`: no transport has what is not there. */
+/* WeakValueDictionary keeps its references in the dict `data`: a descriptor that is not there has
+ * no transport. */
 int cdpy_loop_check_transports(cdpy_loop *loop, PyObject *number)
 {
     const cdpy_state *state = loop->state;

@@ -22,8 +22,8 @@ typedef struct {
     PyObject_HEAD
     PyObject *set;       /* the WeakSet; strong: it is as old as asyncio */
     PyObject *data;      /* its set of references */
-    PyObject *removals;  /* its list of those that died while somebody iterated */
-    PyObject *iterating; /* its set of those who iterate */
+    PyObject *removals;  /* its list of references that died during an iteration */
+    PyObject *iterating; /* its set of running iterations */
     PyObject *remove;    /* our callback, bound */
 } registry;
 
@@ -73,7 +73,7 @@ static int registry_clear(PyObject *op)
 {
     registry *r = (registry *)op;
     Py_CLEAR(r->remove);
-    return 0; /* the others are asyncio's, and its references may still call us */
+    return 0; /* the other members are asyncio's, and its references may still call us */
 }
 
 static void registry_dealloc(PyObject *op)
@@ -113,8 +113,8 @@ static PyType_Spec registry_spec = {
     .slots = registry_slots,
 };
 
-/* Takes the parts of the WeakSet. False: it is another thing than the one of the standard library,
- * or there is an exception. */
+/* Takes the parts of the WeakSet. False: it is not the standard library's class, or an exception is
+ * set. */
 static bool adopt(registry *r, PyObject *set)
 {
     r->set = Py_NewRef(set);
@@ -125,7 +125,7 @@ static bool adopt(registry *r, PyObject *set)
            PySet_CheckExact(r->iterating);
 }
 
-/* Puts our add() before the method. */
+/* Sets our add() on the instance, where it hides the method. */
 static int install(cdpy_state *state, PyObject *set)
 {
     PyTypeObject *type = (PyTypeObject *)state->registry_type;
@@ -148,7 +148,7 @@ static int install(cdpy_state *state, PyObject *set)
     return result;
 }
 
-/* Is it still as asyncio made it? Then nobody else has put an add() there. */
+/* Is it still as asyncio made it, so that nobody else has set an add() there? */
 static bool is_untouched(const cdpy_state *state, PyObject *set)
 {
     PyObject *names = (PyObject *)Py_TYPE(set) == state->weak_set_type
@@ -177,7 +177,7 @@ int cdpy_registry_enter(cdpy_state *state)
     return result;
 }
 
-/* Tasks that still live keep their references, and those us, until they end. */
+/* Tasks that still live keep their references, and these keep us, until they end. */
 void cdpy_registry_leave(cdpy_state *state)
 {
     if (--state->registry_users > 0 || state->registry == NULL)

@@ -13,7 +13,7 @@
  */
 #include "bridge/loop/loop.h"
 
-/* Calls of asyncio's methods from C go through slots of the state; NULL: there are none. */
+/* C calls asyncio's methods through slots of the state; NULL: there are none. */
 typedef struct {
     PyObject **slot;
     const char *name;
@@ -53,7 +53,8 @@ static size_t list_methods(cdpy_state *state, method *methods)
     return METHODS;
 }
 
-/* Looked at from asyncio, too: the functions of the classes and what create_task() makes. */
+/* Attributes of asyncio that are compared, too: the functions of the classes, and what
+ * create_task() makes. */
 static int check_function(PyObject *function, const char *name, PyObject *names)
 {
     PyObject *module = NULL, *text;

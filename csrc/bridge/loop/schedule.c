@@ -38,7 +38,7 @@ PyObject *cdpy_pass_on(PyObject *function, PyObject *self, PyObject *const *args
 
 /* ---- arguments ---- */
 
-/* No keywords, or the one called context. */
+/* Are there no keywords, or only `context`? */
 static bool names_context_only(const cdpy_state *state, PyObject *names)
 {
     if (names == NULL)
@@ -48,7 +48,7 @@ static bool names_context_only(const cdpy_state *state, PyObject *names)
     return cdpy_is(PyTuple_GET_ITEM(names, 0), state->s_context);
 }
 
-/* The context that was given; NULL: the current one. */
+/* Returns the context that was given; NULL: the current one. */
 static PyObject *context_of(PyObject *const *args, Py_ssize_t count, PyObject *names)
 {
     if (names == NULL || PyTuple_GET_SIZE(names) == 0 || args[count] == Py_None)
@@ -81,15 +81,16 @@ static PyObject *queue(cdpy_loop *loop, PyObject *const *args, Py_ssize_t count,
     return handle;
 }
 
-/* A Task's first step: no arguments, at most a context, from the thread of the loop. */
+/* Is it a Task's first step: no arguments, at most a context, and called in the thread of the
+ * loop? */
 static bool is_first_step(const cdpy_loop *loop, Py_ssize_t count)
 {
     return loop->armed && count == 1 && cdpy_loop_mine(loop);
 }
 
 /*
- * In a forked child nothing runs what is queued; but its exception would be lost if the end of its
- * task, which queues the task's callbacks, raised another.
+ * In a forked child nothing runs the queue. But when the end of a task queued its callbacks and
+ * raised an exception, the task's own would be lost.
  */
 static bool is_late(const cdpy_loop *loop, Py_ssize_t count, PyObject *names)
 {
@@ -168,7 +169,7 @@ PyObject *cdpy_loop_call_at(PyObject *self, PyObject *const *args, Py_ssize_t co
     return add_timer(loop, args[0], args + 1, count - 1, context_of(args, count, names));
 }
 
-/* self.time() + delay. */
+/* Returns self.time() + delay. */
 static PyObject *time_after(cdpy_loop *loop, PyObject *delay)
 {
     double now;

@@ -25,15 +25,15 @@ enum phase { NEW, TRYING, WAITING, ENDED };
 
 typedef struct {
     PyObject_HEAD
-    vectorcallfunc vectorcall; /* the coroutine is its handle's callback */
-    cdpy_loop *loop;           /* strong, as all of them */
+    vectorcallfunc vectorcall; /* the coroutine itself is the callback of its handle */
+    cdpy_loop *loop;           /* strong, as all of these */
     PyObject *sock;
     PyObject *memory;  /* the argument: number of bytes, buffer to fill, data to send, address */
     PyObject *number;  /* the descriptor, while it is watched */
-    PyObject *handle;  /* what watches it */
-    PyObject *future;  /* what the task waits on */
+    PyObject *handle;  /* the handle that watches it */
+    PyObject *future;  /* the future that the task waits for */
     PyObject *waiting; /* its iterator */
-    Py_buffer data;    /* of SENDALL while it goes on; data.obj NULL: none */
+    Py_buffer data;    /* the data of a running SENDALL; data.obj NULL: none */
     Py_ssize_t sent;
     cd_endpoint ip; /* the address of CONNECT */
     enum kind kind;
@@ -105,7 +105,7 @@ static PyObject *end_of_connect(const sock_call *s, int fd)
     return NULL;
 }
 
-/* The result; NULL: an exception, or without one it is too early. */
+/* Returns the result; NULL with an exception, or without one: not yet. */
 static PyObject *attempt(sock_call *s)
 {
     int fd = cdpy_fileno(s->loop->state, s->sock);
@@ -159,7 +159,7 @@ static void unwatch(sock_call *s)
     Py_DECREF(handle);
 }
 
-/* Over, in whatever way; an exception that is set stays. */
+/* Ends the call, in whatever way; an exception that is set is kept. */
 static void end(sock_call *s)
 {
     PyObject *error = cdpy_error_take();
@@ -175,7 +175,8 @@ static void end(sock_call *s)
     cdpy_error_put(error);
 }
 
-/* future.set_result(result), for NULL set_exception() of what is set. Takes the reference. */
+/* Calls future.set_result(result), or if it is NULL set_exception() with the exception that is set.
+ * Takes the reference. */
 static PyObject *settle(sock_call *s, PyObject *result)
 {
     const cdpy_state *state = s->loop->state;
@@ -192,7 +193,7 @@ static PyObject *settle(sock_call *s, PyObject *result)
     return told;
 }
 
-/* The descriptor is ready. */
+/* Called when the descriptor is ready. */
 static PyObject *sock_call_ready(PyObject *self, PyObject *const *Py_UNUSED(args),
                                  size_t Py_UNUSED(flagged), PyObject *Py_UNUSED(names))
 {
@@ -218,7 +219,7 @@ static int make_future(sock_call *s)
     return s->waiting == NULL ? -1 : 0;
 }
 
-/* What the future makes of it. */
+/* Passes the call on to the future's iterator. */
 static PySendResult go_on(sock_call *s, PyObject *value, PyObject **result)
 {
     PySendResult status = PyIter_Send(s->waiting, value, result);
@@ -301,7 +302,7 @@ static PyObject *await_itself(PyObject *self)
 static const char *const kind_names[KINDS] = {"sock_recv", "sock_recv_into", "sock_sendall",
                                               "sock_connect"};
 
-/* 1: a plain socket that does not block; 0, or -1. */
+/* Returns 1 for a plain non-blocking socket, else 0, or -1. */
 static int is_usual(const cdpy_loop *loop, PyObject *sock)
 {
     if (loop->slow || !loop->plain ||
@@ -315,7 +316,7 @@ static int is_usual(const cdpy_loop *loop, PyObject *sock)
     return never_blocks;
 }
 
-/* A number of bytes that fits into the scratch buffer. */
+/* Is it a number of bytes that fits into the scratch buffer? */
 static bool is_size(PyObject *memory)
 {
     int overflow = 0;
@@ -323,7 +324,7 @@ static bool is_size(PyObject *memory)
     return overflow == 0 && size > 0 && size <= CDPY_SCRATCH_SIZE;
 }
 
-/* Memory that can be written into: of anything else asyncio says what is wrong. */
+/* Gets the memory to write into; for anything else asyncio reports the error. */
 static bool is_writable(PyObject *memory)
 {
     if (PyByteArray_CheckExact(memory))
@@ -387,7 +388,7 @@ PyObject *cdpy_loop_sock_sendall(PyObject *self, PyObject *const *args, Py_ssize
     return make(self, args, count, names, SENDALL);
 }
 
-/* Is the address one that the socket can connect to without a look-up? 1, 0, or -1. */
+/* Can the socket connect to the address without a look-up? 1, 0, or -1. */
 static int find_address(const cdpy_loop *loop, PyObject *sock, PyObject *address, cd_endpoint *ip)
 {
     if (!cdpy_endpoint_parse(address, ip))
@@ -431,7 +432,7 @@ static int sock_call_traverse(PyObject *self, visitproc visit, void *arg)
     return 0;
 }
 
-/* The loop may be part of the same garbage, so nothing is asked of it. */
+/* The loop may be part of the same garbage, so it is not called. */
 static int sock_call_clear(PyObject *self)
 {
     Py_CLEAR(((sock_call *)self)->handle);
@@ -439,7 +440,7 @@ static int sock_call_clear(PyObject *self)
     return 0;
 }
 
-/* As Python does for its own coroutines. */
+/* Warns as Python does for its own coroutines. */
 static void sock_call_finalize(PyObject *self)
 {
     const sock_call *s = (sock_call *)self;

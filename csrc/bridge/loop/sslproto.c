@@ -24,7 +24,7 @@ enum { RECORD_SIZE = 1 << 14 };
 /* What get_buffer() gives a transport that is no SocketTransport; asyncio's is 256 KiB. */
 enum { BUFFER_SIZE = 1 << 15 };
 
-/* What a call works on. */
+/* The objects that a call works on. */
 typedef struct {
     cdpy_state *state;
     PyObject *self; /* borrowed from the caller */
@@ -34,7 +34,7 @@ typedef struct {
 
 /* ---- calls ---- */
 
-/* self.name(). 0 or -1. */
+/* Calls self.name(). Returns 0 or -1. */
 static int tell(const tls *t, PyObject *name)
 {
     PyObject *result = PyObject_CallMethodNoArgs(t->self, name);
@@ -42,7 +42,8 @@ static int tell(const tls *t, PyObject *name)
     return result == NULL ? -1 : 0;
 }
 
-/* What is in a slot, for as long as a call takes: a new reference, or NULL with an exception. */
+/* Returns the contents of a slot for the time of a call: a new reference, or NULL with an
+ * exception. */
 static PyObject *hold(PyObject *object)
 {
     if (object == NULL)
@@ -50,7 +51,7 @@ static PyObject *hold(PyObject *object)
     return Py_XNewRef(object);
 }
 
-/* The bytes in a BIO; -1 with an exception. */
+/* Returns the number of bytes in a BIO; -1 with an exception. */
 static Py_ssize_t pending(const tls *t, PyObject *bio)
 {
     PyObject *number = bio == NULL ? NULL : PyObject_GetAttr(bio, t->state->s_pending);
@@ -61,14 +62,14 @@ static Py_ssize_t pending(const tls *t, PyObject *bio)
     return count;
 }
 
-/* Is the SSLObject one whose methods do nothing but call those of the object inside? */
+/* Do the SSLObject's methods only call those of the object inside? */
 static bool is_plain(const tls *t)
 {
     PyObject *sslobj = GET(t, _sslobj);
     return sslobj != NULL && Py_TYPE(sslobj) == (PyTypeObject *)t->state->sslproto_object_type;
 }
 
-/* The object inside: a new reference, or NULL with an exception. */
+/* Returns the object inside: a new reference, or NULL with an exception. */
 static PyObject *engine(const tls *t)
 {
     PyObject *sslobj = hold(GET(t, _sslobj));
@@ -77,8 +78,8 @@ static PyObject *engine(const tls *t)
     return inside;
 }
 
-/* The exception that is set, as `except Exception` would: to self._fatal_error(). 0, or -1 with
- * one that goes on. */
+/* Passes the exception that is set to self._fatal_error(), as `except Exception` would. Returns 0,
+ * or -1 with an exception that goes on. */
 static int fail(const tls *t)
 {
     if (!PyErr_ExceptionMatches(PyExc_Exception))
@@ -93,7 +94,7 @@ static int fail(const tls *t)
 
 /* ---- out ---- */
 
-/* transport.write(data). 0 or -1. */
+/* Calls transport.write(data). Returns 0 or -1. */
 static int put(const tls *t, PyObject *data)
 {
     PyObject *transport = hold(GET(t, _transport)), *result = NULL;
@@ -106,22 +107,22 @@ static int put(const tls *t, PyObject *data)
     return result == NULL ? -1 : 0;
 }
 
-/* Is a water mark above nothing? */
+/* Is a high-water mark above 0? */
 static bool is_above_zero(PyObject *mark)
 {
     long value = mark == NULL ? 0 : PyLong_AsLong(mark);
-    PyErr_Clear(); /* asyncio's method says so */
+    PyErr_Clear(); /* asyncio's method raises the error */
     return value > 0;
 }
 
-/* Is there nothing for _control_app_writing() to do, the BIO being empty? */
+/* Has _control_app_writing() nothing to do, because the BIO is empty? */
 static bool is_flowing(const tls *t)
 {
     return GET(t, _write_buffer_size) == t->state->zero &&
            GET(t, _app_writing_paused) == Py_False && is_above_zero(GET(t, _outgoing_high_water));
 }
 
-/* What is in the BIO goes to the transport. 0 or -1. */
+/* Writes the contents of the BIO to the transport. Returns 0 or -1. */
 static int send_records(const tls *t)
 {
     if (GET(t, _ssl_writing_paused) != Py_False)
@@ -137,7 +138,8 @@ static int send_records(const tls *t)
     return tell(t, t->state->s__control_app_writing);
 }
 
-/* Encrypts from `*done` on, as far as the SSLObject takes it now: 1 all of it, 0, or -1. */
+/* Encrypts from `*done` on, as far as the SSLObject takes it now. Returns 1 when all is encrypted,
+ * else 0, or -1. */
 static int encrypt(const tls *t, PyObject *data, Py_ssize_t *done)
 {
     Py_ssize_t size = PyBytes_GET_SIZE(data);
@@ -167,7 +169,7 @@ static PyObject *write_as_asyncio(const tls *t, PyObject *list)
     return PyObject_Vectorcall(t->state->sslproto_write_appdata, args, 2, NULL);
 }
 
-/* What the SSLObject did not take waits in asyncio's backlog. */
+/* Puts the data that the SSLObject did not take into asyncio's backlog. */
 static PyObject *write_rest(const tls *t, PyObject *data, Py_ssize_t done)
 {
     PyObject *all = PyMemoryView_FromObject(data);
@@ -180,7 +182,7 @@ static PyObject *write_rest(const tls *t, PyObject *data, Py_ssize_t done)
     return result;
 }
 
-/* Is the TLS up, and nothing waiting before what is to be written? */
+/* Is TLS established, and does nothing wait before the data to be written? */
 static bool is_free(const tls *t)
 {
     PyObject *backlog = GET(t, _write_backlog);
@@ -188,7 +190,7 @@ static bool is_free(const tls *t)
            GET(t, _write_buffer_size) == t->state->zero && PyObject_Size(backlog) == 0;
 }
 
-/* The one bytes in a tuple; NULL for anything else. */
+/* Returns the only item of a tuple if it is bytes; else NULL. */
 static PyObject *only_bytes(PyObject *list)
 {
     PyObject *data = NULL;
@@ -222,7 +224,7 @@ static PyObject *process_outgoing(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- in ---- */
 
-/* Can a read return something? 1, 0, or -1. */
+/* Can a read return data? 1, 0, or -1. */
 static int is_readable(const tls *t, PyObject *object)
 {
     Py_ssize_t count = pending(t, GET(t, _incoming));
@@ -234,7 +236,7 @@ static int is_readable(const tls *t, PyObject *object)
     return result;
 }
 
-/* Adds a chunk to what was read; takes the reference. 0 or -1. */
+/* Adds a chunk to those read before; takes the reference. Returns 0 or -1. */
 static int add_chunk(PyObject **chunks, PyObject *chunk)
 {
     int result = 0;
@@ -246,8 +248,8 @@ static int add_chunk(PyObject **chunks, PyObject *chunk)
     return result;
 }
 
-/* Everything that is there: a list, which stays NULL for nothing. 1 when the peer has closed the
- * TLS, 0, or -1. */
+/* Reads everything into a list, which stays NULL when there is nothing. Returns 1 when the peer has
+ * closed TLS, else 0, or -1. */
 static int decrypt(const tls *t, PyObject **chunks)
 {
     PyObject *object = engine(t);
@@ -275,7 +277,7 @@ static int decrypt(const tls *t, PyObject **chunks)
     return 0;
 }
 
-/* protocol.data_received() with all chunks in one. 0 or -1. */
+/* Calls protocol.data_received() with all chunks joined. Returns 0 or -1. */
 static int deliver(const tls *t, PyObject *chunks)
 {
     PyObject *protocol = hold(GET(t, _app_protocol)), *data = NULL, *result = NULL;
@@ -317,7 +319,7 @@ static int read_by_kind(const tls *t)
     return is_plain(t) ? read_records(t) : tell(t, t->state->s__do_read__copied);
 }
 
-/* What the application wrote meanwhile, or the TLS has to say. */
+/* Sends what the application wrote meanwhile, and messages of TLS itself. */
 static int answer(const tls *t)
 {
     PyObject *backlog = GET(t, _write_backlog);
@@ -327,7 +329,7 @@ static int answer(const tls *t)
     return t->self == t->state->sslproto_handshaken ? 0 : send_records(t); /* end_handshake() */
 }
 
-/* Stops the transport when too much is left, and lets it go on. */
+/* Stops the transport's reading when too much is left, and starts it again. */
 static int control_reading(const tls *t)
 {
     Py_ssize_t size = pending(t, GET(t, _incoming));
@@ -363,7 +365,7 @@ static PyObject *do_read(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- handshake ---- */
 
-/* As far as asyncio allows it; of anything else it says what is wrong. */
+/* Only if asyncio allows the change of state; else asyncio's method raises the error. */
 static PyObject *set_state(PyObject *self, PyObject *phase)
 {
     cdpy_state *state = cdpy_subclass_state(self);
@@ -387,7 +389,7 @@ static PyObject *send_last(PyObject *self, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
-/* self._loop.call_soon(self._send_last). 0 or -1. */
+/* Calls self._loop.call_soon(self._send_last). Returns 0 or -1. */
 static int send_last_soon(const tls *t)
 {
     PyObject *handle = NULL, *method = PyObject_GetAttr(t->self, t->state->s__send_last);
@@ -401,9 +403,10 @@ static int send_last_soon(const tls *t)
 }
 
 /*
- * A client's last flight waits for one turn of the loop: whoever waited for the handshake mostly
- * writes at once, and then both go in one piece. What is written in connection_made() takes it
- * along without waiting. A server's goes at once: a client that leaves is to have read its tickets.
+ * The client's last handshake messages wait for one turn of the loop: code that waited for the
+ * handshake mostly writes at once, and then both are sent together. What connection_made() writes
+ * takes them along without waiting. The server's are sent at once: a client that leaves at once
+ * should have its tickets.
  */
 static int end_handshake(const tls *t, PyObject *error)
 {
@@ -411,7 +414,7 @@ static int end_handshake(const tls *t, PyObject *error)
     PyObject *result =
         PyObject_CallMethodOneArg(t->self, t->state->s__on_handshake_complete, error);
     t->state->sslproto_handshaken =
-        NULL; /* also of another thread's: then its flight goes at once */
+        NULL; /* also when the loop is another thread's: then the messages are sent at once */
     Py_XDECREF(result);
     if (result == NULL || GET(t, _server_side) != Py_False)
         return result == NULL ? -1 : 0;
@@ -419,7 +422,7 @@ static int end_handshake(const tls *t, PyObject *error)
     return left > 0 ? send_last_soon(t) : (int)left;
 }
 
-/* SSLError as `except` would: to _on_handshake_complete(). 0 or -1. */
+/* Passes an SSLError to _on_handshake_complete(), as `except` would. Returns 0 or -1. */
 static int end_in_error(const tls *t)
 {
     if (!PyErr_ExceptionMatches(t->state->sslproto_error))
@@ -459,7 +462,7 @@ static PyObject *do_handshake(PyObject *self, PyObject *Py_UNUSED(ignored))
 
 /* ---- what comes ---- */
 
-/* What buffer_updated() does when the bytes are in the BIO. 0 or -1. */
+/* Does what buffer_updated() does when the bytes are in the BIO. Returns 0 or -1. */
 static int go_on(const tls *t)
 {
     const cdpy_state *state = t->state;
@@ -539,8 +542,8 @@ static int find_asyncios(cdpy_state *state, PyObject *sslproto, PyObject *type)
 }
 
 /*
- * The constructor makes a buffer of max_size bytes for get_buffer(), which a SocketTransport never
- * calls: it gets the shortest one, and get_buffer() makes another when it is wanted.
+ * The constructor allocates a buffer of max_size bytes for get_buffer(), which a SocketTransport
+ * never calls: so it gets the shortest one, and get_buffer() allocates another when it is called.
  */
 static PyObject *max_size(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -574,8 +577,8 @@ static int make_class(PyObject *module, cdpy_state *state, PyObject *sslproto, P
 }
 
 /*
- * Both modules first: while they are loaded another thread may come here and make the class; after
- * that none does.
+ * Imports both modules first: meanwhile another thread may come here and make the class; after that
+ * none does.
  */
 static int make_once(PyObject *module, cdpy_state *state, PyObject *sslproto)
 {

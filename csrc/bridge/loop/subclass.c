@@ -26,7 +26,7 @@ static PyObject *tuple_of_names(const char *const *names, size_t count)
     return tuple;
 }
 
-/* class name(base): __slots__ = names. */
+/* Makes class name(base) with __slots__ = names. */
 static PyObject *make_class(PyObject *base, const char *name, const char *const *names,
                             size_t count)
 {

@@ -35,7 +35,7 @@ static int less_as_python(PyObject *heap, PyObject *a, PyObject *b)
     return result;
 }
 
-/* heap[i] < heap[j]; -1 with an exception. */
+/* Is heap[i] < heap[j]? -1 with an exception. */
 static int less(const cdpy_state *state, PyObject *heap, Py_ssize_t i, Py_ssize_t j)
 {
     PyObject *a = PyList_GET_ITEM(heap, i), *b = PyList_GET_ITEM(heap, j);
@@ -52,7 +52,7 @@ static void swap(PyObject *heap, Py_ssize_t i, Py_ssize_t j)
     PyList_SET_ITEM(heap, j, a);
 }
 
-/* Moves the item at i towards the front, as far as `first` at most, while it is less. */
+/* Moves the item at i towards the front while it is less, but not before `first`. */
 static int rise(const cdpy_state *state, PyObject *heap, Py_ssize_t first, Py_ssize_t i)
 {
     while (i > first) {
@@ -66,8 +66,8 @@ static int rise(const cdpy_state *state, PyObject *heap, Py_ssize_t first, Py_ss
     return 0;
 }
 
-/* Where the item at i gets to on the way that sink() takes, as far as handles of ours go: no
- * Python code runs, so the item need not stand in the list at each step. */
+/* Returns the place where sink() would put the item at i, if all handles on the way are ours: then
+ * no Python code runs, so the item need not be moved step by step. */
 static Py_ssize_t sink_past_ours(const cdpy_state *state, PyObject *heap, Py_ssize_t i)
 {
     PyObject **items = ((PyListObject *)heap)->ob_item, *item = items[i];
@@ -109,7 +109,7 @@ static int push(const cdpy_state *state, PyObject *heap, PyObject *handle)
     return rise(state, heap, 0, PyList_GET_SIZE(heap) - 1);
 }
 
-/* The first one, a new reference; NULL with an exception. */
+/* Returns the first timer, a new reference; NULL with an exception. */
 static PyObject *pop(const cdpy_state *state, PyObject *heap)
 {
     Py_ssize_t last = PyList_GET_SIZE(heap) - 1;
@@ -135,7 +135,7 @@ static PyObject *first_of(const cdpy_loop *loop)
     return PyList_GET_SIZE(loop->scheduled) > 0 ? PyList_GET_ITEM(loop->scheduled, 0) : NULL;
 }
 
-/* Takes the first one out. */
+/* Removes the first timer. */
 static PyObject *take_first(cdpy_loop *loop)
 {
     PyObject *handle = pop(loop->state, loop->scheduled);
@@ -195,7 +195,7 @@ int cdpy_timers_tidy(cdpy_loop *loop)
     return drop_cancelled_first(loop);
 }
 
-/* handle._when; 0 or -1. */
+/* Stores handle._when. Returns 0 or -1. */
 static int when_of(const cdpy_state *state, PyObject *handle, double *when)
 {
     if (cdpy_timer_when(state, handle, when))

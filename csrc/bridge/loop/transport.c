@@ -13,11 +13,11 @@
  */
 #include "bridge/loop/loop.h"
 
-/* Of one read: a quarter of asyncio's. Objects above malloc's threshold for giving memory back come
- * in new pages every time, which cost more than the bytes: twice as fast as with 256 KB. */
+/* Bytes of one read: a quarter of asyncio's. malloc takes larger objects from new pages every time,
+ * which cost more than the bytes: this is twice as fast as 256 KB. */
 enum { READ_SIZE = 64 * 1024 };
 
-/* What a call works on. */
+/* The objects that a call works on. */
 typedef struct {
     cdpy_state *state;
     PyObject *self; /* borrowed from the caller */
@@ -34,7 +34,7 @@ static bool is_plain(const transport *t)
            Py_TYPE(sock) == (PyTypeObject *)t->state->transport_socket_type;
 }
 
-/* The descriptor; -1, with which every call fails, when there is none. */
+/* Returns the descriptor; -1, with which every call fails, when there is none. */
 static int get_fd(const transport *t)
 {
     PyObject *number = GET(t, _sock_fd);
@@ -43,7 +43,8 @@ static int get_fd(const transport *t)
     return fd;
 }
 
-/* self._fatal_error(the exception that is set, message), unless it is one that ends the program. */
+/* Calls self._fatal_error(the exception that is set, message), unless the exception ends the
+ * program. */
 static PyObject *fail(const transport *t, const char *message)
 {
     if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
@@ -63,8 +64,8 @@ char *cdpy_scratch(cdpy_state *state)
     return state->scratch;
 }
 
-/* What came, for a result of `receive`: the end of the stream and errors are dealt with, and then
- * *handled is what to return. */
+/* Handles the result of a receive: treats the end of the stream and errors, and then *handled is
+ * the value to return. */
 static bool is_settled(const transport *t, long count, PyObject **handled)
 {
     if (count > 0)
@@ -89,7 +90,7 @@ static PyObject *deliver(const transport *t, PyObject *data)
     return result == NULL ? fail(t, "Fatal error: protocol.data_received() call failed.") : result;
 }
 
-/* To TLS of ours, as get_buffer() and buffer_updated() would. */
+/* Gives the bytes to our TLS protocol, as get_buffer() and buffer_updated() would. */
 static PyObject *deliver_to_tls(const transport *t, PyObject *protocol, PyObject *data)
 {
     Py_INCREF(protocol); /* below */
@@ -98,7 +99,7 @@ static PyObject *deliver_to_tls(const transport *t, PyObject *protocol, PyObject
     return result == NULL ? fail(t, "Fatal error: protocol.buffer_updated() call failed.") : result;
 }
 
-/* Reads into the scratch, which costs a copy but no more memory than what came. */
+/* Reads into the scratch buffer, which costs a copy but no memory beyond the bytes that came. */
 static long read_some(const transport *t, PyObject **data)
 {
     char *scratch = cdpy_scratch(t->state);
@@ -110,7 +111,7 @@ static long read_some(const transport *t, PyObject **data)
     return count;
 }
 
-/* Where the last read was full, into the object itself. */
+/* Reads into the bytes object itself; used when the last read was full. */
 static long read_much(const transport *t, PyObject **data)
 {
     if ((*data = PyBytes_FromStringAndSize(NULL, READ_SIZE)) == NULL)
@@ -120,7 +121,7 @@ static long read_much(const transport *t, PyObject **data)
     return some && _PyBytes_Resize(data, count) < 0 ? CD_NOMEM : count;
 }
 
-/* Reads and hands over; protocol: of ours for TLS, or NULL. */
+/* Reads and passes the bytes on; protocol: our TLS protocol, or NULL. */
 static PyObject *read_data(const transport *t, PyObject *protocol)
 {
     PyObject *handled = NULL, *data = NULL;
@@ -142,7 +143,7 @@ static PyObject *data_received(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyObject_CallOneArg(t.state->transport_data_received, self);
 }
 
-/* Into the protocol's own memory; takes the reference to it. */
+/* Reads into the protocol's own buffer; takes the reference to it. */
 static PyObject *read_into(const transport *t, PyObject *protocol, PyObject *memory)
 {
     Py_buffer buffer;
@@ -191,7 +192,7 @@ static PyObject *get_buffer(PyObject *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
-/* Is the attribute the bound method of ours? */
+/* Is the attribute our own bound method? */
 static bool is_ours(PyObject *callback, PyCFunction function, PyObject *self)
 {
     return PyCFunction_Check(callback) && PyCFunction_GET_FUNCTION(callback) == function &&
@@ -216,7 +217,8 @@ static PyObject *read_ready(PyObject *self, PyObject *ignored)
 
 /* ---- writing ---- */
 
-/* Does nothing stand before a write: closing, what is buffered, sendfile? */
+/* May a write be tried at once: is the transport not closing, without buffered data and without a
+ * sendfile? */
 static bool is_free(const transport *t)
 {
     PyObject *buffer = GET(t, _buffer);
@@ -224,7 +226,7 @@ static bool is_free(const transport *t)
         return false;
     Py_ssize_t size = PyObject_Size(buffer);
     if (size < 0)
-        PyErr_Clear(); /* asyncio's method says so */
+        PyErr_Clear(); /* asyncio's method raises the error */
     return size == 0;
 }
 
@@ -272,7 +274,8 @@ static PyObject *transport_write(PyObject *self, PyObject *data)
 
 /* ---- set up ---- */
 
-/* Without the enums that sock.family and sock.type make; TCP has no others. */
+/* Does not read sock.family and sock.type, which make enums: the protocol is enough, because only
+ * TCP has the option. */
 PyObject *cdpy_set_nodelay(PyObject *module, PyObject *sock)
 {
     const cdpy_state *state = PyModule_GetState(module);

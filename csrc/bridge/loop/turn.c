@@ -24,7 +24,8 @@
 
 /* ---- one turn ---- */
 
-/* Seconds the poll may take: 0 not at all, negative for ever. 0 or -1. */
+/* Computes how long the poll may wait, in seconds: 0: not at all; negative: without an end. Returns
+ * 0 or -1. */
 static int timeout_of(cdpy_loop *loop, double *timeout)
 {
     static const double longest = 24 * 3600; /* asyncio.base_events.MAXIMUM_SELECT_TIMEOUT */
@@ -59,7 +60,7 @@ static int run_handle(cdpy_state *state, PyObject *handle)
     return cancelled == 0 ? cdpy_handle_run(state, handle) : cancelled < 0 ? -1 : 0;
 }
 
-/* Runs what is queued now. A callback may clear the queue: close() does. */
+/* Runs the handles that are queued now. A callback may clear the queue: close() does. */
 static int run_ready(cdpy_loop *loop)
 {
     cdpy_state *state = loop->state;
@@ -91,7 +92,7 @@ static int take_turn(cdpy_loop *loop)
 
 /*
  * asyncio refuses to step a task while another one is current. A task that runs the loop again
- * (nest_asyncio lets it) waits below the turn, and is not current while the others are.
+ * (nest_asyncio allows it) waits for that turn, and so is not current while others run.
  */
 #if PY_VERSION_HEX >= 0x030E0000
 static PyObject *swap_task(cdpy_loop *loop, PyObject *task)
@@ -152,9 +153,9 @@ static bool is_plain(const cdpy_loop *loop)
            PyList_CheckExact(loop->scheduled);
 }
 
-/* asyncio's turn takes as many handles as there were at its start, and meets an empty queue when
- * one of them has taken turns from inside, or has come back in a forked child: that is its end, and
- * no error. */
+/* asyncio's turn runs as many handles as there were at its start. It finds an empty queue when one
+ * of them has taken turns itself, or has come back in a forked child: then the turn ends without an
+ * error. */
 static PyObject *run_as_asyncio(cdpy_loop *loop)
 {
     PyObject *result = cdpy_loop_call_base(loop, loop->state->s__run_once);
@@ -180,7 +181,7 @@ static PyObject *run_once(cdpy_loop *loop)
     bool many = loop->forever;
     if (!is_plain(loop))
         return run_asyncios(loop);
-    loop->forever = false; /* for a call from inside */
+    loop->forever = false; /* a _run_once() from inside takes one turn only */
     int result;
     do
         result = take_turn(loop);
@@ -203,14 +204,14 @@ PyObject *cdpy_loop_run_once(PyObject *self, PyObject *Py_UNUSED(ignored))
     return result;
 }
 
-/* Is self._run_once what this file has? */
+/* Is self._run_once the method of this file? */
 static bool runs_ours(PyObject *self, const cdpy_state *state)
 {
     PyObject *method = PyObject_GetAttr(self, state->s__run_once);
     bool ours = method != NULL && PyCFunction_Check(method) &&
                 PyCFunction_GET_FUNCTION(method) == cdpy_loop_run_once;
     Py_XDECREF(method);
-    PyErr_Clear(); /* without the attribute asyncio says so */
+    PyErr_Clear(); /* without the attribute asyncio raises the error */
     return ours;
 }
 
