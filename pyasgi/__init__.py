@@ -42,7 +42,7 @@ async def serve(
 
 
 def _server(app: Callable[..., Any], host: str, port: int, options: dict[str, Any]) -> Any:
-    """The server of these arguments; says what the command line would, unless the program has set up logging."""
+    """Makes the server, and logs what the command line would, unless the program has set up logging."""
     import sys
 
     from . import advice, logs

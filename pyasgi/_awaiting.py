@@ -9,7 +9,7 @@ from typing import Any
 
 
 async def await_on(awaitable: Awaitable[Any]) -> Any:
-    """What loop.create_task(receive()) runs, and the task of an application that returns no coroutine."""
+    """Is run by loop.create_task(receive()), and by the task of an application that returns no coroutine."""
     return await awaitable
 
 

@@ -20,7 +20,7 @@ PARENT = "asyncio"
 
 
 class Later(ModuleType):
-    """Stands in a module of asyncio for another one, until its first attribute is asked for."""
+    """Takes the place of a module that asyncio imports, until its first attribute is asked for."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_replaced(self), name)
@@ -30,7 +30,7 @@ class Later(ModuleType):
 
 
 def _replaced(later: Later) -> ModuleType:
-    """The module itself, which from now on stands in the place of its stand-in."""
+    """Imports the module, which replaces this stand-in from now on."""
     name = later.__name__
     if sys.modules.get(name) is later:
         del sys.modules[name]

@@ -29,7 +29,7 @@ SYSLOG = "syslog:"
 
 
 class AccessLogError(Exception):
-    """The access log cannot be written there; the message is one line for the operator."""
+    """The access log cannot be written to that place; the message is one line for the operator."""
 
 
 def access_stream(target: str | None, verbosity: int) -> TextIO | Syslog | None:
@@ -49,7 +49,7 @@ def access_stream(target: str | None, verbosity: int) -> TextIO | Syslog | None:
 
 
 def check_target(target: str | None) -> None:
-    """AccessLogError when access_stream() would fail; makes no file."""
+    """Raises AccessLogError when access_stream() would fail; makes no file."""
     if not target or target in ("-", NO_ACCESS_LOG):
         return
     if not target.startswith(SYSLOG) and not os.path.exists(target):
@@ -81,7 +81,7 @@ def reopen(action_logger: object) -> str | None:
         name, descriptor = stream.name, stream.fileno()  # type: ignore[union-attr]
         if not isinstance(name, str) or not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-    except (AttributeError, OSError, ValueError):  # no file: memory, syslog, closed
+    except (AttributeError, OSError, ValueError):  # memory, syslog, a closed stream
         return None
     if stream in (sys.stdout, sys.__stdout__, sys.stderr):
         return None
@@ -149,14 +149,14 @@ CALL = AccessLogGenerator.__call__
 
 
 def native_descriptor(action_logger: object) -> int | None:
-    """The descriptor that C may write the lines to; None when Python has to be asked for every line."""
+    """The descriptor to which C may write the lines; None when Python must be called for every line."""
     if type(action_logger) is not AccessLogGenerator or "write_entry" in vars(action_logger):
         return None
     if AccessLogGenerator.write_entry is not WRITE_ENTRY or AccessLogGenerator.__call__ is not CALL:
         return None
     try:
         descriptor: int = action_logger.stream.fileno()
-        action_logger.stream.flush()  # what Python wrote before us stands before us
+        action_logger.stream.flush()  # flushes what Python has written before
     except (AttributeError, OSError, ValueError):  # a stream in memory, or a closed one
         return None
     return descriptor

@@ -9,7 +9,7 @@ from . import channel_layers, conflict
 
 
 def found() -> list[tuple[str, str]]:
-    """(what is wrong, what to do about it), once the application has been imported."""
+    """Lists (what is wrong, what to do about it), after the application was imported."""
     return [*channel_layers.weaknesses(), *conflict.weaknesses()]
 
 

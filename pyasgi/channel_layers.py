@@ -16,11 +16,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-MARGIN = 10  # seconds that the remedy adds to the time that the command waits
+MARGIN = 10  # the proposed timeout is so many seconds longer than the command waits
 
 
 def weaknesses() -> list[tuple[str, str]]:
-    """(what is wrong, what to write) of every layer in CHANNEL_LAYERS; [] without Channels or without settings."""
+    """Lists (what is wrong, what to write) for every layer in CHANNEL_LAYERS; [] without Channels or settings."""
     if "channels" not in sys.modules or "django.conf" not in sys.modules:
         return []
     settings: Any = sys.modules["django.conf"].settings
@@ -44,13 +44,13 @@ def _of_layer(alias: str, config: Any) -> list[tuple[str, str]]:
 
 
 def _redis_layer(alias: str, backend: str) -> Any:
-    """A layer of this name that nobody uses yet, if it is channels_redis.core's or a subclass."""
+    """Makes a layer with this name, for the check only, if it is channels_redis.core's or a subclass."""
     module, _, attribute = backend.rpartition(".")
     made = getattr(importlib.import_module(module), attribute)
     core = sys.modules.get("channels_redis.core")
     if core is None or not issubclass(made, core.RedisChannelLayer):
         return None
-    if not hasattr(made, "create_pool"):  # channels_redis 3 has a client of its own
+    if not hasattr(made, "create_pool"):  # channels_redis 3 has its own client
         return None
     from channels.layers import channel_layers
 
@@ -74,11 +74,11 @@ def _of_redis(name: str, layer: Any) -> list[tuple[str, str]]:
 
 
 def _remedy(host: Mapping[str, Any], seconds: float) -> str:
-    """The entry of hosts as it should be; what is secret in it is left out."""
+    """The entry of hosts as it should be, without its secrets."""
     from urllib.parse import parse_qs, urlsplit
 
     if "socket_timeout" in parse_qs(urlsplit(str(host.get("address", ""))).query):
-        return f"socket_timeout={seconds:g} in the URL"  # which counts more than the key
+        return f"socket_timeout={seconds:g} in the URL"  # it overrides the key
     for keys in (("address",), ("host", "port"), ("path",), ("sentinels", "master_name")):
         if keys[0] in host:
             parts = "".join(f'"{key}": ..., ' for key in keys if key in host)

@@ -8,7 +8,7 @@ from django.core.checks import Error, Warning
 
 
 def check_daphne_installed(app_configs: Any, **kwargs: Any) -> list[Error]:
-    """Ours stands before django.contrib.staticfiles, whose runserver would win: else daphne.E001.
+    """Checks that our app is listed before django.contrib.staticfiles, whose runserver would win.
 
     The id is daphne's under either name of the application, since projects list it in SILENCED_SYSTEM_CHECKS.
     """

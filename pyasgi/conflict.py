@@ -14,7 +14,7 @@ REINSTALL = "pip install --force-reinstall --no-deps cdaphne-as-daphne"
 
 
 def weaknesses() -> list[tuple[str, str]]:
-    """(what is wrong, what to do); [] where cdaphne-as-daphne is not installed or stands alone."""
+    """Lists (what is wrong, what to do); [] where cdaphne-as-daphne is not installed, or daphne is not."""
     installed = _distributions()
     if OURS not in installed:
         return []
@@ -52,7 +52,7 @@ def _distributions() -> dict[str, str]:
 
 
 def _owner() -> str:
-    """Whose daphne an import finds, when no finder of ours helps."""
+    """Tells whose daphne an import finds when none of our finders helps."""
     from .compat import DaphneFinder
 
     spec = DaphneFinder.found_by_others()

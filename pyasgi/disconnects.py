@@ -33,7 +33,7 @@ BROKEN = frozenset(
 
 
 def is_disconnect(error: BaseException, gone: bool) -> bool:
-    """Does error, an application's, only say that its client has left? `gone`: it has."""
+    """Does this error of an application only say that its client has left? `gone`: it has."""
     return _is_news(error, gone, set())
 
 

@@ -24,12 +24,12 @@ class Stop:
         self._waiting: set[Future[None]] = set()
 
     def set(self) -> None:
-        """The server stops; those who wait go on, each in his own loop."""
+        """Marks the server as stopping and wakes everybody who waits, each in his own loop."""
         if not self.requested:
             self._since = time.monotonic()
             self.requested = True
         for future in list(self._waiting):
-            with contextlib.suppress(RuntimeError):  # that loop was closed a moment ago
+            with contextlib.suppress(RuntimeError):  # that loop has just been closed
                 future.get_loop().call_soon_threadsafe(_wake, future)
 
     def age(self) -> float:
@@ -37,7 +37,7 @@ class Stop:
         return time.monotonic() - self._since if self.requested else 0.0
 
     async def wait(self) -> None:
-        """Returns when the server stops, at once when it does already."""
+        """Waits until the server stops; returns at once when it already does."""
         from asyncio import get_running_loop
 
         future = get_running_loop().create_future()
@@ -45,7 +45,7 @@ class Stop:
         try:
             if (
                 not self.requested
-            ):  # looked at after the line above: set() may run in another thread
+            ):  # checked after the line above, because set() may run in another thread
                 await future
         finally:
             self._waiting.discard(future)
@@ -61,14 +61,14 @@ _newest = Stop()  # of no server
 
 
 def begin(stop: Stop) -> None:
-    """A server begins, whose tasks inherit the running context."""
+    """Begins a server whose tasks inherit the running context."""
     global _newest
     _newest = stop
     _own.set(stop)
 
 
 def stopping() -> bool:
-    """Has the server been told to stop, or ended? From any task, thread and signal handler."""
+    """Has the server been told to stop, or ended? May be called from any task, thread and signal handler."""
     return _own.get(_newest).requested
 
 

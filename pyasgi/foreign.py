@@ -9,7 +9,7 @@ flags.py asks for a flag that the command line does not know, config.py for a ke
 
 from __future__ import annotations
 
-# The same thing, with the same kind of value.
+# Flags of others that do the same as one of ours, with the same kind of value.
 RENAMED = {
     "--host": "--bind",
     "--uds": "--unix-socket",
@@ -103,7 +103,7 @@ CONFIG = "give --config FILE, a TOML file with the names of the flags (docs/flag
 CONCURRENCY = "give --max-connections, which counts connections; more of them wait in the backlog"
 RULES = "the rules of HTTP are not relaxed"
 
-# What is done in another way here, or not at all.
+# Flags whose purpose is served in another way here, or not at all.
 OTHERWISE = {
     "--workers": SEVERAL,
     "--worker-class": SEVERAL,

@@ -32,20 +32,20 @@ if TYPE_CHECKING:
 
 
 class Owner(Protocol):
-    """Has something that a forked child must let go of."""
+    """Holds things that a forked child must not use."""
 
     def signals(self) -> Iterable[int]:
-        """Those that are to wait while a process forks."""
+        """The signals that must wait while a process forks."""
 
     def forsake(self) -> None:
-        """Called in the child."""
+        """Is called in the child: forgets these things."""
 
 
 class _Forking(threading.local):
-    """What a fork that this thread has begun must find again."""
+    """What this thread restores after a fork that it has begun."""
 
-    mask: set[Any] | None = None  # of signals, before it
-    task: asyncio.Task[Any] | None = None  # in which it happens
+    mask: set[Any] | None = None  # the signal mask before the fork
+    task: asyncio.Task[Any] | None = None  # the context in which the fork happens
 
 
 _owners: list[Owner] = []
@@ -72,7 +72,7 @@ def _before() -> None:
     signals = {number for owner in _owners for number in owner.signals()}
     for stream in (sys.stdout, sys.stderr):
         if stream is not None and not stream.closed:
-            _flush(stream)  # else the child writes the same lines once more
+            _flush(stream)  # else the child would write the same lines again
     try:
         _forking.task = asyncio.current_task()
     except RuntimeError:  # not in a loop's thread
@@ -100,8 +100,8 @@ def _after_in_child() -> None:
 
 
 def _forget(loop: Any) -> None:
-    """asyncio's part of a loop that was the parent's."""
-    loop._thread_id = None  # it does not run
+    """Clears asyncio's references to a loop of the parent's."""
+    loop._thread_id = None  # the loop does not run
     for end in (getattr(loop, "_ssock", None), getattr(loop, "_csock", None)):
         if end is not None:
             end.close()
@@ -115,10 +115,10 @@ def _forget(loop: Any) -> None:
 
 
 class _EndOfWork:
-    """Stands in the queue of a thread pool and ends the child, whose only thread takes it from there."""
+    """An item of a thread pool's queue that ends the child, whose only thread takes it from there."""
 
     def __init__(self, future: concurrent.futures.Future[Any] | None) -> None:
-        self._future = future  # of the call that forked
+        self._future = future  # the exception of the call that forked
 
     def run(self, *args: object) -> None:
         future = self._future
@@ -146,7 +146,7 @@ def _end_worker() -> None:
 
 
 def _running_call(code: CodeType) -> concurrent.futures.Future[Any] | None:
-    """The future of the call that this thread of a pool is busy with."""
+    """The future of the call that this thread of a pool is running."""
     frame = sys._getframe()
     while frame.f_back is not None and frame.f_code is not code:
         frame = frame.f_back
@@ -163,7 +163,7 @@ def _end(error: BaseException | None) -> NoReturn:
                 thread.join()
         util = sys.modules.get("multiprocessing.util")
         if util is not None:
-            util._run_finalizers()  # those that this process has registered
+            util._run_finalizers()  # the functions that this process has registered
     finally:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None and not stream.closed:
@@ -178,7 +178,7 @@ def _outcome(task: asyncio.Task[Any] | None) -> BaseException | None:
 
 
 def _status(error: BaseException | None) -> int:
-    """The exit status that Python would give, which tells of the error as Python does."""
+    """The exit status that Python would give; it reports the error as Python does."""
     if error is None or isinstance(error, _core.ClientDisconnected):
         return 0  # what it has to say to the client is the parent's business
     if not isinstance(error, SystemExit):

@@ -13,7 +13,7 @@ VARIADIC = 0x04 | 0x08  # inspect.CO_VARARGS and CO_VARKEYWORDS
 
 
 class ApplicationError(Exception):
-    """The application cannot be had; the message is one line for the operator."""
+    """The application cannot be loaded; the message is one line for the operator."""
 
 
 def import_by_path(path: str) -> Any:
@@ -89,7 +89,7 @@ def single_callable(app: Any) -> Callable[..., Any]:
             " async def app(scope, receive, send)"
         )
     takes_three, takes_one = _accepts(app, 3), _accepts(app, 1)
-    if (takes_three and takes_one) or _marked(app):  # *args: only the callable's nature can tell
+    if (takes_three and takes_one) or _marked(app):  # with *args only the kind of callable can tell
         from asgiref.compatibility import is_double_callable
 
         double = is_double_callable(app)  # type: ignore[no-untyped-call]

@@ -24,11 +24,11 @@ from .signals import is_default
 
 logger = logging.getLogger("daphne.cli")
 
-NOTICE_SECONDS = 2.0  # until the log tells what the exit waits for
-WRITE_SECONDS = 2.0  # for the last line of the log: a hook of logging may be what hangs
-LOOK_SECONDS = 0.02  # between two looks at what still runs
+NOTICE_SECONDS = 2.0  # seconds until the log says what the exit waits for
+WRITE_SECONDS = 2.0  # seconds for the last line of the log: logging itself may hang
+LOOK_SECONDS = 0.02  # seconds between two looks at what still runs
 
-Holding = list[tuple[str, FrameType]]  # what the exit waits for, with its innermost frame
+Holding = list[tuple[str, FrameType]]  # what the exit waits for, and its innermost frame
 
 
 def leave(status: int, limit: float, views_end: float = 0) -> None:
@@ -108,14 +108,14 @@ def _run_hooks() -> None:
 
 
 def _is_view(frame: FrameType | None) -> bool:
-    """Does the thread run what asgiref or anyio, and so Django, Starlette or FastAPI, gave it for a coroutine?"""
+    """Does the thread run a call that asgiref or anyio (for Django, Starlette, FastAPI) made for a coroutine?"""
     inner = ""
     while frame is not None:
         file, name = frame.f_code.co_filename, frame.f_code.co_name
         if name == "thread_handler" and file.endswith("asgiref/sync.py"):
             return True
         if name == "run" and file.endswith("anyio/_backends/_asyncio.py"):
-            return not inner.endswith("queue.py")  # else it waits for something to do
+            return not inner.endswith("queue.py")  # else it is idle
         inner, frame = file, frame.f_back
     return False
 

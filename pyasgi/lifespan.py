@@ -70,7 +70,7 @@ class Lifespan:
         loop = asyncio.get_running_loop()
         self._started: asyncio.Future[LifespanError | None] = loop.create_future()
         self._stopped: asyncio.Future[LifespanError | None] = loop.create_future()
-        self._none: asyncio.Future[str] = loop.create_future()  # what it did that has no lifespan
+        self._none: asyncio.Future[str] = loop.create_future()  # what it did, without a lifespan
         self._task: asyncio.Task[None] | None = None
         self._running: asyncio.Task[Any] | None = None  # the task that the application runs in
         self._received = False
@@ -197,7 +197,7 @@ class Lifespan:
             )
 
     async def _drop(self, task: asyncio.Task[None]) -> None:
-        """Cancels what the application takes for a connection, without a word."""
+        """Cancels an application that takes the lifespan for a connection, and logs nothing."""
         task.cancel()
         await asyncio.wait({task}, timeout=self._cancel_timeout)
         if task.done() and not task.cancelled():
@@ -218,7 +218,7 @@ class Lifespan:
             logger.debug(
                 "Application has no lifespan: %s", "returned" if error is None else repr(error)
             )
-        elif "lifespan" in str(error):  # it says so itself, as Channels' consumers do
+        elif "lifespan" in str(error):  # the application itself says so, as Channels' consumers do
             logger.info("Application has no lifespan: it raises %r", error)
         else:
             logger.warning(
@@ -230,12 +230,12 @@ class Lifespan:
             )
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """The task that was started is over; before the shutdown or after it."""
+        """Called when the application's task is over, before the shutdown or after it."""
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("Exception in the application's lifespan: %s", error, exc_info=error)
 
     async def _end(self, task: asyncio.Task[None], seconds: float) -> None:
-        """The application has answered: lets it return."""
+        """Waits for an application that has answered to return."""
         await asyncio.wait({task}, timeout=seconds)
         await self._cancel(task)
 
@@ -264,7 +264,7 @@ async def _any_of(*futures: Future, seconds: float | None) -> None:
 
 
 def _failure(phase: str, message: Message) -> LifespanError:
-    """What the application says of its failure: a reason, or the whole traceback, as Starlette does."""
+    """The application's reason for its failure; or the whole traceback, as Starlette does."""
     text = str(message.get("message") or "the application gave no reason").strip()
     if "Traceback (most recent call last)" not in text:
         return LifespanError(f"Application {phase} failed: {' '.join(text.split())}")
@@ -273,6 +273,6 @@ def _failure(phase: str, message: Message) -> LifespanError:
 
 
 def _place(error: BaseException) -> str:
-    """Where the exception was raised."""
+    """The place where the exception was raised."""
     *_, last = traceback.extract_tb(error.__traceback__) or [None]
     return "" if last is None else f"{last.filename}, line {last.lineno}"

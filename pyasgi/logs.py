@@ -37,7 +37,7 @@ class ColourFormatter(logging.Formatter):
 
 
 def wants_colour(stream: TextIO | None) -> bool:
-    """Is it a terminal that shows colours, and did nobody say no (https://no-color.org)?"""
+    """Is it a terminal that shows colours, and is NO_COLOR not set (https://no-color.org)?"""
     if stream is None or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
     return stream.isatty()

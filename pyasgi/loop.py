@@ -30,12 +30,12 @@ from pyasgi.native import _core
 
 __all__ = ["EventLoop"]
 
-CO_COROUTINE = 0x80  # inspect's, which takes longer to import than this module's others together
+CO_COROUTINE = 0x80  # of inspect, whose import is longer than all others here
 ASYNCIOS = getattr(coroutines, "_iscoroutinefunction", coroutines.iscoroutinefunction)
 
 
 def _with_ours(name: str, owner: Any = asyncio.SelectorEventLoop, **ours: Any) -> Any:
-    """asyncio's method as it is, but for these names of its module."""
+    """Copies asyncio's method, with other values for these names of its module."""
     method = getattr(owner, name)
     copy = FunctionType(
         method.__code__,
@@ -50,13 +50,13 @@ def _with_ours(name: str, owner: Any = asyncio.SelectorEventLoop, **ours: Any) -
 
 @functools.cache
 def _with_tls(name: str) -> Any:
-    """asyncio's method with our SSLProtocol, which is made when the first one is needed: it takes ssl."""
+    """Copies asyncio's method, with our SSLProtocol: that is made when first needed, because it imports ssl."""
     sslproto = SimpleNamespace(SSLProtocol=_core.ssl_protocol())
     return _with_ours(name, sslproto=sslproto, _SelectorSocketTransport=_core.SocketTransport)
 
 
 def _is_coroutine_function(call: Any) -> bool:
-    """As asyncio's, without inspect for functions and methods that nobody marked or wrapped."""
+    """Like asyncio's, but without inspect for functions and methods that nobody marked or wrapped."""
     function = getattr(call, "__func__", call)
     if type(function) is FunctionType and not function.__dict__:
         return bool(function.__code__.co_flags & CO_COROUTINE)
@@ -80,14 +80,14 @@ _add_signal_handler = _with_ours(
 
 @functools.cache
 def _own_child_watcher() -> Any:
-    """What asyncio's own policy of this Python would make."""
+    """Makes the child watcher that asyncio's own policy of this Python would make."""
     can_use_pidfd = getattr(unix_events, "can_use_pidfd", bool)  # 3.12 and newer
     name = "PidfdChildWatcher" if can_use_pidfd() else "ThreadedChildWatcher"
     return getattr(unix_events, name)()
 
 
 def _child_watcher() -> Any:
-    """The policy's, which programs may set; ours where it has none, as uvloop's has none."""
+    """The policy's child watcher, which programs may set; ours where it has none, like uvloop's policy."""
     try:
         return getattr(events, "get_child_watcher")()  # noqa: B009 (its types know no Python but the newest)
     except NotImplementedError:
@@ -102,7 +102,7 @@ _core.SocketTransport.__init__ = _with_ours(
 
 
 class _Unnamed(str):
-    """The name of a peer that has none. asyncio asks whether it is true to know whether there is a peer."""
+    """The name of a peer without a name. asyncio tests it for truth to know whether there is a peer."""
 
     __slots__ = ()
 
@@ -111,7 +111,7 @@ class _Unnamed(str):
 
 
 class _DatagramTransport(selector_events._SelectorDatagramTransport):  # type: ignore[name-defined,misc]
-    """asyncio's, which cannot send to the other end of a socketpair without an address."""
+    """Fixes asyncio's class, which cannot send to the other end of a socketpair without an address."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class _DatagramTransport(selector_events._SelectorDatagramTransport):  # type: i
 
 
 def _peer_of(sock: Any) -> Any:
-    """None: it is not connected."""
+    """The name of the peer; None: the socket is not connected."""
     try:
         return sock.getpeername()
     except OSError:
@@ -180,7 +180,7 @@ class EventLoop(_core.LoopBase, asyncio.SelectorEventLoop):
         "_make_datagram_transport", _SelectorDatagramTransport=_DatagramTransport
     )
 
-    if sys.version_info < (3, 14):  # from where on asyncio asks no policy
+    if sys.version_info < (3, 14):  # since then asyncio asks no policy
         _make_subprocess_transport = _with_ours(
             "_make_subprocess_transport", events=SimpleNamespace(get_child_watcher=_child_watcher)
         )

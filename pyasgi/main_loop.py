@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class MainLoop(EventLoop):
     """An EventLoop with ASGI_THREADS worker threads. ValueError when that variable is no number."""
 
-    _default_executor: Executor | None  # asyncio's, which its types do not tell
+    _default_executor: Executor | None  # an attribute of asyncio's that its type stubs leave out
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class MainLoop(EventLoop):
         except ValueError:
             super().close()
             raise
-        if threads is not None:  # else asyncio makes the executor when somebody needs one
+        if threads is not None:  # else asyncio makes the executor when it is needed
             from concurrent.futures import ThreadPoolExecutor
 
             self.set_default_executor(ThreadPoolExecutor(threads, "asyncio"))
@@ -47,22 +47,22 @@ class MainLoop(EventLoop):
 
 
 class _Holder:
-    """The loop, and whether a server has it."""
+    """Holds the loop, and whether a server uses it."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()  # making a loop may collect, and so close, an old one
+        self.lock = threading.RLock()  # to make a loop may collect an old one, and so close it
         self.loop: MainLoop | None = None
         self.taken = False
 
     def open(self) -> MainLoop:
-        """The loop, made when there is none; the caller has the lock."""
+        """Returns the loop, and makes it when there is none; the caller must hold the lock."""
         if self.loop is None:
             self.loop, self.taken = MainLoop(), False
         return self.loop
 
 
 _holder = _Holder()
-_inherited: list[_Holder] = []  # of parent processes: their loops must not be finalized here
+_inherited: list[_Holder] = []  # loops of parent processes, which must not be finalized here
 
 
 def current() -> MainLoop:
@@ -88,4 +88,4 @@ def renew() -> None:
     _holder = _Holder()
 
 
-os.register_at_fork(after_in_child=renew)  # what a child inherits is its parent's epoll set
+os.register_at_fork(after_in_child=renew)  # a child would use its parent's epoll set

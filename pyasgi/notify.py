@@ -16,7 +16,7 @@ from types import TracebackType
 
 logger = logging.getLogger("daphne.server")
 
-PINGS = 2  # keep-alives in the time of the watchdog, as sd_watchdog_enabled(3) recommends
+PINGS = 2  # keep-alives within the watchdog's time, as sd_watchdog_enabled(3) recommends
 
 
 class Notifier:
@@ -57,18 +57,18 @@ class Notifier:
         self._address = ""
 
     def ready(self, status: str) -> None:
-        """The server accepts connections; from now on the watchdog is fed."""
+        """Reports that the server accepts connections; from now on keep-alives are sent."""
         self._send("READY=1", f"STATUS={status}")
         if self._interval and self._address:
             self._feed()
 
     def reloading(self, status: str) -> None:
-        """It is about to reopen its logs; ready() ends this."""
+        """Reports that the server is about to reopen its logs; ready() ends this."""
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
         self._send("RELOADING=1", f"MONOTONIC_USEC={microseconds}", f"STATUS={status}")
 
     def stopping(self, status: str) -> None:
-        """The graceful shutdown begins."""
+        """Reports that the graceful shutdown begins."""
         self._send("STOPPING=1", f"STATUS={status}")
 
     def _feed(self) -> None:
@@ -92,7 +92,7 @@ class Notifier:
 
 
 def _watchdog_seconds(environ: Mapping[str, str]) -> float:
-    """The time after which systemd gives this process up; 0 without a watchdog."""
+    """The time after which systemd kills a silent process; 0 without a watchdog."""
     text = environ.get("WATCHDOG_USEC", "")
     if not (text.isascii() and text.isdigit()):
         return 0.0

@@ -24,7 +24,7 @@ BIND_SERVICE = 1 << 10  # CAP_NET_BIND_SERVICE in /proc/self/status
 
 
 def look(text: str) -> list[str]:
-    """Notes on an endpoint string; EndpointError for what a start would fail of."""
+    """Returns notes on an endpoint string; raises EndpointError for what would make a start fail."""
     name, parameters = endpoints.parse(text)
     kinds = {"fd": _fd, "systemd": _systemd, "unix": _unix}
     return kinds.get(name, _inet)(text, parameters)
@@ -69,7 +69,7 @@ def _unix(text: str, parameters: Mapping[str, str]) -> list[str]:
 
 
 def _unix_listeners() -> set[str]:
-    """Paths of unix sockets that listen, as their servers gave them."""
+    """The paths of listening unix sockets, as their servers gave them."""
     rows = [line.split(None, 7) for line in _lines("/proc/net/unix")[1:]]
     return {
         os.path.abspath(row[7])
@@ -99,7 +99,7 @@ def _inet(text: str, parameters: Mapping[str, str]) -> list[str]:
 
 
 def _missing(address: endpoints.Address) -> OSError | None:
-    """What is wrong with an address, whatever the port: another one, that nobody has asked for, is bound."""
+    """Says what is wrong with an address: it binds another one, which nobody has asked for, whatever the port."""
     family, (host, _, *rest) = address
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -121,7 +121,7 @@ def _may_have_any_port() -> bool:
 
 
 def _listeners(port: int) -> Iterator[str]:
-    """Addresses on which somebody listens with this port."""
+    """The addresses on which some process listens with this port."""
     for name, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in _lines(f"/proc/net/{name}")[1:]:
             _, local, _, state, *_ = line.split()

@@ -70,7 +70,7 @@ class Leaks:
         for entry in os.listdir("/proc/self/fd"):
             try:
                 name = os.readlink(f"/proc/self/fd/{entry}")
-            except FileNotFoundError:  # the listing's own descriptor
+            except FileNotFoundError:  # the descriptor of the listing itself
                 continue
             if name.startswith(("socket:", "pipe:", "anon_inode:")):
                 found[int(entry)] = name

@@ -60,13 +60,13 @@ class ReactorLoader:
 
 
 def install(loop: asyncio.AbstractEventLoop) -> None:
-    """Makes a reactor on the loop the process's; there is none yet."""
+    """Installs a reactor on the loop as the process's; there must be none yet."""
     asyncioreactor: Any = importlib.import_module("twisted.internet.asyncioreactor")
     asyncioreactor.install(loop)
 
 
 def prepare() -> None:
-    """From now on an import of the reactor gives one on the server's loop. May be repeated."""
+    """Makes every later import of the reactor give one on the server's loop. May be repeated."""
     if not any(isinstance(finder, ReactorFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, ReactorFinder())
 
@@ -84,7 +84,7 @@ class Reactor:
         self.loop = loop
         self._stop = stop
         self._children = children and threading.current_thread() is threading.main_thread()
-        self._reactor: Any = None  # while it runs
+        self._reactor: Any = None  # set while the reactor runs
         self._ended = asyncio.Event()
 
     async def __aenter__(self) -> Reactor:
@@ -112,7 +112,7 @@ class Reactor:
             return
         if hasattr(sys.modules["twisted"], "__cdaphne__"):  # the stand-in of compat/reactor.py
             return
-        if reactor.running:  # in a thread of its own, or by us
+        if reactor.running:  # it runs in its own thread, or we run it
             return
         if getattr(reactor, "_asyncioEventloop", None) is not self.loop:
             logger.warning(
@@ -183,7 +183,7 @@ class Reactor:
         self._reactor = None
 
 
-_serving: Reactor | None = None  # the server that the process's reactor is for
+_serving: Reactor | None = None  # the server whose loop the process's reactor uses
 
 
 def _forget() -> None:

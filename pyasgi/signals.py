@@ -56,7 +56,7 @@ class ShutdownSignals:
 
     @property
     def should_exit(self) -> bool:
-        """Does the server stop? sse-starlette looks for this in the object whose method handles SIGTERM."""
+        """Is the server stopping? sse-starlette looks for this in the object whose method handles SIGTERM."""
         return self._stop.requested
 
     def __enter__(self) -> None:
@@ -82,7 +82,7 @@ class ShutdownSignals:
         return self._previous
 
     def forsake(self) -> None:
-        """In a forked child: what stood before stands there again, unless somebody has put another handler there."""
+        """Restores the earlier handlers in a forked child, unless somebody has set another one."""
         self._open = False
         for number, previous in self._previous.items():
             now = signal.getsignal(number)
@@ -91,7 +91,7 @@ class ShutdownSignals:
                 signal.signal(number, signal.SIG_DFL if default else previous)
 
     def reload_too(self) -> None:
-        """From now on SIGHUP calls `reload` in the loop."""
+        """Makes SIGHUP call `reload` in the loop."""
         if self._active():
             self._take_free(signal.SIGHUP, self._reload)
 
@@ -114,7 +114,7 @@ class ShutdownSignals:
             now = signal.getsignal(number)
             self._loop.remove_signal_handler(number)
             if now != self.handle_exit and not _is_asyncios(now):
-                signal.signal(number, now)  # somebody's, who came after us
+                signal.signal(number, now)  # a handler that somebody set after us
             elif previous is not None:  # None: set by C code that Python cannot put back
                 signal.signal(number, previous)
         for number, previous in self._previous.items():
@@ -123,7 +123,7 @@ class ShutdownSignals:
 
     def handle_exit(self, number: int, frame: FrameType | None = None) -> None:
         """The handler of SIGTERM and SIGINT. Others may call it, from any thread and at any time."""
-        if not self._open or os.getpid() != self._process:  # a child that C code forked
+        if not self._open or os.getpid() != self._process:  # this is a child that C code forked
             self._hand_on(number, frame)
             return
         if self._seen is not None:
@@ -135,7 +135,7 @@ class ShutdownSignals:
         self._loop.call_soon_threadsafe(_tell_uvicorns_patches, number)
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
-        """The server is over, or another process's: the signal does what it did before."""
+        """Does what the signal did before: the server has ended, or belongs to another process."""
         previous = self._previous.get(signal.Signals(number), signal.SIG_DFL)
         if callable(previous):
             previous(number, frame)
@@ -143,7 +143,7 @@ class ShutdownSignals:
             os._exit(128 + number)
 
 
-_served = False  # has there been a server in this process?
+_served = False  # whether this process has had a server
 
 
 def before_a_server() -> None:
@@ -156,7 +156,7 @@ def before_a_server() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    if not _served:  # else the application's handler hands on what the server has had
+    if not _served:  # else the application's handler would pass on handled signals
         os._exit(128 + number)
 
 
@@ -164,12 +164,12 @@ DEFAULTS = (signal.default_int_handler, _end)
 
 
 def is_default(handler: object) -> bool:
-    """Is the handler one that nobody has chosen?"""
+    """Is this a default handler, which nobody has chosen?"""
     return handler is signal.SIG_DFL or handler in DEFAULTS
 
 
 def _nothing() -> None:
-    """The loop is awake."""
+    """Does nothing: the signal has woken the loop."""
 
 
 def _is_asyncios(handler: object) -> bool:
@@ -178,7 +178,7 @@ def _is_asyncios(handler: object) -> bool:
 
 
 def _tell_uvicorns_patches(number: int) -> None:
-    """Libraries that patch uvicorn's handler to hear of a stop, as sse-starlette 1 and 2 do, hear of ours."""
+    """Calls the patches of uvicorn's handler by which libraries, as sse-starlette 1 and 2, learn of a stop."""
     server = getattr(sys.modules.get("uvicorn.server"), "Server", None)
     handler = getattr(server, "handle_exit", None)
     if handler is not None and handler.__module__ != "uvicorn.server":

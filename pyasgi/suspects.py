@@ -11,11 +11,11 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterable, Iterator
 
-MOST = 50  # exceptions that are looked at
+MOST = 50  # the most exceptions to look at
 
 
 def suspected(offered: Iterable[str], error: BaseException) -> list[str]:
-    """Those of the offered extensions, by their short names."""
+    """Lists the offered extensions whose events may have caused the error, by their short names."""
     types = {f"http.response.{name}": name for name in offered}
     if not types:
         return []

@@ -28,7 +28,7 @@ class Syslog:
     """
 
     def __init__(self, target: str) -> None:
-        from logging.handlers import SysLogHandler  # it takes a dozen modules along
+        from logging.handlers import SysLogHandler  # it imports a dozen modules
 
         self.target = target
         values = _parameters(target)
@@ -38,7 +38,7 @@ class Syslog:
             raise SyslogError(f"{target!r}: no facility {facility!r}; there are {known}")
         self.head = f"<{SysLogHandler.facility_names[facility] * 8 + INFO}>"
         self._address = _address(target, values)
-        # RFC 3164 wants the host's name in what travels, and none on the machine's own socket.
+        # RFC 3164 demands the host's name in datagrams for other machines, and none on the machine's own socket.
         host = f" {socket.gethostname()}" if isinstance(self._address, tuple) else ""
         self.tag = f"{host} {values.get('tag', 'cdaphne')}[{os.getpid()}]: "
         self._socket = self._connect()

@@ -30,8 +30,8 @@ from .testing_django import DjangoState
 Message = dict[str, Any]
 Application = Callable[..., Any]
 
-JOIN_SECONDS = 10.0  # for a terminated server to end
-POLL_SECONDS = 0.1  # between two looks of resolve_port()
+JOIN_SECONDS = 10.0  # seconds for a terminated server to end
+POLL_SECONDS = 0.1  # seconds between two looks of resolve_port()
 CHANNELS_SETUP = ("channels.testing.live", "set_database_connection")
 
 compat.install()
@@ -90,7 +90,7 @@ class DaphneProcess(multiprocessing.Process):
                 config["daemon"] = daemonic
 
     def run(self) -> None:
-        """Runs in the process. What it raises goes to errors."""
+        """Runs in the process. Exceptions are put on the queue `errors`."""
         main_loop.renew()
         try:
             if self.django is not None:
@@ -107,7 +107,7 @@ class DaphneProcess(multiprocessing.Process):
 
     def server_listens(self, server: Any) -> None:
         """Called by a Server as soon as it listens: tells the parent, and sees to it that we do not outlive it."""
-        if self.server is None:  # a run() that keeps it elsewhere
+        if self.server is None:  # for a run() that keeps the port elsewhere
             self.server = server
         self.resolve_port()
         parent = multiprocessing.parent_process()
@@ -295,7 +295,7 @@ class DaphneTestingInstance(BaseDaphneTestingInstance):
         return result["scope"], result["messages"]
 
     def add_send_messages(self, messages: Iterable[Message]) -> None:
-        """What the application sends when it receives its next event."""
+        """Sets the messages that the application sends when it receives its next event."""
         TestApplication.save_setup(list(messages))
 
 
@@ -306,7 +306,7 @@ class TestApplication:
     runs tests its own pair.
     """
 
-    __test__ = False  # no test class, whatever pytest makes of its name
+    __test__ = False  # pytest must not take it for a test class
 
     setup_storage = os.path.join(tempfile.gettempdir(), f"setup-{os.getpid()}.testio")
     result_storage = os.path.join(tempfile.gettempdir(), f"result-{os.getpid()}.testio")

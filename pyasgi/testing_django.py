@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class DjangoState:
-    """Settings as they stand in the process that runs the tests."""
+    """The settings of the process that runs the tests."""
 
     databases: dict[str, Any] = field(default_factory=dict)
     """Alias to NAME: of the test database, in a parallel run of this worker's clone."""
@@ -44,7 +44,7 @@ class DjangoState:
         django.setup()
 
     def apply(self) -> None:
-        """Makes the databases ours too, over connections of our own."""
+        """Uses the same databases over connections of this process."""
         from django.conf import settings
         from django.db import connections
 

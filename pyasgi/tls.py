@@ -24,7 +24,7 @@ KEY_MARK, CERTIFICATE_MARK = b"PRIVATE KEY-----", b"BEGIN CERTIFICATE-----"
 
 
 class TlsError(Exception):
-    """TLS cannot be spoken with these settings; the message is one line for the operator."""
+    """TLS is impossible with these settings; the message is one line for the operator."""
 
 
 class Pair(NamedTuple):
@@ -62,12 +62,12 @@ class Settings(NamedTuple):
     dhfile: str | None = None
 
     def with_certificate(self, certfile: str, keyfile: str | None, **others: Any) -> "Settings":
-        """The same with one certificate in place of those there are."""
+        """Returns the same settings with one certificate in place of the present ones."""
         pair = Pair(certfile, keyfile or certfile, others.pop("chainfile", None))
         return self._replace(certificates=(pair,), directories=(), ocsp_files=(), **others)
 
     def with_directory(self, path: str) -> "Settings":
-        """The same with the certificates of a directory in place of those there are."""
+        """Returns the same settings with the certificates of a directory in place of the present ones."""
         return self._replace(certificates=(), directories=(path,), ocsp_files=())
 
     def pairs(self) -> tuple[Pair, ...]:
@@ -124,7 +124,7 @@ def pairs_in(directory: str) -> list[Pair]:
     NAME.pem with certificate and key; NAME.pem, .crt or .cert beside NAME.key; a directory with certbot's
     fullchain.pem and privkey.pem, which may be this one itself.
     """
-    from pathlib import Path  # not for servers without TLS: it takes urllib along
+    from pathlib import Path  # only servers with TLS need it, and it imports urllib
 
     root = Path(directory)
     try:
@@ -169,11 +169,11 @@ def _single(path: "Path") -> Iterator[Pair]:
 
 # ---- at run time ----
 
-Identity = tuple[int, int, int] | None  # a file as it was; None: it could not be looked at
+Identity = tuple[int, int, int] | None  # of a file that was loaded; None: unreadable
 
 
 class Context:
-    """Settings, loaded. TlsError when they are of no use."""
+    """Settings that were loaded. Raises TlsError when they cannot be used."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -189,7 +189,7 @@ class Context:
         return self.core.warnings
 
     def reload(self) -> None:
-        """Loads all of it anew for connections to come. TlsError: what there was stays."""
+        """Loads everything again for later connections. TlsError: what was loaded before stays."""
         pairs = self.settings.pairs()
         self._seen = self._look(pairs)
         try:

@@ -23,12 +23,12 @@ BODIES = {"http.response.body", "http.response.zerocopysend", "http.response.pat
 
 
 def wanted() -> bool:
-    """Does anybody listen?"""
+    """Will anybody see the trace?"""
     return http_logger.isEnabledFor(logging.DEBUG) or websocket_logger.isEnabledFor(logging.DEBUG)
 
 
 def traced(application: App) -> App:
-    """The application, its requests and messages logged."""
+    """Wraps the application so that its requests and messages are logged."""
 
     async def tracing(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] not in NOTES:

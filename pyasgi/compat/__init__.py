@@ -51,11 +51,11 @@ class AliasLoader(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        module.__spec__ = self._spec  # the import system has put the alias's there
+        module.__spec__ = self._spec  # the import system has set the alias's spec
 
 
 class PackageLoader(Loader):
-    """Makes the package ``daphne`` itself."""
+    """Loads the package ``daphne`` itself."""
 
     def create_module(self, spec: ModuleSpec) -> None:
         return None

@@ -341,7 +341,7 @@ static int control_reading(const tls *t)
     return tell(t, t->state->s__control_ssl_reading);
 }
 
-/* 0 or -1. */
+/* Returns 0, or -1 with an exception. */
 static int read_and_answer(const tls *t)
 {
     PyObject *phase = GET(t, _state);
@@ -433,7 +433,7 @@ static int end_in_error(const tls *t)
     return result;
 }
 
-/* 0 or -1. */
+/* Returns 0, or -1 with an exception. */
 static int shake_hands(const tls *t)
 {
     PyObject *object = engine(t);
