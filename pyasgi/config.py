@@ -33,7 +33,7 @@ RESERVED = {CONFIG, PREFIX + "DEBUG_LIVE", PREFIX + "SERVER_CMD"}
 KUBERNETES = re.compile(r"CDAPHNE_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP)\w*)")
 KUBERNETES_PORT = re.compile(r"(tcp|udp)://\S+")
 
-Settings = dict[str, Any]  # by the dest of the flag
+Settings = dict[str, Any]  # keyed by the dest of the flag
 
 
 class ConfigError(Exception):
@@ -56,7 +56,7 @@ class Names:
         return iter(self._known)
 
     def setting(self, where: str, shown: str, name: str, value: object) -> tuple[str, Any]:
-        """(dest, value) of a setting; shown is its name as it stands there."""
+        """Returns (dest, value) of a setting; `shown` is the name under which it was given."""
         name = name.replace("_", "-")
         if name not in self._known:
             raise ConfigError(f"{where}: unknown key {shown!r}{self._hint(name, shown)}")
@@ -98,7 +98,7 @@ def variable(name: str) -> str:
 
 
 def load(parser: Parser, file: str | None, environ: Mapping[str, str]) -> Settings:
-    """What the environment and the file say, by dest; the environment beats the file. ConfigError.
+    """Reads the environment and the file into a dict by dest; the environment overrides the file. ConfigError.
 
     file: of --config; None: what CDAPHNE_CONFIG names, else pyproject.toml in the current directory.
     """

@@ -34,10 +34,10 @@ PORT_ATTEMPTS = 10  # for port 0 on a name with several addresses
 EVERYWHERE = ("proxy",)  # parameters of every type of endpoint
 PROXY_MODES = ("off", "optional", "required")
 V4_WILDCARDS = ("", "0", "0.0.0.0")
-LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a client here can ask for
+LOOPBACKS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # that a client here connects to
 PORTS = {"http": 80, "https": 443}
 
-Address = tuple[int, tuple[Any, ...]]  # family, and what bind() takes
+Address = tuple[int, tuple[Any, ...]]  # the family, and the address that bind() takes
 
 
 class EndpointError(Exception):
@@ -255,14 +255,14 @@ class Listener:
         return self.sock.family
 
     def address(self) -> tuple[str, int] | None:
-        """(host, port) of a TCP listener, else None."""
+        """The address (host, port) of a TCP listener, else None."""
         if self.sock.family not in (socket.AF_INET, socket.AF_INET6):
             return None
         name = self.sock.getsockname()
         return name[0], name[1]
 
     def place(self) -> str:
-        """Where a client finds it: a URL, or the path of a unix socket with a command that asks there."""
+        """The place where a client finds it: a URL, or the path of a unix socket with a command that asks there."""
         scheme = "http" if self.tls is None else "https"
         name = self.sock.getsockname()
         if self.sock.family == socket.AF_UNIX:
@@ -286,8 +286,8 @@ class Listener:
         self.unlink()
 
     def unlink(self) -> None:
-        """Removes the path if it still is our socket: a successor may have put its own there."""
-        if self.path is None or os.getpid() != self._process:  # a forked child made none
+        """Removes the path if it is still our socket: a successor may have bound its own there."""
+        if self.path is None or os.getpid() != self._process:  # a forked child has made no socket
             return
         path, self.path = self.path, None
         with contextlib.suppress(FileNotFoundError):
@@ -322,7 +322,7 @@ def open_endpoint(
 
 
 def check_endpoint(text: str, tls: Settings | None = None) -> Settings | None:
-    """EndpointError for what can be known to be wrong with an endpoint string without opening it.
+    """Raises EndpointError for mistakes in an endpoint string that can be found without opening it.
 
     Returns the settings of TLS on it, None for plain text.
     """
@@ -339,7 +339,7 @@ def _v4_wildcard_ports(texts: Iterable[str]) -> set[str]:
         try:
             name, parameters = parse(text)
         except EndpointError:
-            continue  # reported when it is that one's turn
+            continue  # reported when that endpoint is opened
         if name in ("tcp", "ssl") and parameters.get("interface", "") in V4_WILDCARDS:
             ports.add(parameters["port"])
     return ports - {"0"}
@@ -349,7 +349,7 @@ def _v4_wildcard_ports(texts: Iterable[str]) -> set[str]:
 
 TLS_PORT = "443"  # of an endpoint tls:DIRECTORY
 TWISTED_KEY = "server.pem"  # of an endpoint ssl:PORT
-# What Twisted calls the one method that there still is.
+# Twisted's name for the one method that is left.
 SSL_METHODS = ("", "SSLv23_METHOD", "TLS_METHOD", "TLS_SERVER_METHOD")
 ANSWERS = {"yes": True, "no": False}
 
@@ -357,7 +357,7 @@ ANSWERS = {"yes": True, "no": False}
 def _tls_settings(
     text: str, name: str, parameters: Mapping[str, str], default: Settings | None
 ) -> Settings | None:
-    """What an endpoint says of TLS, on top of the server's settings; None: plain text."""
+    """The TLS settings of an endpoint, on top of the server's; None: plain text."""
     given = default or Settings()
     if name == "tls":
         return given.with_directory(parameters["path"])
@@ -408,7 +408,7 @@ def _ssl_settings(text: str, parameters: Mapping[str, str], given: Settings) -> 
 
 
 class Inet:
-    """Where a tcp or tcp6 endpoint listens."""
+    """The address on which a tcp or tcp6 endpoint listens."""
 
     def __init__(self, host: str, port: int, backlog: int, addresses: list[Address]) -> None:
         self.host = host
@@ -418,7 +418,7 @@ class Inet:
 
 
 def inet(text: str, parameters: Mapping[str, str]) -> Inet:
-    """Where an endpoint of one of the TCP types listens. EndpointError."""
+    """Returns the address for an endpoint of one of the TCP types. EndpointError."""
     found = KINDS[parse(text)[0]].check(text, parameters)
     assert isinstance(found, Inet)
     return found
@@ -470,7 +470,7 @@ def _open_inet(text: str, parameters: Mapping[str, str], where: Inet) -> list[Li
         try:
             sockets = _bind_all(text, addresses, backlog, v6only)
         except OSError as error:
-            # The number that the first address got for 0 may be taken on the second one.
+            # The port that the first address got for 0 may be in use on the second one.
             if error.errno == errno.EADDRINUSE and port == 0 and attempt < PORT_ATTEMPTS - 1:
                 continue
             raise inet_error(where, error) from error
@@ -481,7 +481,7 @@ def _open_inet(text: str, parameters: Mapping[str, str], where: Inet) -> list[Li
 def _resolve(text: str, host: str, port: int, family: int) -> list[Address]:
     """(family, socket address) of every address of host, in the resolver's order."""
     try:
-        # Of text Python takes the IDNA, and the codec is 1 ms of a start's 50.
+        # Python encodes a str as IDNA, and importing that codec takes 1 ms of a start's 50.
         name = host.encode() if host.isascii() else host
         found = socket.getaddrinfo(name, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
@@ -557,7 +557,7 @@ def _pretty(host: str, port: int) -> str:
 # ---- unix ----
 
 
-UNIX_PATH_MOST = 107  # bytes, of sockaddr_un's 108
+UNIX_PATH_MOST = 107  # in bytes; sockaddr_un has 108
 
 
 class Unix:
@@ -605,9 +605,7 @@ def _open_unix(text: str, parameters: Mapping[str, str]) -> list[Listener]:
     try:
         _remove_stale(path)
         sock.setblocking(False)
-        os.fchmod(
-            sock.fileno(), wanted.mode
-        )  # bind() takes it: the path never allows more than mode
+        os.fchmod(sock.fileno(), wanted.mode)  # bind() creates the path with it
         sock.bind(path)
         status = os.lstat(path)
         listener = Listener(text, sock, path, (status.st_dev, status.st_ino))
@@ -663,7 +661,7 @@ def _remove_stale(path: str) -> None:
     if not check_unix_path(path):
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)  # EAGAIN is a full backlog, and somebody who owns it
+        probe.setblocking(False)  # EAGAIN: the backlog is full, so somebody listens
         code = probe.connect_ex(path)
     if code == errno.ECONNREFUSED:
         os.unlink(path)
@@ -706,7 +704,7 @@ def of_socket(sock: socket.socket, tls: bool) -> str:
 
 
 def let_listen(sock: socket.socket) -> None:
-    """A bound stream socket listens from now on; others are refused when they are opened. EndpointError."""
+    """Makes a bound stream socket listen; others are refused when they are opened. EndpointError."""
     bound = sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.getsockname()[1] != 0
     if sock.type != socket.SOCK_STREAM or not bound:
         return
@@ -737,17 +735,17 @@ def _open_fd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
 
 
 def _share(number: int) -> socket.socket:
-    """A descriptor of our own for a listening stream socket of any family that was opened before us."""
+    """Duplicates the descriptor of a listening stream socket, of any family, that was opened before us."""
     sock = socket.socket(fileno=fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3))
     sock.setblocking(False)
     return sock
 
 
 def _let_go(number: int) -> None:
-    """Closes a descriptor of which we have a copy."""
+    """Closes a descriptor after it was duplicated."""
     if number > 2:
         os.close(number)
-    else:  # a free standard descriptor would be somebody else's next file
+    else:  # the next file that is opened would get the number of a closed standard descriptor
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, number)
         os.close(null)
@@ -778,7 +776,7 @@ DOMAINS = {"INET": socket.AF_INET, "INET6": socket.AF_INET6, "UNIX": socket.AF_U
 
 
 def _systemd(text: str, parameters: Mapping[str, str]) -> str | None:
-    """Looks at the parameters; the domain, None when any will do."""
+    """Checks the parameters; returns the domain, None when any will do."""
     domain = parameters.get("domain") or None
     if domain is not None and domain.upper() not in DOMAINS:
         raise EndpointError(
@@ -820,7 +818,7 @@ def _open_systemd(text: str, parameters: Mapping[str, str]) -> list[Listener]:
 
 
 def _systemd_count(text: str) -> int:
-    """Number of sockets that systemd passed to this very process."""
+    """The number of sockets that systemd passed to this process."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         raise EndpointError(
             f"cannot listen on {text!r}: systemd passed no sockets to this process (LISTEN_PID);"
