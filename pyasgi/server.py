@@ -732,7 +732,7 @@ def _on_exception(offered: tuple[str, ...], error: BaseException, gone: bool) ->
         logger.error("Exception inside application: %s", error, exc_info=error)
         for name in suspects.suspected(offered, error):
             logger.error(
-                "An http.response.%s was in its hands: if middleware does not know this extension,"
+                "The error may come from an http.response.%s: if middleware does not know this extension,"
                 " leave --extension %s out",
                 name,
                 name,

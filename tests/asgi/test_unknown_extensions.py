@@ -78,7 +78,7 @@ def test_log_names_what_middleware_failed_with(
     handle.expect_errors()
     for number, kind in enumerate(("key", "value", "assertion", "wrapped", "group"), 1):
         assert get(handle, f"/{kind}/a.css").status == 500
-        line = "An http.response.pathsend was in its hands: "
+        line = "The error may come from an http.response.pathsend: "
         wait_for_lines(handle, line, number)
     assert handle.stderr().count("leave --extension pathsend out") == 5
 

@@ -519,7 +519,7 @@ void cdpy_extension_suspect(cdpy_stream *stream)
     if (name == NULL)
         return;
     PyObject *line = PyUnicode_FromFormat(
-        "The response may have been an http.response.%s that middleware dropped: if some does not "
+        "The response may have been an http.response.%s that middleware dropped: if that does not "
         "know this extension, leave --extension %s out",
         name, name);
     cdpy_application_log(stream->server, CD_ERROR, line);
