@@ -79,9 +79,8 @@ static const simple_case trailers[] = {
     {.name = "trailers and a Content-Length that is not kept",
      .script = "start 200 content-length: 6; announce; write he; last llo",
      .input = TE,
-     .trace =
-         OPEN_TE "1 last -> LENGTH\naccess complete / 200 2\n1 gone\nlog 40 Response body shorter "
-                 "than its Content-Length of 6: GET /, status 200\n",
+     .trace = OPEN_TE "1 last -> LENGTH\naccess complete / 200 2\nlog 40 Response body shorter "
+                      "than its Content-Length of 6: GET /, status 200\n1 gone\n",
      .output = ""},
     {.name = "trailers that nobody asked for",
      .script = "start 200; announce; last hello; trailers x-a: 1; lasttrailers x-b: 2",
@@ -118,8 +117,8 @@ static const simple_case trailers[] = {
     {.name = "trailers that do not come",
      .script = "start 200; announce; last hello",
      .input = TE,
-     .trace = OPEN_TE "access complete / 200 5\n1 gone\n"
-                      "log 40 Application ended without completing its response: GET /\n"},
+     .trace = OPEN_TE "access complete / 200 5\n"
+                      "log 40 Application ended without completing its response: GET /\n1 gone\n"},
     {.name = "trailers of a WebSocket's denial",
      .script = "start 403; announce; last no",
      .input = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: upgrade\r\n"
@@ -151,20 +150,20 @@ static const simple_case small_files[] = {
     {.name = "a file and a Content-Length",
      .script = "start 200 content-length: 3; lastfile 1 2",
      .input = GET,
-     .trace = OPEN "1 lastfile -> LENGTH\naccess complete / 200 0\n1 gone\nlog 40 Response body "
-                   "shorter than its Content-Length of 3: GET /, status 200\n",
+     .trace = OPEN "1 lastfile -> LENGTH\naccess complete / 200 0\nlog 40 Response body "
+                   "shorter than its Content-Length of 3: GET /, status 200\n1 gone\n",
      .output = ""},
     {.name = "a large file and a Content-Length",
      .script = "start 200 content-length: 3; lastfile 1 20000",
      .input = GET,
-     .trace = OPEN "1 lastfile -> LENGTH\naccess complete / 200 0\n1 gone\nlog 40 Response body "
-                   "longer than its Content-Length of 3: GET /, status 200\n",
+     .trace = OPEN "1 lastfile -> LENGTH\naccess complete / 200 0\nlog 40 Response body "
+                   "longer than its Content-Length of 3: GET /, status 200\n1 gone\n",
      .output = ""},
     {.name = "a file too large for anything",
      .script = "start 200; lastfile 0 18446744073709551615",
      .input = GET,
-     .trace = OPEN "1 lastfile -> LENGTH\naccess complete / 500 26\n1 gone\n"
-                   "log 40 Application ended without a response: GET /\n"},
+     .trace = OPEN "1 lastfile -> LENGTH\naccess complete / 500 26\n"
+                   "log 40 Application ended without a response: GET /\n1 gone\n"},
     {.name = "files for HEAD",
      .script = "start 200; lastfile 0 90000",
      .input = "HEAD / HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n",

@@ -657,20 +657,22 @@ static const simple_case cases[] = {
     {.name = "returns without a response",
      .script = "body",
      .input = HEAD "\r\n",
-     .trace = OPEN EMPTY_BODY "access complete / 500 26\n1 gone\n"
-                              "log 40 Application ended without a response: GET /\n",
+     .trace = OPEN EMPTY_BODY "access complete / 500 26\n"
+                              "log 40 Application ended without a response: GET /\n1 gone\n",
      .output = PAGE("500", "26", "Internal Server Error")},
     {.name = "longer at once",
      .script = "start 200 content-length: 4;last hello;last x",
      .input = HEAD "\r\n",
-     .trace = OPEN "1 last -> LENGTH\n1 last -> GONE\naccess complete / 200 0\n1 gone\n"
-                   "log 40 Response body longer than its Content-Length of 4: GET /, status 200\n",
+     .trace = OPEN
+     "1 last -> LENGTH\n1 last -> GONE\naccess complete / 200 0\n"
+     "log 40 Response body longer than its Content-Length of 4: GET /, status 200\n1 gone\n",
      .output = ""},
     {.name = "shorter at once",
      .script = "start 200 content-length: 6;last hello",
      .input = HEAD "\r\n",
-     .trace = OPEN "1 last -> LENGTH\naccess complete / 200 0\n1 gone\n"
-                   "log 40 Response body shorter than its Content-Length of 6: GET /, status 200\n",
+     .trace = OPEN
+     "1 last -> LENGTH\naccess complete / 200 0\n"
+     "log 40 Response body shorter than its Content-Length of 6: GET /, status 200\n1 gone\n",
      .output = ""},
 };
 

@@ -502,14 +502,16 @@ static const conversation breaks[] = {
     {"longer later",
      "start 200 content-length: 4;write he;write lloo;last x",
      {SAY(GET)},
-     "1 " OPEN "1 write -> LENGTH\n1 last -> GONE\naccess complete / 200 2\n1 gone\n"
-     "log 40 Response body longer than its Content-Length of 4: GET /, status 200\nwire reset\n",
+     "1 " OPEN "1 write -> LENGTH\n1 last -> GONE\naccess complete / 200 2\n"
+     "log 40 Response body longer than its Content-Length of 4: GET /, status 200\n1 gone\nwire "
+     "reset\n",
      NULL},
     {"shorter later",
      "start 200 content-length: 4;write he;last l",
      {SAY(GET)},
-     "1 " OPEN "1 last -> LENGTH\naccess complete / 200 2\n1 gone\n"
-     "log 40 Response body shorter than its Content-Length of 4: GET /, status 200\nwire reset\n",
+     "1 " OPEN "1 last -> LENGTH\naccess complete / 200 2\n"
+     "log 40 Response body shorter than its Content-Length of 4: GET /, status 200\n1 gone\nwire "
+     "reset\n",
      NULL},
     {"raises in the response",
      "start 200;write hello;go;fail",

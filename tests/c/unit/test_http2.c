@@ -95,8 +95,8 @@ static const request_case requests[] = {
      "s1 head 200 [content-length: 5]\ns1 end\n"},
     /* faults of the application */
     {"no response", "body", "GET", "/", "", NULL,
-     OPEN EMPTY "access complete / 500 26\n1 gone\n"
-                "log 40 Application ended without a response: GET /\n" PAGE(
+     OPEN EMPTY "access complete / 500 26\n"
+                "log 40 Application ended without a response: GET /\n1 gone\n" PAGE(
                     "500", "26", "500 Internal Server Error")},
     {"an exception", "body;fail", "GET", "/", "", NULL,
      OPEN EMPTY
@@ -104,13 +104,13 @@ static const request_case requests[] = {
     {"a response cut short", "body;start 200;write he;fail", "GET", "/", "", NULL,
      OPEN EMPTY "access complete / 200 2\n1 gone\ns1 reset 2\n"},
     {"too long", "body;start 200 content-length: 4;last hello", "GET", "/", "", NULL,
-     OPEN EMPTY
-     "1 last -> LENGTH\naccess complete / 200 0\n1 gone\n"
-     "log 40 Response body longer than its Content-Length of 4: GET /, status 200\ns1 reset 2\n"},
+     OPEN EMPTY "1 last -> LENGTH\naccess complete / 200 0\n"
+                "log 40 Response body longer than its Content-Length of 4: GET /, status 200\n1 "
+                "gone\ns1 reset 2\n"},
     {"too short", "body;start 200 content-length: 6;last hello", "GET", "/", "", NULL,
-     OPEN EMPTY
-     "1 last -> LENGTH\naccess complete / 200 0\n1 gone\n"
-     "log 40 Response body shorter than its Content-Length of 6: GET /, status 200\ns1 reset 2\n"},
+     OPEN EMPTY "1 last -> LENGTH\naccess complete / 200 0\n"
+                "log 40 Response body shorter than its Content-Length of 6: GET /, status 200\n1 "
+                "gone\ns1 reset 2\n"},
     {"abort", "body;start 200;write he;abort;write x", "GET", "/", "", NULL,
      OPEN EMPTY "1 write -> GONE\naccess complete / 200 2\n1 gone\ns1 reset 2\n"},
     {"order", "write x;start 200;start 200;last hello;last x;leave", "GET", "/", "", NULL,

@@ -877,8 +877,8 @@ static void test_shutdown(void)
     configure();
     rig_configure(&config);
     check("cancel", run_cancel,
-          "1 open 2.0 GET / [host: a]\n1 cancel shutdown\naccess complete / 0 0\n1 gone\n"
-          "log 30 Cut at shutdown: request /, running for 1.0 s (--graceful-timeout)\n"
+          "1 open 2.0 GET / [host: a]\n1 cancel shutdown\naccess complete / 0 0\n"
+          "log 30 Cut at shutdown: request /, running for 1.0 s (--graceful-timeout)\n1 gone\n"
           "goaway soon\ngoaway 0\ncut\n");
 }
 

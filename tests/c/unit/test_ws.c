@@ -301,9 +301,10 @@ static const ws_case ends[] = {
     "HTTP/1.1 " status "\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: " size \
     "\r\n" more "\r\n" status "\n"
 #define CLOSING "connection: close\r\n"
-#define DENIED(status, size)                                                          \
+#define ANSWERED(status, size)                                                        \
     "access connecting /ws " status " " size "\naccess rejected /ws " status " " size \
-    "\naccess disconnected /ws " status " " size "\n1 gone\n"
+    "\naccess disconnected /ws " status " " size "\n"
+#define DENIED(status, size) ANSWERED(status, size) "1 gone\n"
 
 static const simple_case handshakes[] = {
     {"closed before accept", "pull; close 4000 no; text late; close 1000; leave", REQUEST, 0,
@@ -312,8 +313,9 @@ static const simple_case handshakes[] = {
     {"failed before accept", "pull; fail", REQUEST, 0, OPENED "1 connect\n" DENIED("500", "26"),
      PAGE("500 Internal Server Error", "26", CLOSING), 0, false},
     {"ended before accept", "", REQUEST, 0,
-     OPENED DENIED("403",
-                   "14") "log 30 Application ended without accepting or closing: WebSocket /ws\n",
+     OPENED ANSWERED(
+         "403",
+         "14") "log 30 Application ended without accepting or closing: WebSocket /ws\n1 gone\n",
      PAGE("403 Forbidden", "14", CLOSING), 0, false},
     {"denied by a response",
      "pull; start 401 www-authenticate: Basic; close 1000; accept; text x; "
