@@ -110,7 +110,7 @@ class CommandLineInterface:
             status = 1
             interface.parser.exit(status, f"{interface.parser.prog}: error: {error}\n")
         except KeyboardInterrupt:
-            # The application's own ends a server gracefully, with 0 as ever.
+            # A KeyboardInterrupt of the application's ends the server gracefully, with status 0 as always.
             if not getattr(interface.server, "served", False):
                 status = 128 + signal.SIGINT
                 raise SystemExit(status) from None
@@ -151,7 +151,7 @@ class CommandLineInterface:
             raise SystemExit(1)
 
     def _run(self, gc_freeze: bool) -> None:
-        # A full collection walks every object of Django and the project, and everybody waits.
+        # A full collection walks every object of Django and the project, and all requests wait.
         if gc_freeze:
             gc.freeze()
         try:
@@ -179,7 +179,7 @@ class CommandLineInterface:
     # ---- settings ----
 
     def _options(self, args: Sequence[str]) -> Namespace:
-        """Flags before environment before file before defaults."""
+        """Merges the settings: flags override environment, file and defaults, in this order."""
         given: Namespace = self.parser.parse_args(args)
         if given.completion:
             return given
@@ -239,7 +239,7 @@ class CommandLineInterface:
         return bool(getattr(options, name) != self.parser.get_default(name))
 
     def _require_plain(self, options: Namespace) -> None:
-        """--proxy-protocol says something of these flags only."""
+        """--proxy-protocol is about the listeners of these flags only."""
         plain = (options.host, options.port, options.unix_socket, options.file_descriptor)
         if (
             options.proxy_protocol != "off"
@@ -252,7 +252,7 @@ class CommandLineInterface:
             )
 
     def _check(self, options: Namespace, endpoints: Sequence[str]) -> None:
-        """--check: what a start would complain of, without the start."""
+        """--check: reports what a start would complain of, without starting."""
         problems = self.server.check()
         if problems:
             self.parser.exit(
@@ -269,7 +269,7 @@ class CommandLineInterface:
     # ---- what the flags mean ----
 
     def _fail(self, message: str) -> NoReturn:
-        """What daphne ends with a traceback and status 1: one line and status 1."""
+        """Ends with one line and status 1, where daphne ends with a traceback and status 1."""
         self.parser.exit(1, f"{self.parser.prog}: error: {message}\n")
 
     def _set_up_logging(self, options: Namespace) -> None:

@@ -24,7 +24,7 @@ from .tls import VERIFY, VERSIONS
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-CERT_NUMBERS = {"0": "none", "1": "optional", "2": "required"}  # ssl.CERT_*, as uvicorn has it
+CERT_NUMBERS = {"0": "none", "1": "optional", "2": "required"}  # of ssl.CERT_*, which uvicorn takes
 SHELLS = ("bash", "zsh", "fish")
 TRUST = "127.0.0.0/8,::1,unix:"  # of csrc/core/proxy/trust.c
 
@@ -57,15 +57,15 @@ EXAMPLES = (
     "-b 0.0.0.0 -p 443 --certfile fullchain.pem --keyfile privkey.pem mysite.asgi:application",
 )
 
-# Limits for which a negative number is daphne's word for "none".
+# Limits that daphne switches off by a negative number.
 NEGATIVE_IS_NONE = {"websocket_timeout", "websocket_connect_timeout"}
-# Limits whose flag daphne writes another way than the name with dashes.
+# Limits whose flag in daphne is not the name with dashes.
 FLAG_NAMES = {
     "http_timeout": ("-t", "--http-timeout"),
     "websocket_timeout": ("--websocket_timeout", "--websocket-timeout"),
     "websocket_connect_timeout": ("--websocket_connect_timeout", "--websocket-connect-timeout"),
 }
-# Where a default is not daphne's: what daphne does.
+# For defaults that are not daphne's: what daphne does.
 DAPHNE_DEFAULTS = {
     "request_buffer_size": "8192",
     "max_head_size": "16384",
@@ -82,7 +82,7 @@ LIMIT_GROUPS = (
 
 
 class ShowVersion(argparse.Action):
-    """argparse's own action wants the text beforehand, and asking for it takes a module."""
+    """Shows the version; argparse's own action needs the text beforehand, and that takes a module."""
 
     def __call__(self, parser: Any, *_: Any) -> NoReturn:
         parser.say(version())
@@ -90,7 +90,7 @@ class ShowVersion(argparse.Action):
 
 
 class ShowHelpAll(argparse.Action):
-    """--help is short; this shows every flag."""
+    """Shows every flag; --help is short."""
 
     def __call__(self, parser: Any, *_: Any) -> NoReturn:
         parser.say(parser.format_help_all())
@@ -138,7 +138,7 @@ class Parser(argparse.ArgumentParser):
             print(text.rstrip("\n"), file=file, flush=True)
         except OSError as error:
             with open(os.devnull, "w") as null:
-                os.dup2(null.fileno(), sys.stdout.fileno())  # for what Python still flushes at exit
+                os.dup2(null.fileno(), sys.stdout.fileno())  # for what Python flushes at exit
             if not isinstance(error, BrokenPipeError):
                 self.exit(1, f"{self.prog}: error: cannot write to stdout: {error.strerror}\n")
 
@@ -190,7 +190,7 @@ class Parser(argparse.ArgumentParser):
         return word
 
     def _letter(self, word: str) -> None:
-        """Ends at an unknown flag of one letter: its value would be taken for the application."""
+        """Ends with an error at an unknown flag of one letter: its value would be taken for the application."""
         letter = re.match(r"-[A-Za-z](?!.* )", word)
         if letter and letter.group() not in self._option_string_actions:
             self._unknown(letter.group())
@@ -201,7 +201,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def suggestion(name: str, flags: Sequence[str]) -> str:
-    """What to give in place of an unknown flag, behind a semicolon; nothing when nobody knows."""
+    """Text, after a semicolon, that says what to give in place of an unknown flag; "" when nothing is known."""
     from . import foreign
 
     if (text := foreign.hint(name)) is not None:
@@ -225,7 +225,7 @@ MISSPELLING = 0.85
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The one of names that name is a misspelling of."""
+    """Returns the one of names of which name is a misspelling."""
     import difflib
 
     return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=MISSPELLING)), None)
@@ -750,7 +750,7 @@ LIMIT_NAMES = frozenset(row[0] for row in _core.limits())
 
 
 def _with_flags(doc: str) -> str:
-    """A row's text with the limits that it mentions spelled as flags."""
+    """The text of a row, with the limits that it mentions"""
     words = doc.split(" ")
     for i, word in enumerate(words):
         name = word.rstrip(",.;:)")

@@ -47,7 +47,7 @@ LIMITS = {name: default for name, _, default, _, _ in _core.limits()}
 TIMES = frozenset(name for name, kind, _, _, _ in _core.limits() if kind == "time")
 DRAIN_STEP = 0.02  # seconds between two looks at what still runs
 
-reactor.prepare()  # as daphne, which installs its reactor when it is imported
+reactor.prepare()  # like daphne, which installs its reactor when it is imported
 
 
 class StartError(RuntimeError):
@@ -85,7 +85,7 @@ class Server:
 
     # True: the descriptors of fd: were given to this process for the server, which closes them.
     owns_descriptors = False
-    requests_end = 0.0  # by time.monotonic(), when a stop has begun
+    requests_end = 0.0  # by time.monotonic(), set when a stop has begun
 
     def __init__(
         self,
@@ -177,12 +177,12 @@ class Server:
         self.listening_addresses: list[tuple[str, int]] = []
         self._places: list[str] = []  # where a client finds the listeners
         self._tls: dict[Settings, Context] = {}
-        self.abort_start = self.served = False  # served: run() came so far as to accept connections
-        self.abort_reason = ""  # one line, of a server that could not start
+        self.abort_start = self.served = False  # served: run() has accepted connections
+        self.abort_reason = ""  # one line, why the server could not start
         self._core: _core.Server | None = None
         self._notifier: Notifier | None = None
-        self._access_descriptor: int | None = None  # one that is ours to close
-        self._stop: ending.Stop | None = None  # of the run that is under way
+        self._access_descriptor: int | None = None  # a stream that the server must close
+        self._stop: ending.Stop | None = None  # of the present run
         if not self.endpoints and not self.sockets:
             logger.error("No endpoints. This server will not listen on anything.")
             sys.exit(1)
@@ -247,7 +247,7 @@ class Server:
             stop.set()
 
     def check(self) -> list[str]:
-        """What run() would complain of, one line each; opens no endpoint and does not run the lifespan."""
+        """Returns what run() would complain of, one line each; opens no endpoint and does not run the lifespan."""
         from . import preflight
 
         problems = []
@@ -255,7 +255,7 @@ class Server:
             try:
                 text = self._text(given)
                 settings = check_endpoint(text, self.tls)
-                # A start makes the program's own sockets listen.
+                # A start would make the program's own sockets listen.
                 if not isinstance(given, socket.socket):
                     preflight.look(text)
                 if settings is not None:
@@ -361,7 +361,7 @@ class Server:
             logger.warning("Application raised %s: shutting down", type(error).__name__)
             self._stop.set()
             loop.run_until_complete(serving)
-            # What the application held in its frames would live on with the exception.
+            # Objects in the application's frames would live on
             traceback.clear_frames(error.__traceback__)
             raise
         finally:
@@ -527,7 +527,7 @@ class Server:
         return f"Listening at {', '.join(map(self._text, (*self.endpoints, *self.sockets)))}"
 
     def _announce(self) -> None:
-        """Tells a DaphneProcess that we listen: copies of daphne's own run() have no other way to know."""
+        """Tells a DaphneProcess that the server listens: copies of daphne's run() have no other way to know."""
         processes = sys.modules.get("multiprocessing.process")
         if processes is not None:
             announce = getattr(processes.current_process(), "server_listens", None)
@@ -591,7 +591,7 @@ class Server:
         return address, port, proto
 
     def _limits(self) -> dict[str, float]:
-        """Our attributes in the extension's terms: no None, no negative time."""
+        """The attributes in the extension's form: no None, no negative time."""
         limits = {}
         for name, default in LIMITS.items():
             value = getattr(self, name, default)
@@ -611,7 +611,7 @@ class Server:
         self._places.append(listener.place())
         tls = None if listener.tls is None else self._tls[listener.tls].core
         core.listen(listener.sock.fileno(), tls=tls, proxy=listener.proxy)
-        listener.sock.detach()  # it is the core's now
+        listener.sock.detach()  # it belongs to the core now
         if address is not None:
             self.listening_addresses.append(address)
             logger.info("Listening on TCP address %s:%s", *address)
@@ -635,12 +635,12 @@ class Server:
         logging.shutdown()
 
     def _left(self) -> float:
-        """What the requests have left of the graceful timeout."""
+        """The seconds of the graceful timeout that are left for the requests."""
         assert self._stop is not None
         return max(0.0, self.graceful_timeout - self._stop.age())
 
     async def _drain(self, core: _core.Server) -> None:
-        """Lets what runs come to its end, for graceful_timeout; then cancels it."""
+        """Lets running requests end within graceful_timeout; then cancels them."""
         self.requests_end = time.monotonic() + self.graceful_timeout
         core.drain()
         for listener in self.listeners:
@@ -675,7 +675,7 @@ def _limit(name: str) -> str:
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Waits for the condition, seconds at most; its last value."""
+    """Waits for the condition, so many seconds at most; returns its last value."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= deadline:
@@ -695,7 +695,7 @@ def _runs_inside() -> bool:
 
 
 async def _end_tasks(seconds: float, keep: str = "") -> None:
-    """Cancels the tasks that applications left behind, but for one of that name."""
+    """Cancels the tasks that applications left behind, except those of that name."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     left = {task for task in others if task.get_name() != keep}
     for task in left:

@@ -16,8 +16,7 @@ typedef struct {
     long long least, most;
 } range;
 
-/* Limits for which 0 would mean that nothing can ever be read, parsed or sent; and the ranges of
- * zlib. */
+/* Where a 0 would mean that nothing can ever be read, parsed or sent; and what zlib takes. */
 static const range ranges[] = {
     {"max_head_size", 1, LLONG_MAX},       {"max_target_size", 1, LLONG_MAX},
     {"max_header_count", 1, LLONG_MAX},    {"pipeline_depth", 1, LLONG_MAX},
@@ -87,7 +86,7 @@ static int parse_size(size_t *field, const char *name, PyObject *value)
     return 0;
 }
 
-/* Returns 1 when it was a limit, 0 when it is none, -1 with an exception. */
+/* 1: it was a limit; 0: it is none; -1: exception. */
 static int parse_limit(cd_limits *limits, const char *key, PyObject *value)
 {
 #define CD_TIME(name, number, doc) \
@@ -252,7 +251,7 @@ static int pop_fd(PyObject *kwargs, int *fd)
     return result;
 }
 
-/* *flag is not changed when the argument is absent. */
+/* *flag is what it is when the argument is absent. */
 static int pop_flag(PyObject *kwargs, const char *name, bool *flag)
 {
     PyObject *value = NULL;
