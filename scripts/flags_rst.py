@@ -15,8 +15,8 @@ from pyasgi.cli import CommandLineInterface
 from pyasgi.config import COMMAND_ONLY, variable
 
 HEAD = """\
-Flags
-=====
+Configuration
+=============
 
 .. Made by scripts/flags_rst.py; change pyasgi/flags.py or csrc/limits.def instead.
 
