@@ -64,16 +64,13 @@ typedef struct {
     cd_str value;
 } cd_header;
 
-typedef struct {
-#define CD_TIME(name, value, doc) double name;
-#define CD_SIZE(name, value, unit, doc) size_t name;
-#include "limits.def"
-#undef CD_TIME
-#undef CD_SIZE
-} cd_limits;
+#define CD_NO_MOST INT64_MAX /* the most of a size that has none */
 
-/* Sets every limit to its default. */
-void cd_limits_init(cd_limits *limits);
+typedef struct {
+#define CD_TIME(name, ...) double name;
+#define CD_SIZE(name, ...) size_t name;
+#include "limits.def"
+} cd_limits;
 
 /* ---- loop ---- */
 
@@ -313,34 +310,31 @@ typedef struct {
 typedef struct {
     cd_limits limits;
     const char *server_header; /* value of the Server header; NULL or "": none. Copied. */
-    bool date_header;
-    bool websocket_deflate;                  /* the server agrees to permessage-deflate */
-    bool websocket_deflate_context_takeover; /* both windows may live on from message to message */
-    /* HTTP/2 is spoken with clients that begin with its preface */
-    bool http2;
-    /* also, without TLS, with clients that ask for it by "Upgrade: h2c" */
-    bool http2_upgrade;
-    int access_fd;             /* descriptor for access-log lines; -1: none. The caller owns it. */
-    const char *access_format; /* see log_format.h; NULL: daphne's. Copied, like all texts here. */
+/* The options are described by their rows. A text is copied; NULL means its default. */
+#define CD_FLAG(name, ...) bool name;
+#define CD_TEXT(name, ...) const char *name;
+#include "options.def"
+    int access_fd; /* descriptor for access-log lines; -1: none. The caller owns it. */
     /* paths that begin so get no line; ends with NULL; may be NULL */
     const char *const *access_exclude;
     /* "<134>": access_fd is a datagram socket, and each datagram begins so; or NULL */
     const char *access_syslog;
     /* follows the date of a datagram, for example " cdaphne[1]: " */
     const char *access_tag;
-    /* proxies to believe, "10.0.0.0/8,::1,unix:" or "*"; NULL: those on this machine */
-    const char *trust;
     /* header that lists the addresses passed; NULL: proxy headers are off */
     const char *forwarded_for;
     const char *forwarded_port;  /* header that tells the client's port; or NULL */
     const char *forwarded_proto; /* header that tells the client's scheme; or NULL */
 } cd_config;
 
-/* Checks a text for cd_config's trust. CD_OK, CD_NOMEM, or CD_VALUE and then `problem` says in one
+/* Every limit and option at its default, and nothing else. */
+extern const cd_config cd_config_default;
+
+/* Checks a text for forwarded_allow_ips. CD_OK, CD_NOMEM, or CD_VALUE and then `problem` says in one
  * line what is wrong. */
 int cd_trust_check(const char *text, char *problem, size_t size);
 
-/* Checks a text for cd_config's access_format, with the same results. */
+/* Checks a text for access_log_format, with the same results. */
 int cd_access_format_check(const char *text, char *problem, size_t size);
 
 /* Makes a server on a loop, which must outlive it. The texts in config must have passed the checks
@@ -423,7 +417,7 @@ cd_tls_facts *cd_head_tls(const cd_head *head);
 void cd_tls_facts_free(cd_tls_facts *facts);
 
 /* Whether connections begin with a PROXY header (version 1 or 2). A header from a peer that
- * config.trust does not include ends the connection. */
+ * forwarded_allow_ips does not include ends the connection. */
 enum cd_proxy_mode {
     CD_PROXY_OFF,      /* no connection may begin with one */
     CD_PROXY_OPTIONAL, /* a connection may begin with one */
@@ -462,7 +456,7 @@ void cd_server_set_access_fd(cd_server *server, int fd);
 size_t cd_server_connections(const cd_server *server);
 size_t cd_server_streams(const cd_server *server);
 
-/* Does config.trust include this peer, which sent the header named? If not, the log names the peer
+/* Does forwarded_allow_ips include this peer, which sent the header named? If not, the log names the peer
  * once. */
 bool cd_server_trusts(cd_server *server, const cd_addr *peer, const char *header);
 

@@ -8,11 +8,14 @@ from typing import Any, Literal
 version: str
 """Version of cdaphne."""
 
-def limits() -> tuple[tuple[str, Literal["time", "size"], float | int, str, str], ...]:
-    """Every row of csrc/limits.def: (name, "time" or "size", default, unit, doc).
+def limits() -> tuple[tuple[Any, ...], ...]:
+    """Every row of csrc/limits.def, as the fields of pyasgi.options.Limit.
 
     The unit of a time is "seconds", and 0 switches a timer off. The name is the keyword argument of Server.
     """
+
+def options() -> tuple[tuple[Any, ...], ...]:
+    """Every row of csrc/options.def, as the fields of pyasgi.options.Option: keyword arguments of Server, too."""
 
 def versions() -> dict[str, str]:
     """Versions of the libraries inside: libev, llhttp, OpenSSL and zlib."""
@@ -20,14 +23,8 @@ def versions() -> dict[str, str]:
 def extensions() -> tuple[str, ...]:
     """The extensions that Server offers only when its argument names them, without their "http.response."."""
 
-def check_access_format(text: str) -> None:
-    """ValueError, one line, when Server would not take this access_format."""
-
-def check_trust(text: str) -> None:
-    """ValueError, one line, when Server would not take this forwarded_allow_ips."""
-
-def check_limit(name: str, value: float) -> None:
-    """ValueError, one line, when Server would not take this limit."""
+def check_setting(name: str, value: object) -> None:
+    """ValueError, one line, or TypeError, when Server would not take this for a row of limits() or options()."""
 
 def forsake(end: Callable[[BaseException | None], object], /) -> list[LoopBase]:
     """In a forked child: closes the parent's loops and servers, which notice nothing, and returns the loops.
@@ -138,23 +135,16 @@ class Server:
         on_access: Callable[[str, str, dict[str, Any]], object] | None = None,
         on_exception: Callable[[BaseException, bool], object] | None = None,
         access_fd: int = -1,
-        access_format: str | None = None,
         access_exclude: tuple[str, ...] | None = None,
         access_syslog: str | None = None,
         access_tag: str | None = None,
         server_header: bytes | None = None,
-        date_header: bool = True,
         extensions: Iterable[str] = (),
-        websocket_deflate: bool = True,
-        websocket_deflate_context_takeover: bool = False,
-        http2: bool = True,
-        http2_upgrade: bool = False,
         root_path: str = "",
         state: dict[str, Any] | None = None,
         context: Context | None = None,
         proxy_headers: tuple[bytes | None, bytes | None, bytes | None] | None = None,
-        forwarded_allow_ips: str | None = None,
-        **limits: float,
+        **settings: Any,
     ) -> None:
         """Create a server that listens nowhere yet.
 
@@ -168,24 +158,18 @@ class Server:
             on_access and on_exception are called in the contextvars.Context of their request's application, and so
             is on_log for the line of a cancellation.
         access_fd: descriptor for the built-in access log, -1 for none. Stays the caller's.
-        access_format: "daphne" (None), "combined", "json" or a line of atoms (docs/deploy.rst).
         access_exclude: path prefixes that have no line and no call of on_access.
         access_syslog: "<134>": access_fd is a connected, non-blocking datagram socket, every line a datagram.
         access_tag: what stands between the date and the line of such a datagram.
         server_header: value of the Server header, None or empty for none.
         extensions: those of extensions() that scopes may offer; what comes as http.response.debug goes to on_log.
-        websocket_deflate: agree to permessage-deflate (RFC 7692) when a client offers it.
-        websocket_deflate_context_takeover: let compression windows live from message to message, both ways.
-        http2: speak HTTP/2 to a client that begins with its preface.
-        http2_upgrade: also, without TLS, to one that asks with "Upgrade: h2c"; needs http2.
         root_path: the scope's root_path.
         state: lifespan state, copied shallowly into each scope; None: scopes have no state.
         context: copied for each application run; None: the current context of this call.
         proxy_headers: names of the headers that carry client address, port and scheme; None: peers are not asked.
             b"forwarded" as the first is RFC 7239.
-        forwarded_allow_ips: addresses and networks, "unix:" and "*", between commas: peers whose proxy headers,
-            PROXY headers and Daphne-Root-Path are believed. None: "127.0.0.0/8,::1,unix:".
-        limits: any name of limits(). Seconds for times, whole numbers for sizes.
+        settings: any name of limits() or options(), which describe them. Seconds for times, whole numbers for sizes.
+            None for an option is its default.
 
         TypeError or ValueError name the argument that is wrong.
         """

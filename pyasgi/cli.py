@@ -8,11 +8,11 @@ import os
 import signal
 import sys
 from argparse import ArgumentError, Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 try:
-    from .native import _core
+    from . import native as native
 except ImportError as problem:  # a missing library; a traceback would only show our own imports
     raise SystemExit(f"cdaphne: {problem}") from None
 
@@ -23,6 +23,7 @@ from .endpoints import build_endpoint_description_strings
 from .flags import DEFAULT_HOST, DEFAULT_PORT
 from .importer import ApplicationError, import_by_path, load
 from .leaving import leave
+from .options import LIMITS, OPTIONS
 from .process import hold_standard_descriptors
 from .server import Server
 from .signals import before_a_server
@@ -42,22 +43,6 @@ DAPHNE_LIMITS = (
     "websocket_max_message_size",
     "websocket_max_frame_size",
     "application_close_timeout",
-)
-OWN_OPTIONS = (
-    "graceful_timeout",
-    "cancel_timeout",
-    "lifespan",
-    "lifespan_startup_timeout",
-    "lifespan_shutdown_timeout",
-    "date_header",
-    "websocket_deflate",
-    "websocket_deflate_context_takeover",
-    "http2",
-    "http2_upgrade",
-    "extensions",
-    "access_log_format",
-    "access_log_exclude",
-    "forwarded_allow_ips",
 )
 # Flags that say something about TLS, and mean nothing where nobody speaks it.
 TLS_FLAGS = (
@@ -206,8 +191,16 @@ class CommandLineInterface:
                 self.parser.error(
                     f"{flag} needs --unix-socket; in an endpoint write unix:PATH:mode=660"
                 )
-        if options.http2_upgrade and not options.http2:
-            self.parser.error("--http2-upgrade needs HTTP/2; leave --no-http2 out")
+        for option in OPTIONS.values():
+            if (
+                option.needs
+                and getattr(options, option.name)
+                and not getattr(options, option.needs)
+            ):
+                needed = OPTIONS[option.needs].option_string()
+                self.parser.error(
+                    f"{option.option_string()} needs {needed}; leave --no-{needed[2:]} out"
+                )
         self._require_tls(options)
         self._require_plain(options)
 
@@ -364,8 +357,7 @@ class CommandLineInterface:
 
     def _further(self, options: Namespace) -> dict[str, Any]:
         """The arguments that daphne's Server does not know; only those that a flag changed."""
-        limits: Iterable[str] = (row[0] for row in _core.limits() if row[0] not in DAPHNE_LIMITS)
-        names = [*OWN_OPTIONS, *limits]
+        names = [*OPTIONS, *(name for name in LIMITS if name not in DAPHNE_LIMITS)]
         return {name: getattr(options, name) for name in names if self._changed(options, name)}
 
 

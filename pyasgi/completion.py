@@ -11,9 +11,9 @@ from argparse import Action
 from collections.abc import Callable
 
 from .flags import Parser
+from .options import OPTIONS
 
 FILES = {"PATH", "FILE"}  # metavars that stand for a file
-FIXED = {"--access-log-format": ("daphne", "combined", "json")}
 
 
 def script(shell: str, parser: Parser) -> str:
@@ -24,9 +24,8 @@ def script(shell: str, parser: Parser) -> str:
 
 def _words(action: Action) -> tuple[str, ...]:
     """The values that a flag can have, if they can be listed."""
-    for flag in action.option_strings:
-        if flag in FIXED:
-            return FIXED[flag]
+    if action.dest in OPTIONS:
+        return tuple(OPTIONS[action.dest].words.split())
     return tuple(str(choice) for choice in action.choices or ())
 
 

@@ -13,20 +13,19 @@ import os
 import re
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from . import __version__, logs
 from .endpoints import PROXY_MODES
-from .lifespan import MODES
 from .native import _core
+from .options import LIMITS, NO_MOST, OPTIONS, Limit, Option
 from .tls import VERIFY, VERSIONS
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
 CERT_NUMBERS = {"0": "none", "1": "optional", "2": "required"}  # of ssl.CERT_*, which uvicorn takes
 SHELLS = ("bash", "zsh", "fish")
-TRUST = "127.0.0.0/8,::1,unix:"  # of csrc/core/proxy/trust.c
 
 # daphne's long flags. Their abbreviations stay what they are, whatever flags are added to these.
 DAPHNE_FLAGS = (
@@ -67,6 +66,9 @@ FLAG_NAMES = {
 }
 # For defaults that are not daphne's: what daphne does.
 DAPHNE_DEFAULTS = {
+    "date_header": "no",
+    "forwarded_allow_ips": "*",
+    "graceful_timeout": "0",
     "request_buffer_size": "8192",
     "max_head_size": "16384",
     "keep_alive_timeout": "60",
@@ -287,20 +289,13 @@ def header_value(text: str) -> str:
     return text
 
 
-def access_format(text: str) -> str:
+def checked(name: str, value: Any) -> Any:
+    """The value, if the extension takes it for this limit or option."""
     try:
-        _core.check_access_format(text)
+        _core.check_setting(name, value)
     except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
-    return text
-
-
-def trust(text: str) -> str:
-    try:
-        _core.check_trust(text)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error)) from None
-    return text
+        raise ArgumentTypeError(str(error).removeprefix(f"{name} ")) from None
+    return value
 
 
 def extension(text: str) -> str:
@@ -330,6 +325,13 @@ def tls_version(text: str) -> str:
             f"{text!r} is not a version of TLS that is spoken here; give 1.2 or 1.3"
         )
     return number
+
+
+# How an entry of a list is read.
+ENTRIES: dict[str, Callable[[str], str]] = {
+    "extensions": extension,
+    "access_log_exclude": path_prefix,
+}
 
 
 # ---- the flags ----
@@ -459,34 +461,12 @@ def add_application(parser: Parser) -> None:
         help="root_path of the scope: the path that the application is mounted at",
     )
     group.add_argument(
-        "--extension",
-        dest="extensions",
-        action="append",
-        type=extension,
-        default=[],
-        metavar="NAME",
-        help="offer an ASGI extension that middleware may not know, repeatable: pathsend, zerocopysend, trailers,"
-        " early_hint, or debug at -v 2 (docs/extensions.rst); default none",
-    )
-    group.add_argument(
-        "--lifespan",
-        choices=MODES,
-        default="auto",
-        help="run startup and shutdown of the application; auto tolerates one that has none (default)",
-    )
-    group.add_argument(
         "--gc-freeze",
         action=argparse.BooleanOptionalAction,
         default=True,
         help="leave the objects that importing the application made out of Python's garbage collections (default)",
     )
-    group.add_argument(
-        "--lifespan-startup-timeout",
-        type=positive_seconds,
-        default=300,
-        metavar="SECONDS",
-        help="time for the application to start (default 300)",
-    )
+    _add_options(group)
 
 
 def add_stop(parser: Parser) -> None:
@@ -495,29 +475,14 @@ def add_stop(parser: Parser) -> None:
         "after SIGTERM or SIGINT, each step in its time and one after the other: together less than the 10 seconds"
         " that docker and supervisor give, before atexit's hooks",
     )
-    for name, default, text in (
-        ("--graceful-timeout", 5, "time for running requests to end (default 5, daphne: 0)"),
-        (
-            "--cancel-timeout",
-            0.5,
-            "time for what is then cancelled to end, in turn requests, lifespan, other tasks, async generators"
-            " (default 0.5)",
-        ),
-        (
-            "--lifespan-shutdown-timeout",
-            2,
-            "time for the application to shut down, besides what the requests leave of theirs (default 2, 0 for"
-            " no limit)",
-        ),
-        (
-            "--exit-timeout",
-            60,
-            "time for threads and atexit's hooks after that (default 60, 0 for no limit)",
-        ),
-    ):
-        group.add_argument(
-            name, type=positive_seconds, default=default, metavar="SECONDS", help=text
-        )
+    _add_options(group)
+    group.add_argument(
+        "--exit-timeout",
+        type=positive_seconds,
+        default=60,
+        metavar="SECONDS",
+        help="time for threads and atexit's hooks after that (default 60, 0 for no limit)",
+    )
 
 
 def add_command(parser: Parser) -> None:
@@ -574,19 +539,13 @@ def add_proxy(parser: Parser) -> tuple[argparse.Action, argparse.Action]:
         help="header with the port in place of X-Forwarded-Port; needs --proxy-headers",
     )
     group.add_argument(
-        "--forwarded-allow-ips",
-        type=trust,
-        metavar="LIST",
-        help="proxies that are believed: addresses, networks such as 10.0.0.0/8, unix: and *, between commas"
-        f" (default {TRUST}; daphne: *)",
-    )
-    group.add_argument(
         "--proxy-protocol",
         choices=PROXY_MODES,
         default="off",
         help="begin connections to -b, -p, -u and --fd with a PROXY header, version 1 or 2, of a proxy that is"
         " believed; in an endpoint write proxy=required (default off)",
     )
+    _add_options(group)
     return host, port
 
 
@@ -624,22 +583,7 @@ def add_logging(parser: Parser) -> None:
         const=logs.NO_ACCESS_LOG,
         help="write no access log",
     )
-    group.add_argument(
-        "--access-log-format",
-        type=access_format,
-        default="daphne",
-        metavar="FORMAT",
-        help="daphne, combined, json, or a line of atoms such as"
-        ' "%(h)s %(r)s %(s)s" (docs/logging.rst); default daphne'.replace("%", "%%"),
-    )
-    group.add_argument(
-        "--access-log-exclude",
-        action="append",
-        type=path_prefix,
-        default=[],
-        metavar="PREFIX",
-        help="write no line for paths that begin with this; repeatable",
-    )
+    _add_options(group)
 
 
 def add_response(parser: Parser) -> None:
@@ -659,55 +603,25 @@ def add_response(parser: Parser) -> None:
         const="",
         help="send no Server header",
     )
-    group.add_argument(
-        "--date-header",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="send a Date header (default; daphne: no)",
-    )
-    group.add_argument(
-        "--http2",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="speak HTTP/2 to clients that begin with it (default)",
-    )
-    group.add_argument(
-        "--http2-upgrade",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="also, without TLS, to clients that ask with Upgrade: h2c (default: no; not with --no-http2)",
-    )
+    _add_options(group)
 
 
 def add_deflate(parser: Parser) -> None:
     group = parser.add_argument_group(
         "WebSocket compression", "permessage-deflate (RFC 7692); daphne has none"
     )
-    group.add_argument(
-        "--websocket-deflate",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="compress messages for clients that offer it (default)",
-    )
-    group.add_argument(
-        "--websocket-deflate-context-takeover",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="compress a message with what was in those before it, in both directions:"
-        " smaller, but every socket keeps about 50 KB for it (default: no)",
-    )
-    for row in _core.limits():
-        if row[0].startswith(DEFLATE):
-            _add_limit(group, *row)
+    _add_options(group)
+    for limit in LIMITS.values():
+        if limit.name.startswith(DEFLATE):
+            _add_limit(group, limit)
 
 
 def add_limits(parser: Parser) -> None:
     for title, kind, family in LIMIT_GROUPS:
         group = parser.add_argument_group(title)
-        for row in _core.limits():
-            name = row[0]
-            if row[1] == kind and _family(name) == family:
-                _add_limit(group, *row)
+        for limit in LIMITS.values():
+            if limit.kind == kind and _family(limit.name) == family:
+                _add_limit(group, limit)
 
 
 def _family(name: str) -> str:
@@ -719,34 +633,64 @@ def _family(name: str) -> str:
     return "tls" if name.startswith("tls_") else "http"
 
 
-def _add_limit(group: Any, name: str, kind: str, default: float, unit: str, doc: str) -> None:
-    if kind == "size":
+def _add_limit(group: Any, limit: Limit) -> None:
+    name = limit.name
+    if limit.kind == "size":
         number: Any = functools.partial(_limited_size, name)
+        shown = f"default {limit.default} {limit.unit}".strip()
     else:
         number = seconds if name in NEGATIVE_IS_NONE else positive_seconds
-    shown = f"{default:g}" if kind == "time" else f"{default} {unit}"
-    if name in DAPHNE_DEFAULTS:
-        shown += f"; daphne: {DAPHNE_DEFAULTS[name]}"
+        shown = f"default {limit.default:g}"
+    if limit.most != NO_MOST:
+        shown += f", {limit.least} to {limit.most}"
     group.add_argument(
         *FLAG_NAMES.get(name, (f"--{name.replace('_', '-')}",)),
         dest=name,
         type=number,
-        default=None if name == "http_timeout" else default,
-        metavar="SECONDS" if kind == "time" else "N",
-        help=f"{_with_flags(doc)} (default {shown})".replace("%", "%%"),
+        default=None if name == "http_timeout" else limit.default,
+        metavar="SECONDS" if limit.kind == "time" else "N",
+        help=_described(name, limit.doc, shown),
     )
 
 
 def _limited_size(name: str, text: str) -> int:
-    number = size(text)
-    try:
-        _core.check_limit(name, number)
-    except ValueError as error:
-        raise ArgumentTypeError(str(error).removeprefix(f"{name} ")) from None
-    return number
+    return int(checked(name, size(text)))
 
 
-LIMIT_NAMES = frozenset(row[0] for row in _core.limits())
+def _add_options(group: Any) -> None:
+    """The flags of the options whose row names this group."""
+    for option in OPTIONS.values():
+        if option.group == group.title:
+            _add_option(group, option)
+
+
+def _add_option(group: Any, option: Option) -> None:
+    takes: dict[str, Any] = {"default": option.default}
+    shown = f"default {option.default}"
+    if option.kind == "flag":
+        takes["action"] = argparse.BooleanOptionalAction
+        shown = "default" if option.default else "default: no"
+    elif option.kind == "time":
+        takes |= {"type": positive_seconds, "metavar": "SECONDS"}
+    elif option.kind == "choice":
+        takes["choices"] = tuple(option.words.split())
+    elif option.kind == "text":
+        takes |= {"type": functools.partial(checked, option.name), "metavar": option.metavar}
+    else:
+        takes |= {"type": ENTRIES[option.name], "metavar": option.metavar}
+        takes |= {"action": "append", "default": list(option.default)}
+        shown = "repeatable"
+    if option.needs:
+        shown += f"; needs {OPTIONS[option.needs].option_string()}"
+    help_text = _described(option.name, option.doc, shown)
+    group.add_argument(option.option_string(), dest=option.name, help=help_text, **takes)
+
+
+def _described(name: str, doc: str, shown: str) -> str:
+    """The help of a row's flag."""
+    if name in DAPHNE_DEFAULTS:
+        shown += f"; daphne: {DAPHNE_DEFAULTS[name]}"
+    return f"{_with_flags(doc)} ({shown})".replace("%", "%%")
 
 
 def _with_flags(doc: str) -> str:
@@ -754,7 +698,7 @@ def _with_flags(doc: str) -> str:
     words = doc.split(" ")
     for i, word in enumerate(words):
         name = word.rstrip(",.;:)")
-        if name in LIMIT_NAMES:
+        if name in LIMITS:
             words[i] = f"--{name.replace('_', '-')}{word.removeprefix(name)}"
     return " ".join(words)
 

@@ -30,10 +30,11 @@ from .endpoints import (
     open_endpoint,
 )
 from .importer import ApplicationError, single_callable
-from .lifespan import MODES, Lifespan, LifespanError
+from .lifespan import Lifespan, LifespanError
 from .loop import EventLoop
 from .native import _core
 from .notify import Notifier
+from .options import LIMITS, NATIVE, documented, values
 from .process import Leaks, hold_standard_descriptors, worker_threads
 from .reactor import Reactor
 from .signals import ShutdownSignals
@@ -43,8 +44,6 @@ from .words import a, count
 logger = logging.getLogger("daphne.server")
 
 ActionLogger = Callable[[str, str, dict[str, Any]], object]
-LIMITS = {name: default for name, _, default, _, _ in _core.limits()}
-TIMES = frozenset(name for name, kind, _, _, _ in _core.limits() if kind == "time")
 DRAIN_STEP = 0.02  # seconds between two looks at what still runs
 
 reactor.prepare()  # like daphne, which installs its reactor when it is imported
@@ -54,34 +53,31 @@ class StartError(RuntimeError):
     """The server could not start; the message is one line for the operator."""
 
 
+@documented
 class Server:
     """Serves one ASGI application on a list of endpoint strings.
 
     The positional arguments are daphne's; times are in seconds, sizes in bytes. Of the timers 0, None and
     negative numbers mean "no limit". Further keyword arguments, each kept as an attribute:
 
-    graceful_timeout: how long running requests may go on after stop(), 0 for not at all
-    cancel_timeout: how long what is cancelled may take to end: requests, the lifespan, tasks, async generators
-    lifespan: "on", "off" or "auto"
-    lifespan_startup_timeout: 0 for no limit
-    lifespan_shutdown_timeout: besides what the requests leave of graceful_timeout, 0 for no limit
-    date_header: send a Date header
-    websocket_deflate: agree to permessage-deflate when a client offers it
-    websocket_deflate_context_takeover: let compression windows live from message to message, both ways
-    http2: speak HTTP/2 to clients that begin with it
-    http2_upgrade: also, without TLS, to clients that ask with "Upgrade: h2c"; needs http2
-    extensions: of ASGI, that scopes offer: "pathsend", "zerocopysend", "trailers", "early_hint", "debug"
-    access_log_format: "daphne", "combined", "json" or a line of atoms, for an AccessLogGenerator as it comes
-    access_log_exclude: path prefixes that are kept out of the access log
-    forwarded_allow_ips: peers whose proxy headers count, as --forwarded-allow-ips; None for loopback and unix sockets
     tls: pyasgi.tls.Settings for the endpoints that speak TLS and do not bring their own
     sockets: bound stream sockets of any family to serve on beside the endpoints; they listen, and do not block, from
         run() on. They speak TLS when tls is given; for PROXY headers, or TLS on some of them, give endpoints
         "fd:fileno=N:proxy=required:tls=yes". Sockets and descriptors of fd: stay the caller's: the server uses
         copies and closes those, and what connects after a stop waits until the caller has closed its own.
     loop: a pyasgi.loop.EventLoop to run on, which stays the caller's; None makes one in run()
-    limits: any other row of _core.limits()
+    settings: any limit of docs/flags.rst, and these options, which are described as the flags of the same names:
     """
+
+    # Options that this file reads; the others are handed to the extension as they are.
+    graceful_timeout: float
+    cancel_timeout: float
+    lifespan: str
+    lifespan_startup_timeout: float
+    lifespan_shutdown_timeout: float
+    extensions: tuple[str, ...]
+    access_log_exclude: tuple[str, ...]
+    http2: bool
 
     # True: the descriptors of fd: were given to this process for the server, which closes them.
     owns_descriptors = False
@@ -94,7 +90,7 @@ class Server:
         signal_handlers: bool = True,
         action_logger: ActionLogger | None = None,
         http_timeout: float | None = None,
-        request_buffer_size: int = int(LIMITS["request_buffer_size"]),
+        request_buffer_size: int = int(LIMITS["request_buffer_size"].default),
         websocket_timeout: float | None = 86400,
         websocket_connect_timeout: float | None = 20,
         ping_interval: float | None = 20,
@@ -111,24 +107,10 @@ class Server:
         ready_callable: Callable[[], object] | None = None,
         server_name: str = "cdaphne",
         *,
-        graceful_timeout: float = 5,
-        cancel_timeout: float = 0.5,
-        lifespan: str = "auto",
-        lifespan_startup_timeout: float = 300,
-        lifespan_shutdown_timeout: float = 2,
-        date_header: bool = True,
-        websocket_deflate: bool = True,
-        websocket_deflate_context_takeover: bool = False,
-        http2: bool = True,
-        http2_upgrade: bool = False,
-        extensions: Iterable[str] = (),
-        access_log_format: str = "daphne",
-        access_log_exclude: Iterable[str] = (),
-        forwarded_allow_ips: str | None = None,
         tls: Settings | None = None,
         sockets: Iterable[socket.socket] = (),
         loop: EventLoop | None = None,
-        **limits: float | None,
+        **settings: Any,
     ) -> None:
         self.application = application
         self.endpoints = list(endpoints or [])
@@ -151,27 +133,11 @@ class Server:
         self.application_close_timeout = application_close_timeout
         self.ready_callable = ready_callable
         self.server_name = server_name
-        self.graceful_timeout = graceful_timeout
-        self.cancel_timeout = cancel_timeout
-        self.lifespan = lifespan
-        self.lifespan_startup_timeout = lifespan_startup_timeout
-        self.lifespan_shutdown_timeout = lifespan_shutdown_timeout
-        self.date_header = date_header
-        self.websocket_deflate = websocket_deflate
-        self.websocket_deflate_context_takeover = websocket_deflate_context_takeover
-        self.http2 = http2
-        self.http2_upgrade = http2_upgrade
-        self.extensions = tuple(extensions)
-        self.access_log_format = access_log_format
-        self.access_log_exclude = tuple(access_log_exclude)
-        self.forwarded_allow_ips = forwarded_allow_ips
         self.tls = tls
         self.sockets = list(sockets)
         self.loop = loop
-        for name, value in limits.items():
-            setattr(self, _limit(name), value)
-        if lifespan not in MODES:
-            raise ValueError(f"lifespan is {lifespan!r}; give one of {', '.join(MODES)}")
+        for name, value in values(settings).items():
+            setattr(self, name, value)
 
         self.listeners: list[Listener] = []
         self.listening_addresses: list[tuple[str, int]] = []
@@ -555,22 +521,16 @@ class Server:
             on_access=on_access,
             on_exception=functools.partial(_on_exception, self._offered()),
             access_fd=descriptor,
-            access_format=self.access_log_format,
             access_exclude=self.access_log_exclude,
             access_syslog=syslog,
             access_tag=tag,
             server_header=self.server_name.encode("latin-1") or None,
-            date_header=self.date_header,
             extensions=self._offered(),
-            websocket_deflate=self.websocket_deflate,
-            websocket_deflate_context_takeover=self.websocket_deflate_context_takeover,
-            http2=self.http2,
-            http2_upgrade=self.http2_upgrade,
             root_path=self.root_path,
             state=lifespan.state,
             context=lifespan.context,
             proxy_headers=self._proxy_headers(),
-            forwarded_allow_ips=self.forwarded_allow_ips,
+            **{option.name: getattr(self, option.name) for option in NATIVE},
             **self._limits(),
         )
 
@@ -593,11 +553,11 @@ class Server:
     def _limits(self) -> dict[str, float]:
         """The attributes in the extension's form: no None, no negative time."""
         limits = {}
-        for name, default in LIMITS.items():
-            value = getattr(self, name, default)
-            if name in TIMES:
+        for name, limit in LIMITS.items():
+            value = getattr(self, name, limit.default)
+            if limit.kind == "time":
                 value = max(0, value or 0)
-            limits[name] = default if value is None else value
+            limits[name] = limit.default if value is None else value
         # daphne has two names, and two timers, for the time an application may take to accept.
         connects = [
             limits["websocket_connect_timeout"],
@@ -661,17 +621,6 @@ class Server:
             logger.warning("Cancellation was swallowed by %s", left)
         if running:
             logger.info("Killed %s", count(running, "pending application instance"))
-
-
-def _limit(name: str) -> str:
-    """The name again, if it is one of a limit; else TypeError."""
-    if name not in LIMITS:
-        import difflib
-
-        near = difflib.get_close_matches(name, LIMITS, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise TypeError(f"Server() has no argument {name!r}{hint}")
-    return name
 
 
 async def _until(condition: Callable[[], bool], seconds: float) -> bool:

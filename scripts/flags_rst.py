@@ -18,7 +18,7 @@ HEAD = """\
 Configuration
 =============
 
-.. Made by scripts/flags_rst.py; change pyasgi/flags.py or csrc/limits.def instead.
+.. Made by scripts/flags_rst.py; change csrc/limits.def, csrc/options.def, pyasgi/options.py or pyasgi/flags.py instead.
 
 Every flag can also be a variable of the environment and a key of a TOML file: ``--http-timeout 5``,
 ``CDAPHNE_HTTP_TIMEOUT=5``, and ``http-timeout = 5`` in ``[tool.cdaphne]`` of ``pyproject.toml`` in the current
@@ -27,7 +27,8 @@ beats the file; a list that is given replaces the other one. An empty variable c
 take ``true`` and ``false``; repeatable ones take a list in the file and words between spaces in the environment.
 ``application`` is a key, too.
 
-The limits are keyword arguments of ``pyasgi.server.Server`` under the same names, with underscores.
+Limits are keyword arguments of ``pyasgi.server.Server`` under the same names, with underscores; so are the other flags
+that its docstring names.
 """
 
 

@@ -26,34 +26,47 @@ int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const ch
 
 /* ---- functions ---- */
 
+/* The tuple of rows that each were built by Py_BuildValue; takes them, and one that is NULL is an
+ * exception. */
+static PyObject *table(PyObject **rows, size_t count)
+{
+    PyObject *result = PyTuple_New((Py_ssize_t)count);
+    bool whole = result != NULL;
+    for (size_t i = 0; i < count; i++) {
+        whole = whole && rows[i] != NULL;
+        if (result)
+            PyTuple_SET_ITEM(result, (Py_ssize_t)i, rows[i]);
+        else
+            Py_XDECREF(rows[i]);
+    }
+    if (!whole)
+        Py_CLEAR(result);
+    return result;
+}
+
 static PyObject *limits(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    cd_limits defaults;
-    cd_limits_init(&defaults);
-    static const struct {
-        const char *name, *kind, *unit, *doc;
-        size_t offset;
-    } rows[] = {
-#define CD_TIME(name, value, doc) {#name, "time", "seconds", doc, offsetof(cd_limits, name)},
-#define CD_SIZE(name, value, unit, doc) {#name, "size", unit, doc, offsetof(cd_limits, name)},
+    PyObject *rows[] = {
+#define CD_TIME(name, value, doc) \
+    Py_BuildValue("(ssdss)", #name, "time", (double)value, "seconds", doc),
+#define CD_SIZE(name, value, least, most, unit, doc)                                         \
+    Py_BuildValue("(ssLssLL)", #name, "size", (long long)value, unit, doc, (long long)least, \
+                  (long long)most),
 #include "limits.def"
-#undef CD_TIME
-#undef CD_SIZE
     };
-    size_t count = sizeof(rows) / sizeof(rows[0]);
-    PyObject *result = PyTuple_New((Py_ssize_t)count);
-    for (size_t i = 0; result && i < count; i++) {
-        const char *at = (const char *)&defaults + rows[i].offset;
-        PyObject *value = strcmp(rows[i].kind, "time") == 0
-                              ? PyFloat_FromDouble(*(const double *)at)
-                              : PyLong_FromSize_t(*(const size_t *)at);
-        PyObject *row =
-            Py_BuildValue("(ssNss)", rows[i].name, rows[i].kind, value, rows[i].unit, rows[i].doc);
-        PyTuple_SET_ITEM(result, (Py_ssize_t)i, row);
-        if (row == NULL)
-            Py_CLEAR(result);
-    }
-    return result;
+    return table(rows, sizeof rows / sizeof rows[0]);
+}
+
+static PyObject *options(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *rows[] = {
+#define CD_FLAG(name, value, needs, group, doc) \
+    Py_BuildValue("(ssOsss)", #name, "flag", value ? Py_True : Py_False, group, doc, needs),
+#define CD_TEXT(name, value, check, words, metavar, group, doc) \
+    Py_BuildValue("(ssssssss)", #name, "text", value, group, doc, "", words, metavar),
+#include "options.def"
+    };
+    return table(rows, sizeof rows / sizeof rows[0]);
 }
 
 static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
@@ -63,35 +76,17 @@ static PyObject *versions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignor
                          cd_zlib_version());
 }
 
-static PyObject *checked(PyObject *arg, int (*check)(const char *, char *, size_t))
-{
-    const char *text = PyUnicode_AsUTF8(arg);
-    if (text == NULL || cdpy_check_text(text, check) < 0)
-        return NULL;
-    Py_RETURN_NONE;
-}
-
-static PyObject *check_access_format(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    return checked(arg, cd_access_format_check);
-}
-
 static PyObject *extensions(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return cdpy_extension_names();
 }
 
-static PyObject *check_trust(PyObject *Py_UNUSED(module), PyObject *arg)
-{
-    return checked(arg, cd_trust_check);
-}
-
-static PyObject *check_limit(PyObject *Py_UNUSED(module), PyObject *args)
+static PyObject *check_setting(PyObject *Py_UNUSED(module), PyObject *args)
 {
     const char *name;
     PyObject *value;
-    if (!PyArg_ParseTuple(args, "sO:check_limit", &name, &value) ||
-        cdpy_check_limit(name, value) < 0)
+    if (!PyArg_ParseTuple(args, "sO:check_setting", &name, &value) ||
+        cdpy_check_setting(name, value) < 0)
         return NULL;
     Py_RETURN_NONE;
 }
@@ -111,12 +106,11 @@ static PyObject *debug_live(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ign
 #endif
 
 static PyMethodDef functions[] = {
-    {"limits", limits, METH_NOARGS, "Every row of limits.def: (name, kind, default, unit, doc)."},
+    {"limits", limits, METH_NOARGS, "Every row of limits.def."},
+    {"options", options, METH_NOARGS, "Every row of options.def."},
     {"versions", versions, METH_NOARGS, "Versions of the libraries inside."},
     {"extensions", extensions, METH_NOARGS, "Names of the extensions that Server can offer."},
-    {"check_access_format", check_access_format, METH_O, "ValueError for a bad access_format."},
-    {"check_trust", check_trust, METH_O, "ValueError for a bad forwarded_allow_ips."},
-    {"check_limit", check_limit, METH_VARARGS, "ValueError for a limit that is out of range."},
+    {"check_setting", check_setting, METH_VARARGS, "ValueError for a bad limit or option."},
     {"set_nodelay", cdpy_set_nodelay, METH_O, "asyncio's _set_nodelay."},
     {"forsake", cdpy_forsake, METH_O,
      "Lets go of the parent's loops and servers; they are returned."},

@@ -16,6 +16,7 @@ import pytest
 
 from pyasgi import _core
 from pyasgi.loop import EventLoop
+from pyasgi.options import LIMITS
 from tests.support.inprocess import Inside, Message, Receive, Send, respond
 from tests.support.wait import wait_for
 
@@ -106,14 +107,14 @@ def test_any_size_is_taken(loop: EventLoop) -> None:
 
 
 def test_limits_are_arguments(loop: EventLoop) -> None:
-    rows = _core.limits()
-    assert len({name for name, *_ in rows}) == len(rows) > 30
-    for _name, kind, default, unit, doc in rows:
-        assert kind in ("time", "size")
-        assert isinstance(default, float if kind == "time" else int)
-        assert (unit == "seconds") == (kind == "time")
-        assert doc
-    server = _core.Server(loop, ok, **{name: default for name, _, default, _, _ in rows})
+    assert len(LIMITS) == len(_core.limits()) > 30
+    for limit in LIMITS.values():
+        assert limit.kind in ("time", "size")
+        assert isinstance(limit.default, float if limit.kind == "time" else int)
+        assert (limit.unit == "seconds") == (limit.kind == "time")
+        assert limit.doc
+        assert limit.least <= limit.default <= limit.most
+    server = _core.Server(loop, ok, **{name: limit.default for name, limit in LIMITS.items()})
     server.close()
 
 

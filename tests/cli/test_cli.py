@@ -20,6 +20,7 @@ from pyasgi import __version__, _core
 from pyasgi.access import AccessLogGenerator
 from pyasgi.cli import CommandLineInterface
 from pyasgi.flags import EVERYDAY
+from pyasgi.options import LIMITS
 from pyasgi.server import Server
 from tests.support.command_line import RecordingInterface
 from tests.support.ipv6 import needs_ipv6
@@ -149,11 +150,11 @@ def test_flags(flags: list[str], expected: dict[str, Any]) -> None:
 
 def test_every_limit_has_a_flag() -> None:
     interface = CommandLineInterface()
-    for name, kind, default, _, _ in _core.limits():
+    for name, limit in LIMITS.items():
         flag = f"--{name.replace('_', '-')}"
         parsed = interface.parser.parse_args([flag, "9", APP])
-        assert getattr(parsed, name) == 9, (flag, kind)
-        standard = None if name == "http_timeout" else default
+        assert getattr(parsed, name) == 9, (flag, limit.kind)
+        standard = None if name == "http_timeout" else limit.default
         assert getattr(interface.parser.parse_args([APP]), name) == standard
 
 

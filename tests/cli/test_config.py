@@ -301,7 +301,11 @@ def test_check_beside_a_running_server(server: Servers) -> None:
         ([APP, "--log-config", "/nowhere.ini"], 1, "--log-config '/nowhere.ini' cannot be read"),
         ([APP, "--http-timeout", "x"], 2, "'x' is not a number of seconds"),
         ([APP, "--unix-socket-mode", "660"], 2, "--unix-socket-mode needs --unix-socket"),
-        ([APP, "--http2-upgrade", "--no-http2"], 2, "--http2-upgrade needs HTTP/2"),
+        (
+            [APP, "--http2-upgrade", "--no-http2"],
+            2,
+            "--http2-upgrade needs --http2; leave --no-http2 out",
+        ),
     ],
 )
 def test_check_finds(flags: list[str], status: int, says: str) -> None:

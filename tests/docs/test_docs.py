@@ -8,6 +8,7 @@ import sys
 
 from pyasgi import _core
 from pyasgi.flags import DAPHNE_DEFAULTS
+from pyasgi.options import LIMITS, OPTIONS
 from tests.support.programs import ROOT
 
 
@@ -24,22 +25,23 @@ def test_flags_are_documented() -> None:
 
 
 def test_only_defaults_that_differ_from_daphnes_say_so() -> None:
-    for name, _, default, _, _ in _core.limits():
-        assert f"{default:g}" != DAPHNE_DEFAULTS.get(name), name
+    for row in (*LIMITS.values(), *OPTIONS.values()):
+        shown = f"{row.default:g}" if isinstance(row.default, (int, float)) else str(row.default)
+        assert shown != DAPHNE_DEFAULTS.get(row.name), row.name
 
 
 def test_atoms_are_documented() -> None:
     text = (ROOT / "docs" / "logging.rst").read_text()
     table = set(re.findall(r"%\((.|\{Name\}i)\)s", text))
     for atom in table:
-        _core.check_access_format(f"%({atom})s")
+        _core.check_setting("access_log_format", f"%({atom})s")
     every = {chr(code) for code in range(0x21, 0x7F) if takes(f"%({chr(code)})s")}
     assert table == every | {"{Name}i"}
 
 
 def takes(form: str) -> bool:
     try:
-        _core.check_access_format(form)
+        _core.check_setting("access_log_format", form)
     except ValueError:
         return False
     return True

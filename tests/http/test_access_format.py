@@ -198,7 +198,7 @@ def test_client_behind_a_proxy(server: Servers, form: str) -> None:
 )
 def test_bad_formats(form: str, says: str) -> None:
     with pytest.raises(ValueError, match=re.escape(says)) as caught:
-        _core.check_access_format(form)
+        _core.check_setting("access_log_format", form)
     assert "\n" not in str(caught.value)
 
 

@@ -42,7 +42,7 @@ BANNED = (
 BRIDGE_FOREIGN = re.compile(
     r"sys/(socket|un|uio|sendfile)\.h|netinet/|arpa/|netdb\.h|ev\.h|llhttp\.h|openssl/|nghttp2/|zlib\.h"
 )
-SEAM = {"cdaphne.h", "limits.def"}
+SEAM = {"cdaphne.h", "limits.def", "options.def"}
 SUBJECT = re.compile(r"[a-z0-9][\w./+-]*(, [a-z0-9][\w./+-]*)*: \S.*")
 SUBJECT_LENGTH = 60
 # The last commit whose words nobody looked at: what comes after it has imperatives and narrow bodies.
@@ -387,7 +387,7 @@ def exports_used(tree: Path) -> list[str]:
     """What no other file names need not be exported."""
     texts = {
         path: code_only(path.read_text())
-        for path in [*sources(tree, "core"), *sources(tree, "bridge")]
+        for path in [*sources(tree, "."), *sources(tree, "core"), *sources(tree, "bridge")]
         if path.suffix != ".h"
     }
     return [

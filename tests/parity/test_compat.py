@@ -19,7 +19,7 @@ import pytest
 
 import pyasgi
 from pyasgi.compat import ALIASES, DAPHNE_VERSION
-from pyasgi.server import LIMITS
+from pyasgi.options import LIMITS
 from tests.support.programs import ROOT, python
 from tests.support.servers import Servers
 
@@ -122,7 +122,7 @@ SERVER_ARGUMENTS = (
 ).split()
 SERVER_DEFAULTS = {
     "signal_handlers": True,
-    "request_buffer_size": LIMITS["request_buffer_size"],  # ours is larger
+    "request_buffer_size": LIMITS["request_buffer_size"].default,  # ours is larger
     "websocket_timeout": 86400,
     "websocket_connect_timeout": 20,
     "ping_interval": 20,

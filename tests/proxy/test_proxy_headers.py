@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from websockets.sync.client import connect
 
-from pyasgi import _core, flags
 from tests.support.client import RawClient
 from tests.support.handle import Handle
 from tests.support.nginx import Nginx
@@ -207,12 +206,6 @@ def test_bad_list(server: Servers, value: str, says: str) -> None:
     assert handle.wait() == 2
     (line,) = handle.stderr().splitlines()
     assert f"argument --forwarded-allow-ips: {says}" in line
-
-
-def test_default_in_the_help_is_the_cores() -> None:
-    _core.check_trust(flags.TRUST)
-    source = (Path(__file__).parents[2] / "csrc/core/proxy/trust.c").read_text()
-    assert f'default_list[] = "{flags.TRUST}"' in source
 
 
 # ---- attacks ----

@@ -154,15 +154,14 @@ void cdpy_application_log(cdpy_server *server, enum cd_level level, PyObject *li
 
 /* ---- config.c: Server's keyword arguments ---- */
 
-/* Fills server and config from kwargs, which may be NULL. *owner and kwargs hold the strings of
- * config; *prefixes must be freed with PyMem_Free. Returns 0, or -1 with an exception. */
+/* Fills server and config, which has the defaults already, from kwargs, which may be NULL. *owner
+ * and kwargs hold the strings of config; *prefixes must be freed with PyMem_Free. Returns 0, or -1
+ * with an exception. */
 int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs, PyObject **owner,
                        const char ***prefixes);
-/* Checks a text with the core's function. Returns 0, or -1 with a ValueError that says what is
- * wrong. */
-int cdpy_check_text(const char *text, int (*check)(const char *, char *, size_t));
-/* Checks a value for a row of limits.def. Returns 0, or -1 with a ValueError or TypeError. */
-int cdpy_check_limit(const char *name, PyObject *value);
+/* Checks a value for a row of limits.def or options.def. Returns 0, or -1 with a ValueError or
+ * TypeError that says what is wrong. */
+int cdpy_check_setting(const char *name, PyObject *value);
 
 /* ---- scope.c: cd_head -> scope dict ---- */
 

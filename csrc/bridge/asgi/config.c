@@ -1,44 +1,32 @@
 /*
- * config.c - the keyword arguments of Server: limits of limits.def by their names, and the few
- * options beside them.
+ * config.c - the keyword arguments of Server: the rows of limits.def and options.def by their
+ * names, and the few arguments beside them.
  *
  * Every refusal names the argument and what it may be, because its words reach an operator who
  * typed a flag. Sizes may be any Python int: what does not fit a size_t is as good as the largest
- * that does. Sizes that would stop all traffic at 0 must be at least 1.
+ * that does.
  */
 #include "bridge/asgi/asgi.h"
 
 #include <math.h>
 #include <string.h>
 
+/* A row of CD_SIZE. */
 typedef struct {
     const char *name;
     long long least, most;
 } range;
 
-/* Where a 0 would mean that nothing can ever be read, parsed or sent; and what zlib takes. */
-static const range ranges[] = {
-    {"max_head_size", 1, LLONG_MAX},       {"max_target_size", 1, LLONG_MAX},
-    {"max_header_count", 1, LLONG_MAX},    {"pipeline_depth", 1, LLONG_MAX},
-    {"request_buffer_size", 1, LLONG_MAX}, {"body_high_water", 1, LLONG_MAX},
-    {"write_high_water", 1, LLONG_MAX},    {"websocket_high_water", 1, LLONG_MAX},
-    {"read_ahead_size", 1, LLONG_MAX},     {"websocket_deflate_window_bits", 8, 15},
-    {"websocket_deflate_level", 1, 9},     {"websocket_deflate_mem_level", 1, 9},
-    {"http2_max_streams", 1, LLONG_MAX},
-};
-
-static range range_of(const char *name)
+static int refuse(const char *name, const char *wanted, PyObject *value)
 {
-    for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++) {
-        if (strcmp(ranges[i].name, name) == 0)
-            return ranges[i];
-    }
-    return (range){name, 0, LLONG_MAX};
+    PyErr_Format(PyExc_TypeError, "%s must be %s, not %.200s", name, wanted,
+                 Py_TYPE(value)->tp_name);
+    return -1;
 }
 
 static int refuse_size(range allowed, PyObject *value)
 {
-    if (allowed.most == LLONG_MAX)
+    if (allowed.most == CD_NO_MOST)
         PyErr_Format(PyExc_ValueError, "%s must be at least %lld, not %S", allowed.name,
                      allowed.least, value);
     else
@@ -50,11 +38,8 @@ static int refuse_size(range allowed, PyObject *value)
 static int parse_time(double *field, const char *name, PyObject *value)
 {
     double seconds;
-    if (!PyLong_Check(value) && !PyFloat_Check(value)) {
-        PyErr_Format(PyExc_TypeError, "%s must be a number of seconds, not %.200s", name,
-                     Py_TYPE(value)->tp_name);
-        return -1;
-    }
+    if (!PyLong_Check(value) && !PyFloat_Check(value))
+        return refuse(name, "a number of seconds", value);
     seconds = PyFloat_AsDouble(value);
     if (seconds == -1.0 && PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_OverflowError))
         return -1;
@@ -67,14 +52,11 @@ static int parse_time(double *field, const char *name, PyObject *value)
     return 0;
 }
 
-static int parse_size(size_t *field, const char *name, PyObject *value)
+static int parse_size(size_t *field, range allowed, PyObject *value)
 {
     int overflow;
-    range allowed = range_of(name);
-    if (!PyLong_Check(value) || PyBool_Check(value)) {
-        PyErr_Format(PyExc_TypeError, "%s must be int, not %.200s", name, Py_TYPE(value)->tp_name);
-        return -1;
-    }
+    if (!PyLong_Check(value) || PyBool_Check(value))
+        return refuse(allowed.name, "int", value);
     long long size = PyLong_AsLongLongAndOverflow(value, &overflow);
     if (size == -1 && PyErr_Occurred())
         return -1;
@@ -86,27 +68,66 @@ static int parse_size(size_t *field, const char *name, PyObject *value)
     return 0;
 }
 
-/* 1: it was a limit; 0: it is none; -1: exception. */
-static int parse_limit(cd_limits *limits, const char *key, PyObject *value)
+static int parse_flag(bool *field, PyObject *value)
 {
-#define CD_TIME(name, number, doc) \
-    if (strcmp(key, #name) == 0)   \
-        return parse_time(&limits->name, #name, value) < 0 ? -1 : 1;
-#define CD_SIZE(name, number, unit, doc) \
-    if (strcmp(key, #name) == 0)         \
-        return parse_size(&limits->name, #name, value) < 0 ? -1 : 1;
-#include "limits.def"
-#undef CD_TIME
-#undef CD_SIZE
+    int truth = PyObject_IsTrue(value);
+    *field = truth == 1;
+    return truth < 0 ? -1 : 0;
+}
+
+static int check_text(const char *text, int (*check)(const char *, char *, size_t))
+{
+    char problem[256];
+    int code = check(text, problem, sizeof(problem));
+    if (code == CD_NOMEM)
+        PyErr_NoMemory();
+    else if (code != CD_OK)
+        PyErr_SetString(PyExc_ValueError, problem);
+    return code == CD_OK ? 0 : -1;
+}
+
+/* The text stays the caller's, whose kwargs hold it until the core has copied it. */
+static int parse_text(const char **field, const char *name, PyObject *value,
+                      int (*check)(const char *, char *, size_t))
+{
+    if (!PyUnicode_Check(value))
+        return refuse(name, "str or None", value);
+    *field = PyUnicode_AsUTF8(value);
+    return *field == NULL ? -1 : check_text(*field, check);
+}
+
+/* 1: it was a row of options.def, for which None is the default; 0: it is none; -1: exception. */
+static int parse_option(cd_config *config, const char *key, PyObject *value)
+{
+#define CD_FLAG(name, ...)       \
+    if (strcmp(key, #name) == 0) \
+        return value != Py_None && parse_flag(&config->name, value) < 0 ? -1 : 1;
+#define CD_TEXT(name, number, check, ...) \
+    if (strcmp(key, #name) == 0)          \
+        return value != Py_None && parse_text(&config->name, #name, value, check) < 0 ? -1 : 1;
+#include "options.def"
     return 0;
 }
 
-int cdpy_check_limit(const char *name, PyObject *value)
+/* 1: it was a row of limits.def or options.def; 0: it is none; -1: exception. */
+static int parse_setting(cd_config *config, const char *key, PyObject *value)
 {
-    cd_limits unused;
-    int known = parse_limit(&unused, name, value);
+#define CD_TIME(name, ...)       \
+    if (strcmp(key, #name) == 0) \
+        return parse_time(&config->limits.name, #name, value) < 0 ? -1 : 1;
+#define CD_SIZE(name, number, least, most, ...) \
+    if (strcmp(key, #name) == 0)                \
+        return parse_size(&config->limits.name, (range){#name, least, most}, value) < 0 ? -1 : 1;
+#include "limits.def"
+    return parse_option(config, key, value);
+}
+
+int cdpy_check_setting(const char *name, PyObject *value)
+{
+    cd_config unused;
+    int known = parse_setting(&unused, name, value);
     if (known == 0)
-        PyErr_Format(PyExc_ValueError, "there is no limit '%s'", name);
+        PyErr_Format(PyExc_ValueError, "there is no setting '%s'", name);
     return known == 1 ? 0 : -1;
 }
 
@@ -117,14 +138,13 @@ static void order_marks(cd_limits *limits)
         limits->write_low_water = limits->write_high_water / 2;
 }
 
-static int parse_limits(cd_limits *limits, PyObject *kwargs)
+static int parse_settings(cd_config *config, PyObject *kwargs)
 {
     PyObject *key, *value;
     Py_ssize_t at = 0;
-    cd_limits_init(limits);
-    while (kwargs && PyDict_Next(kwargs, &at, &key, &value)) {
+    while (PyDict_Next(kwargs, &at, &key, &value)) {
         const char *name = PyUnicode_AsUTF8(key);
-        int known = name ? parse_limit(limits, name, value) : -1;
+        int known = name ? parse_setting(config, name, value) : -1;
         if (known < 0)
             return -1;
         if (known == 0) {
@@ -132,11 +152,11 @@ static int parse_limits(cd_limits *limits, PyObject *kwargs)
             return -1;
         }
     }
-    order_marks(limits);
+    order_marks(&config->limits);
     return 0;
 }
 
-/* ---- options ---- */
+/* ---- what is no row ---- */
 
 /* Moves kwargs[name] into *value (new reference); NULL when it is absent or None. */
 static int pop(PyObject *kwargs, const char *name, PyObject **value)
@@ -149,13 +169,6 @@ static int pop(PyObject *kwargs, const char *name, PyObject **value)
     if (*value == Py_None)
         Py_CLEAR(*value);
     return found < 0 ? -1 : 0;
-}
-
-static int refuse(const char *name, const char *wanted, PyObject *value)
-{
-    PyErr_Format(PyExc_TypeError, "%s must be %s, not %.200s", name, wanted,
-                 Py_TYPE(value)->tp_name);
-    return -1;
 }
 
 static int pop_callable(PyObject *kwargs, const char *name, PyObject **value)
@@ -251,20 +264,6 @@ static int pop_fd(PyObject *kwargs, int *fd)
     return result;
 }
 
-/* *flag is what it is when the argument is absent. */
-static int pop_flag(PyObject *kwargs, const char *name, bool *flag)
-{
-    PyObject *value = NULL;
-    int truth = *flag;
-    if (pop(kwargs, name, &value) < 0)
-        return -1;
-    if (value)
-        truth = PyObject_IsTrue(value);
-    Py_XDECREF(value);
-    *flag = truth == 1;
-    return truth < 0 ? -1 : 0;
-}
-
 /* *owner keeps the bytes of *text alive. */
 static int pop_server_header(PyObject *kwargs, const char **text, PyObject **owner)
 {
@@ -303,31 +302,6 @@ static int pop_text(PyObject *kwargs, const char *name, const char **text)
     return result;
 }
 
-int cdpy_check_text(const char *text, int (*check)(const char *, char *, size_t))
-{
-    char problem[256];
-    int code = check(text, problem, sizeof(problem));
-    if (code == CD_NOMEM)
-        PyErr_NoMemory();
-    else if (code != CD_OK)
-        PyErr_SetString(PyExc_ValueError, problem);
-    return code == CD_OK ? 0 : -1;
-}
-
-static int pop_trust(PyObject *kwargs, const char **text)
-{
-    if (pop_text(kwargs, "forwarded_allow_ips", text) < 0)
-        return -1;
-    return *text ? cdpy_check_text(*text, cd_trust_check) : 0;
-}
-
-static int pop_access_format(PyObject *kwargs, const char **text)
-{
-    if (pop_text(kwargs, "access_format", text) < 0)
-        return -1;
-    return *text ? cdpy_check_text(*text, cd_access_format_check) : 0;
-}
-
 static int read_prefixes(PyObject *tuple, const char ***prefixes)
 {
     if (!PyTuple_Check(tuple))
@@ -360,9 +334,7 @@ static int pop_access_exclude(PyObject *kwargs, const char ***prefixes)
 
 static int pop_access(PyObject *kwargs, cd_config *config, const char ***prefixes)
 {
-    if (pop_fd(kwargs, &config->access_fd) < 0 ||
-        pop_access_format(kwargs, &config->access_format) < 0 ||
-        pop_access_exclude(kwargs, prefixes) < 0 ||
+    if (pop_fd(kwargs, &config->access_fd) < 0 || pop_access_exclude(kwargs, prefixes) < 0 ||
         pop_text(kwargs, "access_syslog", &config->access_syslog) < 0 ||
         pop_text(kwargs, "access_tag", &config->access_tag) < 0)
         return -1;
@@ -379,22 +351,14 @@ int cdpy_parse_options(cdpy_server *server, cd_config *config, PyObject *kwargs,
     int result = -1;
     if (rest == NULL)
         return -1;
-    config->date_header = config->websocket_deflate = true;
     if (pop_callable(rest, "on_log", &server->on_log) == 0 &&
         pop_callable(rest, "on_access", &server->on_access) == 0 &&
         pop_callable(rest, "on_exception", &server->on_exception) == 0 &&
         pop_context(rest, &server->context) == 0 && pop_root_path(rest, &server->root_path) == 0 &&
         pop_state(rest, &server->lifespan_state) == 0 && pop_proxy_headers(rest, config) == 0 &&
-        pop_trust(rest, &config->trust) == 0 && pop_access(rest, config, prefixes) == 0 &&
-        pop_flag(rest, "date_header", &config->date_header) == 0 &&
-        pop_extensions(rest, &server->offers) == 0 &&
-        pop_flag(rest, "websocket_deflate", &config->websocket_deflate) == 0 &&
-        pop_flag(rest, "websocket_deflate_context_takeover",
-                 &config->websocket_deflate_context_takeover) == 0 &&
-        pop_flag(rest, "http2", &config->http2) == 0 &&
-        pop_flag(rest, "http2_upgrade", &config->http2_upgrade) == 0 &&
+        pop_access(rest, config, prefixes) == 0 && pop_extensions(rest, &server->offers) == 0 &&
         pop_server_header(rest, &config->server_header, owner) == 0)
-        result = parse_limits(&config->limits, rest);
+        result = parse_settings(config, rest);
     Py_DECREF(rest);
     return result;
 }

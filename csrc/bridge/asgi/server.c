@@ -272,7 +272,7 @@ static int open_core(cdpy_server *self, const cd_config *config)
 static int server_init(PyObject *op, PyObject *args, PyObject *kwargs)
 {
     cdpy_server *self = (cdpy_server *)op;
-    cd_config config = {.access_fd = -1};
+    cd_config config = cd_config_default;
     PyObject *owner = NULL, *loop, *app;
     const char **prefixes = NULL;
     if (self->loop) {

@@ -304,8 +304,8 @@ static int on_header_value_complete(llhttp_t *parser)
 static bool may_become_http2(const cd_conn *c)
 {
     const cd_http1 *h = c->self;
-    return c->server->http2_upgrade && !c->server->draining && !c->transport->secure &&
-           h->parser.http_minor == 1 && h->content_length == 0;
+    return c->server->http2_upgrade && c->server->http2 && !c->server->draining &&
+           !c->transport->secure && h->parser.http_minor == 1 && h->content_length == 0;
 }
 
 /* Returns 0 for an ordinary request, for one that asks for HTTP/2 (h->settings is set), and for a

@@ -59,8 +59,8 @@ int cd_log_init(cd_log *log, const cd_config *config)
 {
     *log = (cd_log){.fd = -1};
     cd_buf_init(&log->pending);
-    log->format =
-        cd_log_format_new(config->access_format ? config->access_format : "daphne", NULL, 0);
+    const char *format = config->access_log_format;
+    log->format = cd_log_format_new(format ? format : cd_config_default.access_log_format, NULL, 0);
     if (log->format == NULL || copy_list(&log->exclude, config->access_exclude) < 0 ||
         copy_text(&log->syslog, config->access_syslog) < 0 ||
         copy_text(&log->tag, config->access_tag) < 0) {

@@ -21,9 +21,8 @@ struct cd_server {
     char *server_header; /* "server: ...\r\n", ready to send, or NULL */
     size_t server_header_length;
     cd_date_line date;
-    bool date_header;
-    bool http2;         /* HTTP/2 is spoken with clients that begin with its preface */
-    bool http2_upgrade; /* also, without TLS, with clients that ask for it by Upgrade */
+#define CD_FLAG(name, ...) bool name; /* as in cd_config */
+#include "options.def"
     bool draining;
     bool full_logged; /* the log already says that max_connections was reached */
 
@@ -32,7 +31,6 @@ struct cd_server {
     struct cd_trust *trust;
     struct cd_forwarding *forwarding;
     struct cd_ws_deflate_pool *deflate; /* NULL: no WebSocket messages are compressed */
-    bool deflate_takeover;
 
     cd_list listeners, conns, streams;
     cd_list pendings; /* accepted connections whose PROXY header is being read */

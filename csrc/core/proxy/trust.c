@@ -20,8 +20,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char default_list[] = "127.0.0.0/8,::1,unix:";
-
 bool cd_ip_read(cd_str text, cd_ip *ip)
 {
     static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
@@ -114,7 +112,7 @@ static int add_entry(cd_trust *trust, cd_str entry, char *problem, size_t size)
 
 int cd_trust_init(cd_trust *trust, const char *text, char *problem, size_t size)
 {
-    cd_str list = {text ? text : default_list, 0}, entry;
+    cd_str list = {text ? text : cd_config_default.forwarded_allow_ips, 0}, entry;
     int code = CD_OK;
     list.n = strlen(list.p);
     *trust = (cd_trust){.networks = NULL};

@@ -24,7 +24,7 @@ typedef struct cd_trust {
 /* Reads a numeric address without brackets, port and zone. False: it is none. */
 bool cd_ip_read(cd_str text, cd_ip *ip);
 
-/* Reads a list in the form of cd_config's trust. CD_OK, CD_NOMEM, or CD_VALUE and then `problem`,
+/* Reads a list in the form of cd_config's forwarded_allow_ips. CD_OK, CD_NOMEM, or CD_VALUE and then `problem`,
  * which may be NULL, says what is wrong. After a failure there is nothing to dispose of. */
 int cd_trust_init(cd_trust *trust, const char *text, char *problem, size_t size);
 void cd_trust_dispose(cd_trust *trust);

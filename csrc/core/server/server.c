@@ -31,17 +31,6 @@
 /* descriptors left for the application: databases, files, pipes */
 enum { DESCRIPTOR_RESERVE = 64 };
 
-void cd_limits_init(cd_limits *limits)
-{
-    *limits = (cd_limits){
-#define CD_TIME(name, value, doc) .name = value,
-#define CD_SIZE(name, value, unit, doc) .name = value,
-#include "limits.def"
-#undef CD_TIME
-#undef CD_SIZE
-    };
-}
-
 const char *cd_llhttp_version(void)
 {
 #define TEXT_OF(x) #x
@@ -84,7 +73,6 @@ static int make_deflate(cd_server *server, const cd_config *config)
     const cd_limits *limits = &config->limits;
     if (!config->websocket_deflate)
         return CD_OK;
-    server->deflate_takeover = config->websocket_deflate_context_takeover;
     server->deflate = cd_ws_deflate_pool_new((int)limits->websocket_deflate_level,
                                              (int)limits->websocket_deflate_mem_level,
                                              limits->websocket_deflate_memory);
@@ -134,9 +122,8 @@ static cd_server *new_server(cd_loop *loop, const cd_config *config)
     server->limits = config->limits;
     server->first_protocol = &cd_http1_protocol;
     server->conn_closed = on_conn_closed;
-    server->date_header = config->date_header;
-    server->http2 = config->http2;
-    server->http2_upgrade = config->http2 && config->http2_upgrade;
+#define CD_FLAG(name, ...) server->name = config->name;
+#include "options.def"
     server->log = &all->log;
     server->trust = &all->trust;
     server->forwarding = &all->forwarding;
@@ -157,7 +144,7 @@ cd_server *cd_server_new(cd_loop *loop, const cd_config *config, const cd_ops *o
     server->ops = ops;
     server->data = data;
     if (cd_log_init(server->log, config) < 0 ||
-        cd_trust_init(server->trust, config->trust, NULL, 0) < 0 ||
+        cd_trust_init(server->trust, config->forwarded_allow_ips, NULL, 0) < 0 ||
         cd_forwarding_init(server->forwarding, config) < 0 ||
         make_server_header(server, config->server_header) < 0 || make_deflate(server, config) < 0) {
         dispose(server);

@@ -124,7 +124,7 @@ static cd_ws_extension negotiate(const cd_stream *s)
     if (server->deflate == NULL)
         return (cd_ws_extension){.on = false};
     cd_ws_extension e = cd_ws_extension_negotiate(s->head.headers, s->head.header_count, bits,
-                                                  server->deflate_takeover);
+                                                  server->websocket_deflate_context_takeover);
     if (!cd_ws_deflate_affords(server->deflate, &e))
         e = cd_ws_extension_negotiate(s->head.headers, s->head.header_count, bits, false);
     return e;

@@ -27,7 +27,8 @@ from django.utils import autoreload
 
 from pyasgi import __version__
 from pyasgi.endpoints import build_endpoint_description_strings
-from pyasgi.server import LIMITS, Server
+from pyasgi.options import LIMITS
+from pyasgi.server import Server
 
 logger = logging.getLogger("django.channels.server")
 
@@ -154,7 +155,7 @@ class Command(RunserverCommand):
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise CommandError(f"{source} is {value!r}; give a number of bytes, 0 for no limit")
             return value
-        return int(LIMITS[name])
+        return int(LIMITS[name].default)
 
     # ---- serving ----
 

@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const cd_addr peer = {1, "127.0.0.1"};
     cd_header headers[LINES];
-    cd_config config = {.trust = size > 0 ? lists[data[0] & 3] : NULL,
+    cd_config config = {.forwarded_allow_ips = size > 0 ? lists[data[0] & 3] : NULL,
                         .forwarded_for = size > 0 && data[0] & 4 ? "forwarded" : "x-forwarded-for",
                         .forwarded_port = "x-forwarded-port",
                         .forwarded_proto = "x-forwarded-proto"};
@@ -63,12 +63,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(copy, data + 1, size - 1);
     cd_head head = {.headers = headers, .client = &peer};
     head.header_count = split(headers, copy, copy + size - 1);
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     cd_forwarding f;
     cd_trust trust;
     cd_arena arena;
     cd_arena_init(&arena);
-    if (cd_forwarding_init(&f, &config) < 0 || cd_trust_init(&trust, config.trust, NULL, 0) < 0 ||
+    if (cd_forwarding_init(&f, &config) < 0 ||
+        cd_trust_init(&trust, config.forwarded_allow_ips, NULL, 0) < 0 ||
         cd_forwarded_read(&f, &trust, &head, &arena) < 0)
         abort();
     if (head.origin != NULL)

@@ -38,7 +38,7 @@ static void configure(bool low)
 {
     cd_config config = {.access_fd = -1};
     cd_limits *l = &config.limits;
-    cd_limits_init(l);
+    *l = cd_config_default.limits;
     l->pipeline_depth = 1000;
     if (low) {
         l->max_head_size = 300;

@@ -29,7 +29,7 @@ static void configure(bool low)
 {
     cd_config config = {.access_fd = -1, .http2 = true, .http2_upgrade = true};
     cd_limits *l = &config.limits;
-    cd_limits_init(l);
+    *l = cd_config_default.limits;
     if (low) {
         l->max_head_size = 300;
         l->max_header_count = 4;

@@ -61,8 +61,9 @@ static void deliver(const uint8_t *data, size_t size, size_t cut, text *trace)
     int pair[2];
     const cd_addr client = {1, "192.0.2.1"}, local = {2, "192.0.2.2"};
     const cd_listen how = {.proxy = data[0] & 1 ? CD_PROXY_OPTIONAL : CD_PROXY_REQUIRED};
-    cd_config config = {.access_fd = -1, .trust = data[0] & 2 ? "192.0.2.1" : "192.0.2.2"};
-    cd_limits_init(&config.limits);
+    cd_config config = {.access_fd = -1,
+                        .forwarded_allow_ips = data[0] & 2 ? "192.0.2.1" : "192.0.2.2"};
+    config.limits = cd_config_default.limits;
     config.limits.max_proxy_size = HEADER_MOST;
     rig_configure(&config);
     rig *r = rig_new(CUT_WHOLE, 1);

@@ -61,7 +61,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 2 || size > MOST)
         return 0;
     config.access_fd = -1;
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     config.limits.websocket_max_frame_size = 2000;
     config.limits.websocket_max_message_size = 2500;
     config.limits.websocket_high_water = 600;

@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config.access_fd = -1;
     config.websocket_deflate = true;
     config.websocket_deflate_context_takeover = data[0] & 1;
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     config.limits.websocket_deflate_min_size = 1;
     config.limits.websocket_max_frame_size = 2000;
     config.limits.websocket_max_message_size = 20000;

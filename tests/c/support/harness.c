@@ -931,7 +931,7 @@ void rig_configure(const cd_config *config)
         configured = *config;
     } else {
         configured = (cd_config){.access_fd = -1};
-        cd_limits_init(&configured.limits);
+        configured.limits = cd_config_default.limits;
     }
     is_configured = true;
 }

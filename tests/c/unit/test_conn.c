@@ -305,13 +305,13 @@ static void test_linger_goes_on(void)
 static void test_linger_is_bounded(void)
 {
     cd_config config = {.access_fd = -1};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     config.limits.linger_total = 4;
     rig_configure(&config);
     rig *r = rig_new(CUT_WHOLE, 1);
     CHECK(linger_open(r)->closed);
     rig_free(r);
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     config.limits.linger_size = 50000;
     rig_configure(&config);
     r = rig_new(CUT_WHOLE, 1);

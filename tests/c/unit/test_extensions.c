@@ -363,7 +363,7 @@ static void run_slow_client(rig *r, const void *arg)
 static void check_ends(void)
 {
     cd_config config = {.access_fd = -1};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     config.limits.http_timeout = 5;
 #define LOST OPEN "access complete / 200 100000\n1 gone\nwire reset\n"
     check_scenario("a file that becomes shorter", run_cut_file, NULL,

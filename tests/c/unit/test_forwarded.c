@@ -128,7 +128,7 @@ static void told(text *to, const cd_config *config, const char *headers, const c
     cd_arena arena;
     cd_arena_init(&arena);
     CHECK_INT(cd_forwarding_init(&f, config), CD_OK);
-    CHECK_INT(cd_trust_init(&trust, config->trust, NULL, 0), CD_OK);
+    CHECK_INT(cd_trust_init(&trust, config->forwarded_allow_ips, NULL, 0), CD_OK);
     CHECK(cd_forwarded_read(&f, &trust, &head, &arena) >= 0);
     const cd_origin *o = head.origin;
     if (o == NULL)
@@ -148,11 +148,11 @@ static void told(text *to, const cd_config *config, const char *headers, const c
 
 static cd_config settings(const char *trust)
 {
-    cd_config config = {.trust = trust,
+    cd_config config = {.forwarded_allow_ips = trust,
                         .forwarded_for = "X-Forwarded-For",
                         .forwarded_port = "X-Forwarded-Port",
                         .forwarded_proto = "X-Forwarded-Proto"};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     return config;
 }
 
@@ -309,10 +309,10 @@ static void test_who_is_believed(void)
     check_told(&config, all, &stranger, "peer");
     check_told(&config, all, &lost, "peer");
     check_told(&config, all, &local, "192.0.2.7:0 https -:0 -");
-    config.trust = "198.51.100.0/24";
+    config.forwarded_allow_ips = "198.51.100.0/24";
     check_told(&config, all, &stranger, "192.0.2.7:0 https -:0 -");
     check_told(&config, all, &loopback, "peer");
-    config.trust = "*";
+    config.forwarded_allow_ips = "*";
     check_told(&config, "x-forwarded-for: 1.1.1.1, 2.2.2.2", &stranger, "1.1.1.1:0 - -:0 -");
 }
 

@@ -232,7 +232,7 @@ static void check_limit(const char *name, char *input, int status)
 static cd_config small_limits(void)
 {
     cd_config config = {.access_fd = -1};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     config.limits.max_head_size = 200;
     config.limits.max_target_size = 50;
     config.limits.max_header_count = 5;

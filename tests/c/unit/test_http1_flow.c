@@ -756,7 +756,7 @@ static const conversation no_patience[] = {
 static cd_config defaults(void)
 {
     cd_config config = {.access_fd = -1};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     return config;
 }
 

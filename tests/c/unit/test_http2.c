@@ -14,7 +14,7 @@ static cd_config config = {.access_fd = -1, .http2 = true};
 static void configure(void)
 {
     config = (cd_config){.access_fd = -1, .http2 = true};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     rig_configure(&config);
 }
 

@@ -21,7 +21,7 @@ static cd_config config;
 static cd_limits *configure(void)
 {
     config = (cd_config){.access_fd = -1, .http2 = true};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     return &config.limits;
 }
 

@@ -16,7 +16,7 @@
 static rig *new_rig(size_t max_connections)
 {
     cd_config config = {.access_fd = -1};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     config.limits.max_connections = max_connections;
     rig_configure(&config);
     rig *r = rig_new(CUT_WHOLE, 1);

@@ -127,7 +127,7 @@ static void test_no_memory_for_a_log(void)
 {
     static const char *const prefixes[] = {"/health", "/static", NULL};
     const cd_config config = {.access_fd = -1,
-                              .access_format = "combined",
+                              .access_log_format = "combined",
                               .access_exclude = prefixes,
                               .access_syslog = "<30>",
                               .access_tag = " t: "};

@@ -248,8 +248,8 @@ static void test_checksum(void)
 static rig *new_rig(const char *trust)
 {
     static cd_config config;
-    config = (cd_config){.access_fd = -1, .trust = trust};
-    cd_limits_init(&config.limits);
+    config = (cd_config){.access_fd = -1, .forwarded_allow_ips = trust};
+    config.limits = cd_config_default.limits;
     rig_configure(&config);
     rig *r = rig_new(CUT_WHOLE, 1);
     rig_configure(NULL);

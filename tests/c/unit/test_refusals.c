@@ -120,7 +120,7 @@ static void run_request(rig *r, const void *arg)
 static void test_http2(void)
 {
     cd_config config = {.access_fd = -1, .http2 = true};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     rig_configure(&config);
     for (size_t i = 0; i < ROWS(requests); i++) {
         rig *r = rig_new(CUT_WHOLE, 0);

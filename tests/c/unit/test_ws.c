@@ -689,7 +689,7 @@ static void run_limits(rig *r, const void *arg)
 static cd_config defaults(void)
 {
     cd_config config = {.access_fd = -1};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     return config;
 }
 

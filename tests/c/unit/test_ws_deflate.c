@@ -527,7 +527,7 @@ static void check_wire(const wire_case *c, const char *offer, const char *opened
 static cd_config defaults(void)
 {
     cd_config config = {.access_fd = -1, .websocket_deflate = true};
-    cd_limits_init(&config.limits);
+    config.limits = cd_config_default.limits;
     config.limits.websocket_deflate_min_size = 5;
     return config;
 }
