@@ -26,7 +26,7 @@ PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.p
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-words lint-rules \
-	fmt debug docs docs-serve asan ktls fuzz bench build pgo clean dist system system-test
+	fmt debug docs docs-serve asan tsan ktls fuzz bench build pgo clean dist system system-test
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,9 @@ docs-serve: docs ## show it on http://127.0.0.1:8000/ (HOST= PORT=)
 
 asan: system-test debug ## run the tests that start the server with the extension under ASan
 	@$(VENV)/python scripts/tests.py asan
+
+tsan: $(VENV)/ready ## where threads meet in the core, under ThreadSanitizer
+	@$(VENV)/python scripts/tests.py tsan
 
 ktls: system-test debug ## the tests of kTLS under a kernel that has it, in a virtual machine
 	@$(SYSTEM) ktls

@@ -16,6 +16,9 @@ ifeq ($(VARIANT),fuzz)
   SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=undefined
   INSTRUMENT := -fsanitize=fuzzer-no-link
   FUZZ_LINK := -fsanitize=fuzzer
+else ifeq ($(VARIANT),tsan)
+  CC := gcc
+  SANITIZERS := -fsanitize=thread
 else ifeq ($(VARIANT),ccov)
   CC := gcc
   SANITIZERS := --coverage

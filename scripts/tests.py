@@ -114,14 +114,27 @@ def part_c() -> Tally:
     return tally
 
 
+def part_tsan() -> Tally:
+    """What several threads call of the core, under ThreadSanitizer."""
+    make = ["make", "--no-print-directory", "-f", "scripts/ctests.mk", f"PYTHON={sys.executable}"]
+    programs = [f"build/tsan/bin/test_{name}" for name in ("threads", "loop")]
+    if run([*make, f"-j{os.cpu_count() or 1}", "VARIANT=tsan", *programs]) != 0:
+        return Tally(failed=1, broken="no build under ThreadSanitizer")
+    tally = Tally()
+    for name in programs:
+        # The sanitizer cannot live with an address space that is as random as newer kernels make it.
+        tally.add(unit_test(ROOT / name, "setarch", "-R"))
+    return tally
+
+
 def c_program(program: Path) -> Tally:
     target = program.name.removeprefix("fuzz_")
     return unit_test(program) if target == program.name else replay(program, target)
 
 
-def unit_test(program: Path) -> Tally:
+def unit_test(program: Path, *prefix: str) -> Tally:
     """Run one; its last line is its own count."""
-    status, text = captured([str(program)])
+    status, text = captured([*prefix, str(program)])
     tally = counted(text)
     if tally is None or (status != 0 and tally.failed == 0):
         tally = Tally(failed=1, broken=f"{program.name} broke off with status {status}")
@@ -380,6 +393,7 @@ def answers(interpreter: str, version: str) -> bool:
 PARTS: dict[str, Callable[[], Tally]] = {
     "lint": part_lint,
     "c": part_c,
+    "tsan": part_tsan,
     "py": part_py,
     "example": part_example,
     "asyncio": part_asyncio,
