@@ -19,14 +19,14 @@ STEP := scripts/step.sh
 CTESTS := $(MAKE) --no-print-directory -f scripts/ctests.mk PYTHON=$(CURDIR)/$(VENV)/python
 PROFILE := $(CURDIR)/build/instrumented
 REINSTALL := $(RUN_VENV)/pip install --quiet --no-deps --force-reinstall
-# The OpenSSL of wheels and benchmarks; CD_OPENSSL=DIR is another one, CD_OPENSSL=system the system's.
-OWN_OPENSSL = openssl="$${CD_OPENSSL:-$$($(PYTHON) scripts/openssl.py)}" && CD_OPENSSL="$$openssl"
+# The libraries in wheels and benchmarks; CD_LIBRARIES=DIR are others, CD_LIBRARIES=system the system's.
+OWN_LIBRARIES = libraries="$${CD_LIBRARIES:-$$($(PYTHON) scripts/libraries.py)}" && CD_LIBRARIES="$$libraries"
 C_FILES = $(shell find csrc tests/c benchmarks -name '*.[ch]' | sort)
 PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.py' -o -name '*.pyi' -o -name '*.html')
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-words lint-rules \
-	fmt debug docs docs-serve asan tsan ktls fuzz bench build pgo clean dist system system-test
+	fmt debug docs docs-serve asan tsan ktls fuzz bench build pgo clean dist dist-try system system-test
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -110,17 +110,23 @@ BENCH_LOOP = $(RUN_VENV)/pip install --quiet --constraint benchmarks/peers.txt u
 # The suite starts its servers from another folder: the debug build in place is not found there.
 bench: $(RUN_VENV)/profiled ## compare with the peers (BENCH="--quick")
 	@$(SYSTEM) bench
-	@$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks $(BENCH); status=$$?; \
+	@$(OWN_LIBRARIES) $(RUN_VENV)/python -m benchmarks $(BENCH); status=$$?; \
 		$(if $(findstring --quick,$(BENCH)),,$(BENCH_LOOP) || status=$$?;) exit $$status
 
 build: $(RUN_VENV)/ready ## build a release and install it into .venv-run
 
-pgo: $(RUN_VENV)/profiled ## what a wheel has into .venv-run: profile-guided, with its own OpenSSL
+pgo: $(RUN_VENV)/profiled ## what a wheel has into .venv-run: profile-guided, with its own libraries
 
 dist: $(VENV)/ready $(RUN_VENV)/profiled ## sdists and, from them, wheels in dist/: cdaphne, cdaphne-as-daphne
 	@rm -rf dist
-	$(OWN_OPENSSL) CD_PROFILE=$(PROFILE) $(VENV)/python -m build
+	$(VENV)/python -m build --sdist
+	$(OWN_LIBRARIES) CD_PROFILE=$(PROFILE) $(VENV)/python scripts/wheels.py
 	$(VENV)/python -m build --outdir dist scripts/as_daphne
+	$(VENV)/python -m twine check --strict dist/*
+
+dist-try: $(VENV)/ready ## install the wheel in dist/ into a Debian that has nothing else, and talk to it
+	@$(SYSTEM) chroot
+	@$(VENV)/python scripts/try_wheel.py
 
 clean: ## remove builds and virtual environments
 	rm -rf build dist third_party .venv .venv-* *.egg-info pyasgi/_core*.so .mypy_cache .ruff_cache .pytest_cache
@@ -152,10 +158,10 @@ $(RUN_VENV)/ready: pyproject.toml setup.py scripts/fetch_llhttp.py examples/devo
 	@touch $@
 
 # The installed servers write their counters beside the objects of build/instrumented when they end.
-$(RUN_VENV)/profiled: $(RUN_VENV)/ready scripts/openssl.py benchmarks/train.py
+$(RUN_VENV)/profiled: $(RUN_VENV)/ready scripts/libraries.py benchmarks/train.py
 	@$(SYSTEM) bench
 	@rm -rf build/instrumented build/profiled
-	$(OWN_OPENSSL) CD_PROFILE=generate $(REINSTALL) .
-	$(OWN_OPENSSL) $(RUN_VENV)/python -m benchmarks.train
-	$(OWN_OPENSSL) CD_PROFILE=$(PROFILE) $(REINSTALL) .
+	$(OWN_LIBRARIES) CD_PROFILE=generate $(REINSTALL) .
+	$(OWN_LIBRARIES) $(RUN_VENV)/python -m benchmarks.train
+	$(OWN_LIBRARIES) CD_PROFILE=$(PROFILE) $(REINSTALL) .
 	@touch $@

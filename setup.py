@@ -8,11 +8,13 @@ Everything else about the package is in pyproject.toml.  Switches, read from the
     CD_WERROR=1     warnings are errors (CI=true means the same)
     CD_PROFILE=generate  count which branches are taken: first half of `make pgo`
     CD_PROFILE=DIR  optimise for what was counted below DIR: its second half, and for wheels
-    CD_OPENSSL=DIR  link the static OpenSSL below DIR (scripts/openssl.py); "system", the default: the system's
+    CD_LIBRARIES=DIR  put the libraries below DIR (scripts/libraries.py) into the extension; "system", the default:
+                    link the system's
+    CD_GLIBC=2.28   link against that glibc where this machine's is newer (scripts/glibc.py)
     LLHTTP_DIR=DIR  an unpacked llhttp release, see scripts/fetch_llhttp.py
 
-Each flavour has its own folder below build/, and each OpenSSL one in it, so objects of two flavours
-never meet in one link.
+Each flavour has its own folder below build/, and each set of libraries one in it, so objects of two
+flavours never meet in one link.
 """
 
 from __future__ import annotations
@@ -39,6 +41,8 @@ ROOT = Path(__file__).resolve().parent
 sys.path.insert(0, str(ROOT / "scripts"))
 
 import fetch_llhttp  # noqa: E402  (found through the line above)
+import glibc  # noqa: E402
+import libraries  # noqa: E402
 import pypi_readme  # noqa: E402
 
 
@@ -87,8 +91,6 @@ LIBRARIES = (
     ),
     Library("zlib", "zlib", "zlib1g-dev", "1.2.11", "zlib.h", "ZLIB_VERNUM >= 0x12b0", ("-lz",)),
 )
-
-OPENSSL_ARCHIVES = ("lib/libssl.a", "lib/libcrypto.a")
 
 WARNINGS = (
     "-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2".split()
@@ -143,19 +145,30 @@ def flavour() -> str:
 
 
 def counted(objects: str) -> dict[str, Path]:
-    """{last three parts of an object's path: its counters} below CD_PROFILE, for the same platform and Python.
+    """{last three parts of an object's path: its counters} below CD_PROFILE, for the same platform and libraries.
 
     Three parts, because llhttp lies elsewhere in an sdist than in the tree.
     """
     if flavour() != "profiled":
         return {}
-    folder = Path(os.environ["CD_PROFILE"], os.path.basename(objects))
+    folder = trained(Path(os.environ["CD_PROFILE"]), os.path.basename(objects))
     found = {profile_key(path): path for path in sorted(folder.rglob("*.gcda"))}
     if not found:
         raise SystemExit(
             f"cdaphne: CD_PROFILE: no counters (*.gcda) below {folder}: run `make pgo`"
         )
     return found
+
+
+def trained(profile: Path, name: str) -> Path:
+    """The folder of counters for those objects; another Python's where this one was not trained.
+
+    gcc leaves out the functions that Python's headers make differ, and csrc/core has none of those.
+    """
+    if not (profile / name).is_dir():
+        for other in sorted(profile.glob(re.sub(r"-cpython-\d+\w*", "-cpython-*", name))):
+            return other
+    return profile / name
 
 
 def profile_key(path: str | Path) -> tuple[str, ...]:
@@ -211,29 +224,30 @@ class Probe:
                 return False
 
 
-def own_openssl() -> Path | None:
-    """The folder that CD_OPENSSL names; None: the system's OpenSSL is meant."""
-    named = os.environ.get("CD_OPENSSL", "system")
+def own_libraries() -> Path | None:
+    """The folder that CD_LIBRARIES names; None: the system's libraries are meant."""
+    named = os.environ.get("CD_LIBRARIES", "system")
     if named in ("", "system"):
         return None
     folder = Path(named).resolve()
-    for part in (*OPENSSL_ARCHIVES, "include/openssl/ssl.h", "LICENSE.txt"):
-        if not (folder / part).is_file():
-            raise SystemExit(
-                f"cdaphne: CD_OPENSSL: {folder} has no {part}: run python scripts/openssl.py"
-            )
+    if lacking := libraries.missing(folder):
+        raise SystemExit(
+            f"cdaphne: CD_LIBRARIES: {folder} has no {lacking}: run python scripts/libraries.py"
+        )
     return folder
 
 
-def openssl_flags(folder: Path) -> list[str]:
-    """Python's _ssl has the system's OpenSSL in the same process: no symbol of ours may leave the extension."""
-    archives = [str(folder / name) for name in OPENSSL_ARCHIVES]
-    return [f"-I{folder / 'include'}", *archives, "-Wl,--exclude-libs,ALL", "-ldl", "-pthread"]
+def own_flags(folder: Path) -> tuple[list[str], list[str]]:
+    """Python's modules have libraries of the same names in the process: no symbol of ours may leave the extension."""
+    table = libraries.TABLE
+    compiling = [f"-isystem{library.folder(folder) / library.include}" for library in table]
+    archives = [
+        str(library.folder(folder) / name) for library in table for name in library.archives
+    ]
+    return compiling, [*archives, "-Wl,--exclude-libs,ALL", "-ldl", "-pthread"]
 
 
 def library_flags(library: Library) -> list[str]:
-    if library.name == "OpenSSL" and (folder := own_openssl()):
-        return openssl_flags(folder)
     if library.pkg_config and shutil.which("pkg-config"):
         wanted = f"{library.pkg_config} >= {library.minimum}"
         command = ["pkg-config", "--cflags", "--libs", wanted]
@@ -243,9 +257,11 @@ def library_flags(library: Library) -> list[str]:
     return list(library.link)
 
 
-def system_flags(libraries: tuple[Library, ...]) -> tuple[list[str], list[str]]:
+def all_flags() -> tuple[list[str], list[str]]:
     """Return (compiler flags, linker flags) of the libraries together."""
-    flags = [flag for library in libraries for flag in library_flags(library)]
+    if folder := own_libraries():
+        return own_flags(folder)
+    flags = [flag for library in LIBRARIES for flag in library_flags(library)]
     compiling = [flag for flag in flags if flag.startswith(("-I", "-D"))]
     return compiling, [flag for flag in flags if flag not in compiling]
 
@@ -257,9 +273,8 @@ class BuildCore(build_ext):
         super().finalize_options()
         # An editable install would compile into a throw-away folder; objects are worth keeping.
         tag = f"{sysconfig.get_platform()}-{sys.implementation.cache_tag}{sys.abiflags}"
-        if folder := own_openssl():
-            headers = (folder / "include/openssl/opensslv.h").read_bytes()
-            tag += f"-openssl-{hashlib.sha256(headers).hexdigest()[:8]}"
+        if own_libraries():
+            tag += f"-own-{hashlib.sha256(repr(libraries.TABLE).encode()).hexdigest()[:8]}"
         self.build_temp = os.path.join("build", flavour(), f"temp.{tag}")
 
     def build_extension(self, ext: Extension) -> None:
@@ -268,7 +283,7 @@ class BuildCore(build_ext):
             llhttp = fetch_llhttp.locate(ROOT)
         except fetch_llhttp.LlhttpError as error:
             raise SystemExit(f"cdaphne: {error}") from None
-        library_compile, library_link = system_flags(LIBRARIES)
+        library_compile, library_link = all_flags()
         compile_flags, link_flags = FLAVOURS[flavour()]
         if flavour() in LINK_TIME_OPTIMISED and self.probe().links(EMPTY, LTO):
             compile_flags, link_flags = [*compile_flags, *LTO], [*link_flags, "-O2", "-flto=auto"]
@@ -280,17 +295,19 @@ class BuildCore(build_ext):
         if (switch("CD_WERROR") or switch("CI")) and flavour() != "profiled":
             ours.append("-Werror")
         sources = list(ext.sources)
-        ext.extra_objects = self.compile_all(ext, sources, ours) + self.compile_all(
-            ext, llhttp.sources, [*common, "-w", *system]
-        )
+        theirs = [*common, "-w", *system]
+        ext.extra_objects = self.compile_all(ext, sources, ours)
+        ext.extra_objects += self.compile_all(ext, llhttp.sources, theirs)
+        ext.extra_objects += self.compile_libraries(ext, theirs)
         ext.extra_link_args = [*link_flags, *hardening(), *library_link, *llhttp.link_args]
+        ext.extra_link_args += ["-lm", *self.old_glibc()]
         ext.sources = []  # all compiled: what is left is the link
         self.force = True  # the file in place may be newer and yet of another flavour
         super().build_extension(ext)
         ext.sources = sources
 
     def stop_unless_complete(self) -> None:
-        absent = self.probe().missing(LIBRARIES)
+        absent = self.probe().missing(() if own_libraries() else LIBRARIES)
         if absent:
             names = ", ".join(what for what, _ in absent)
             packages = " ".join(package for _, package in absent)
@@ -301,6 +318,26 @@ class BuildCore(build_ext):
     def probe(self) -> Probe:
         compiler = list(self.compiler.compiler)  # e.g. ["gcc", "-pthread", ...]
         return Probe(compiler, python_includes())
+
+    def compile_libraries(self, ext: Extension, flags: list[str]) -> list[str]:
+        folder = own_libraries()
+        return [
+            made
+            for library in libraries.TABLE
+            if folder
+            for made in self.compile_all(
+                ext, library.files(folder), [*flags, *(f"-D{name}" for name in library.defines)]
+            )
+        ]
+
+    def old_glibc(self) -> list[str]:
+        wanted = os.environ.get("CD_GLIBC", "")
+        if not wanted:
+            return []
+        compiler = [self.compiler.compiler[0]]
+        return glibc.link_flags(
+            compiler, wanted, Path(self.build_temp, f"glibc-{wanted}").resolve()
+        )
 
     def compile_all(self, ext: Extension, sources: list[str], flags: list[str]) -> list[str]:
         profile = counted(self.build_temp)
@@ -359,18 +396,25 @@ class Build(build):
 
 
 class Wheel(bdist_wheel):
-    """bdist_wheel that adds the licences of what is in the extension: llhttp, and OpenSSL where it is."""
+    """bdist_wheel that adds the licence of everything in the extension, and a list of it (PEP 770)."""
 
     def write_wheelfile(self, wheelfile_base: str, *args: str, **kwargs: str) -> None:
         super().write_wheelfile(wheelfile_base, *args, **kwargs)
         licences = Path(wheelfile_base, "licenses")
         licences.mkdir(exist_ok=True)
-        if folder := fetch_llhttp.locate(ROOT).directory:  # None: the system's library
+        llhttp = fetch_llhttp.locate(ROOT)
+        if folder := llhttp.directory:  # None: the system's library
             if not (folder / "LICENSE").is_file():
                 raise SystemExit(f"cdaphne: {folder} has no LICENSE, which a wheel has to carry")
             shutil.copy(folder / "LICENSE", licences / "LICENSE.llhttp")
-        if folder := own_openssl():
-            shutil.copy(folder / "LICENSE.txt", licences / "LICENSE.openssl")
+        own = own_libraries()
+        for library in libraries.TABLE if own else ():
+            licence = library.folder(own) / library.licence_file
+            shutil.copy(licence, licences / f"LICENSE.{library.name.lower()}")
+        sboms = Path(wheelfile_base, "sboms")
+        sboms.mkdir(exist_ok=True)
+        text = libraries.sbom(version(), own=own is not None, llhttp=llhttp)
+        (sboms / "cdaphne.cdx.json").write_text(text)
 
 
 class Sdist(sdist):

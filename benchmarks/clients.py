@@ -57,8 +57,11 @@ class Load:
 
 def own_openssl() -> Path | None:
     """The OpenSSL that `make bench` has built into the server: the client is less of a limit with it, too."""
-    named = os.environ.get("CD_OPENSSL", "system")
-    return None if named in ("", "system") else Path(named)
+    named = os.environ.get("CD_LIBRARIES", "system")
+    if named in ("", "system"):
+        return None
+    (folder,) = Path(named).glob("openssl-*")
+    return folder
 
 
 def openssl_flags() -> list[str]:

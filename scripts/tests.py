@@ -26,7 +26,7 @@ BUILD = ROOT / "build"
 SUPPORTED = ("3.11", "3.12", "3.13", "3.14")
 REQUIREMENTS = "examples/devops/requirements.txt"
 ASAN_TREE = BUILD / "asan" / "tree"
-OPENSSL_TREE = BUILD / "openssl" / "tree"
+LIBRARIES_TREE = BUILD / "own" / "tree"
 # One C test program: seconds before it counts as hanging.
 PROGRAM_SECONDS = 600
 # A whole part; pytest has a time limit for each test of its own.
@@ -35,12 +35,12 @@ PART_SECONDS = 1800
 SPREAD = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
 NO_BROWSER = [*SPREAD, "-m", "not browser and not docs", "--ignore=tests/lint", "tests"]
 SERVER = [*SPREAD, "-m", "server and not browser", "--ignore=tests/lint", "tests"]
-# Whatever reaches OpenSSL, ours or Python's.
-TLS_FILES = [
+# Whatever reaches one of the libraries that a wheel carries.
+LIBRARIES_FILES = [
     f"tests/{name}.py"
     for name in (
-        "tls/test_openssl tls/test_tls tls/test_tls_settings http/test_http2 loop/test_loop_tls "
-        "proxy/test_proxy_protocol asgi/test_asgi_extensions"
+        "project/test_libraries project/test_wheels tls/test_tls tls/test_tls_settings http/test_http2 "
+        "ws/test_ws_deflate loop/test_loop_tls proxy/test_proxy_protocol asgi/test_asgi_extensions"
     ).split()
 ]
 # The C of pyasgi.loop, which no server has to run for.
@@ -249,15 +249,15 @@ def part_asan() -> Tally:
     return tally
 
 
-def part_openssl() -> Tally:
-    """What has to do with TLS once more, with the OpenSSL of wheels in the extension."""
+def part_libraries() -> Tally:
+    """What the libraries have to do with once more, with those of wheels in the extension."""
     made = subprocess.run(
-        [sys.executable, "scripts/openssl.py"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "scripts/libraries.py"], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     own = made.stdout.strip()
-    if made.returncode != 0 or not built_tree(OPENSSL_TREE, CD_DEBUG="1", CD_OPENSSL=own):
-        return Tally(failed=1, broken="no extension with an OpenSSL of its own")
-    return from_tree("openssl", OPENSSL_TREE, [*SPREAD, *TLS_FILES], CD_OPENSSL=own)
+    if made.returncode != 0 or not built_tree(LIBRARIES_TREE, CD_DEBUG="1", CD_LIBRARIES=own):
+        return Tally(failed=1, broken="no extension with libraries of its own")
+    return from_tree("libraries", LIBRARIES_TREE, [*SPREAD, *LIBRARIES_FILES], CD_LIBRARIES=own)
 
 
 def from_tree(name: str, tree: Path, arguments: list[str], **extra: str) -> Tally:
@@ -398,7 +398,7 @@ PARTS: dict[str, Callable[[], Tally]] = {
     "example": part_example,
     "asyncio": part_asyncio,
     "asan": part_asan,
-    "openssl": part_openssl,
+    "libraries": part_libraries,
     "docs": part_docs,
     "browser": part_browser,
     "pythons": part_pythons,

@@ -1,4 +1,4 @@
-"""The extension's OpenSSL: the system's, or one of its own (CD_OPENSSL), with Python's _ssl in the same process."""
+"""The extension's libraries: the system's, or its own (CD_LIBRARIES), with Python's modules in the same process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.authority import Authority
 from tests.support.programs import ROOT
 from tests.support.servers import Servers
 
-OWN = os.environ.get("CD_OPENSSL", "") not in ("", "system")
+OWN = os.environ.get("CD_LIBRARIES", "") not in ("", "system")
 
 
 @pytest.mark.server
@@ -44,29 +44,42 @@ def test_two_libraries_in_one_process(server: Servers, tmp_path: Path) -> None:
             assert ours == _core.versions()["OpenSSL"]
 
 
-@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm")
-def test_no_symbol_of_openssl_leaves_the_extension() -> None:
-    """One that did would be what another library in the process finds, or the other way round."""
-    command = ["nm", "-D", "--defined-only", str(_core.__file__)]
+def exported(extension: Path) -> set[str]:
+    command = ["nm", "-D", "--defined-only", str(extension)]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    names = [line.split()[-1] for line in listed.splitlines()]
+    return {line.split()[-1] for line in listed.splitlines()}
+
+
+def needed(extension: Path) -> set[str]:
+    command = ["readelf", "--dynamic", str(extension)]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return set(re.findall(r"\(NEEDED\).*\[(.+)\]", listed))
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm")
+def test_no_symbol_of_a_library_leaves_the_extension() -> None:
+    """One that did would be what another library in the process finds, or the other way round."""
+    names = exported(Path(_core.__file__))
     assert "PyInit__core" in names
-    mine = re.compile("(SSL|EVP|OPENSSL|OSSL|BIO|X509|CRYPTO|ERR|RAND|ossl|d2i|i2d|PEM)_")
+    mine = re.compile(
+        "(SSL|EVP|OPENSSL|OSSL|BIO|X509|CRYPTO|ERR|RAND|ossl|d2i|i2d|PEM|ev|nghttp2|llhttp|deflate|inflate)_?"
+    )
     assert [name for name in names if mine.match(name)] == []
 
 
-@pytest.mark.skipif(not OWN, reason="the extension has the system's OpenSSL")
-def test_an_openssl_of_its_own() -> None:
-    script = [sys.executable, "scripts/openssl.py", "--where"]
+@pytest.mark.skipif(not OWN, reason="the extension has the system's libraries")
+def test_libraries_of_its_own() -> None:
+    script = [sys.executable, "scripts/libraries.py", "--where"]
     where = subprocess.run(script, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    assert Path(where).name.startswith(f"openssl-{_core.versions()['OpenSSL']}-")
-    command = ["nm", "-D", "--undefined-only", str(_core.__file__)]
-    wanted = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert re.findall(r"\b(?:SSL|EVP|BIO|X509)_\w+", wanted) == []
-    needed = subprocess.run(
-        ["readelf", "-d", str(_core.__file__)], check=True, capture_output=True, text=True
-    ).stdout
-    assert "libssl" not in needed and "libcrypto" not in needed
+    versions = _core.versions()
+    for name in ("libev", "nghttp2", "OpenSSL", "zlib"):
+        (folder,) = Path(os.environ["CD_LIBRARIES"]).glob(f"{name.lower()}-{versions[name]}-*")
+        assert folder.parent.name == Path(where.strip()).name
+    assert not [
+        name
+        for name in needed(Path(_core.__file__))
+        if re.match("lib(ev|nghttp2|ssl|crypto|z)\\b", name)
+    ]
 
 
 def build_ext(**environment: str) -> subprocess.CompletedProcess[str]:
@@ -76,39 +89,39 @@ def build_ext(**environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_folder_without_openssl_is_one_line(tmp_path: Path) -> None:
-    done = build_ext(CD_OPENSSL=str(tmp_path))
+def test_a_folder_without_libraries_is_one_line(tmp_path: Path) -> None:
+    done = build_ext(CD_LIBRARIES=str(tmp_path))
     assert done.returncode == 1
-    line = f"cdaphne: CD_OPENSSL: {tmp_path} has no lib/libssl.a: run python scripts/openssl.py\n"
-    assert done.stderr == line
+    assert done.stderr.startswith(f"cdaphne: CD_LIBRARIES: {tmp_path} has no libev-4.33-")
+    assert done.stderr.endswith("/LICENSE: run python scripts/libraries.py\n")
+    assert done.stderr.count("\n") == 1
 
 
-def refused(folder: Path, crate: Path) -> str:
-    """What the script, copied into the folder, says of a crate that it does not take."""
+def refused(folder: Path, archives: Path) -> str:
+    """What the script, copied into the folder, says of archives that it does not take."""
     shutil.copytree(ROOT / "scripts", folder / "scripts")
     done = subprocess.run(
-        [sys.executable, "scripts/openssl.py"],
+        [sys.executable, "scripts/libraries.py"],
         cwd=folder,
-        env={**os.environ, "OPENSSL_CRATE": str(crate)},
+        env={**os.environ, "CD_SOURCES": str(archives)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
     return done.stderr
 
 
 def test_an_altered_archive_is_not_built(tmp_path: Path) -> None:
-    crate = tmp_path / "openssl.crate"
-    crate.write_bytes(b"something else")
-    said = refused(tmp_path, crate)
+    archive = tmp_path / "libev_4.33.orig.tar.gz"
+    archive.write_bytes(b"something else")
+    said = refused(tmp_path, tmp_path)
     digest = hashlib.sha256(b"something else").hexdigest()
-    assert said.startswith(f"cdaphne: {crate}: its sha256 is {digest} and should be ")
-    assert said.count("\n") == 1
-    assert list((tmp_path / "build").iterdir()) == []
+    assert said.startswith(f"cdaphne: {archive}: its sha256 is {digest} and should be ")
+    assert list((tmp_path / "build" / "libraries").glob("*/*")) == []
 
 
 def test_an_archive_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    missing = tmp_path / "missing.crate"
-    said = refused(tmp_path, missing)
-    assert said.startswith(f"cdaphne: {missing}: ") and "OPENSSL_CRATE" in said
-    assert said.count("\n") == 1
+    said = refused(tmp_path, tmp_path)
+    assert said.startswith(f"cdaphne: {tmp_path / 'libev_4.33.orig.tar.gz'}: ")
+    assert "CD_SOURCES" in said
