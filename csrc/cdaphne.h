@@ -138,6 +138,9 @@ int cd_loop_fileno(const cd_loop *loop);
 long cd_fd_receive(int fd, void *p, size_t n);
 long cd_fd_send(int fd, const void *p, size_t n);
 
+/* The monotonic clock in seconds, read now. Use it for durations. */
+double cd_clock(void);
+
 /* A numeric IPv4 or IPv6 address, with all that Python's socket module tells of one. */
 typedef struct {
     char host[46]; /* NUL-terminated; "" when the family is another one */

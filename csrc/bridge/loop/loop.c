@@ -20,7 +20,6 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
-#include <time.h>
 
 enum { MOST_KEYWORDS = 8 };
 
@@ -236,25 +235,18 @@ static PyObject *loop_is_closed(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyBool_FromLong(((cdpy_loop *)self)->closed);
 }
 
-static double monotonic(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 static PyObject *loop_time(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cdpy_loop *loop = (cdpy_loop *)self;
     if (loop->slow)
         return cdpy_loop_call_base(loop, loop->state->s_time);
-    return PyFloat_FromDouble(monotonic());
+    return PyFloat_FromDouble(cd_clock());
 }
 
 int cdpy_loop_time(cdpy_loop *loop, double *now)
 {
     if (loop->own_time) {
-        *now = monotonic();
+        *now = cd_clock();
         return 0;
     }
     PyObject *value = PyObject_CallMethodNoArgs((PyObject *)loop, loop->state->s_time);

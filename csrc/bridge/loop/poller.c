@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <limits.h>
 #include <math.h>
-#include <time.h>
 
 /* What is registered for one descriptor. */
 typedef struct {
@@ -383,13 +382,6 @@ static void on_wake(void *arg)
     p->loop->sleeping = false;
 }
 
-static double monotonic(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 /* Returns the seconds to wait: 0: not at all; -1: without an end; -2: an exception is set. */
 static double timeout_of(PyObject *object)
 {
@@ -546,7 +538,7 @@ static int turn(poller *p, double timeout, PyObject *ready)
  */
 static int turns(poller *p, double timeout, PyObject *ready)
 {
-    double deadline = timeout > 0 ? monotonic() + timeout : 0;
+    double deadline = timeout > 0 ? cd_clock() + timeout : 0;
     for (;;) {
         if (turn(p, timeout, ready) < 0)
             return -1;
@@ -555,7 +547,7 @@ static int turns(poller *p, double timeout, PyObject *ready)
         if (done)
             return 0;
         if (timeout > 0)
-            timeout = fmax(deadline - monotonic(), 0);
+            timeout = fmax(deadline - cd_clock(), 0);
     }
 }
 

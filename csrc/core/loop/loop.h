@@ -69,7 +69,5 @@ void cd_loop_leave(cd_loop *loop);
 
 /* The loop's monotonic clock in seconds, read at the last poll. Use it for deadlines. */
 double cd_loop_now(const cd_loop *loop);
-/* The monotonic clock in seconds, read now. Use it for durations. */
-double cd_clock(void);
 
 #endif
