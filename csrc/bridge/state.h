@@ -338,6 +338,13 @@ static inline bool cdpy_is(PyObject *text, PyObject *name)
            memcmp(PyUnicode_1BYTE_DATA(text), PyUnicode_1BYTE_DATA(name), (size_t)n) == 0;
 }
 
+/* Is it KeyboardInterrupt or SystemExit, which end the program? `error` may be PyErr_Occurred(). */
+static inline bool cdpy_is_exit(PyObject *error)
+{
+    return PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) ||
+           PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
+}
+
 /* Takes the exception that is set, with its traceback, as a new reference. NULL: none is set. */
 PyObject *cdpy_error_take(void);
 /* Sets that exception again and takes the reference; does nothing for NULL. */

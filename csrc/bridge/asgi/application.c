@@ -62,12 +62,6 @@ void cdpy_application_ended(cdpy_stream *stream, bool failed)
         cdpy_waiters_detach(stream);
 }
 
-static bool is_exit(PyObject *error)
-{
-    return PyErr_GivenExceptionMatches(error, PyExc_KeyboardInterrupt) ||
-           PyErr_GivenExceptionMatches(error, PyExc_SystemExit);
-}
-
 static bool client_has_gone(const cdpy_stream *stream)
 {
     return stream->disconnected || (stream->core && cd_stream_gone(stream->core));
@@ -84,7 +78,7 @@ static void report(cdpy_stream *stream)
     if (server->loop->inherited ||
         PyErr_GivenExceptionMatches(error, server->state->cancelled_error))
         done = Py_NewRef(Py_None);
-    else if (server->on_exception && !is_exit(error))
+    else if (server->on_exception && !cdpy_is_exit(error))
         done = PyObject_CallFunctionObjArgs(server->on_exception, error,
                                             client_has_gone(stream) ? Py_True : Py_False, NULL);
     else
@@ -126,7 +120,7 @@ static void look_at_end(cdpy_stream *stream, PyObject *error)
     if (error == NULL) {
         report(stream); /* cancelled: exception() raises it */
         log_cancelled(stream);
-    } else if (failed && !is_exit(error)) {
+    } else if (failed && !cdpy_is_exit(error)) {
         cdpy_error_put(Py_NewRef(error));
         report(stream);
     } /* the loop raised KeyboardInterrupt and SystemExit already, when the task raised them */

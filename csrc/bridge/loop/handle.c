@@ -188,7 +188,7 @@ static PyObject *describe(cdpy_state *state, const handle *h)
 /* Reports the exception that is set. Returns 0, or -1 with an exception that leaves the loop. */
 static int report(cdpy_state *state, handle *h)
 {
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+    if (cdpy_is_exit(PyErr_Occurred()))
         return -1;
     PyObject *error = cdpy_error_take();
     PyObject *message = describe(state, h), *context = NULL, *result = NULL;

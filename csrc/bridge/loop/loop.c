@@ -100,8 +100,7 @@ static PyObject *tell_handler(cdpy_loop *loop, PyObject *exception, const char *
 void cdpy_loop_report(cdpy_loop *loop, const char *message)
 {
     PyObject *exception = cdpy_error_take();
-    if (loop->inherited || PyErr_GivenExceptionMatches(exception, PyExc_KeyboardInterrupt) ||
-        PyErr_GivenExceptionMatches(exception, PyExc_SystemExit)) {
+    if (loop->inherited || cdpy_is_exit(exception)) {
         cdpy_loop_set_fatal(loop, exception);
         Py_DECREF(exception);
         return;

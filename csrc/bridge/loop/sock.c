@@ -180,8 +180,7 @@ static void end(sock_call *s)
 static PyObject *settle(sock_call *s, PyObject *result)
 {
     const cdpy_state *state = s->loop->state;
-    if (result == NULL && (PyErr_ExceptionMatches(PyExc_SystemExit) ||
-                           PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)))
+    if (result == NULL && cdpy_is_exit(PyErr_Occurred()))
         return NULL;
     PyObject *name = result == NULL ? state->s_set_exception : state->s_set_result;
     PyObject *value = result == NULL ? cdpy_error_take() : result;

@@ -47,7 +47,7 @@ static int get_fd(const transport *t)
  * program. */
 static PyObject *fail(const transport *t, const char *message)
 {
-    if (PyErr_ExceptionMatches(PyExc_SystemExit) || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
+    if (cdpy_is_exit(PyErr_Occurred()))
         return NULL;
     PyObject *error = cdpy_error_take();
     PyObject *result = PyObject_CallMethod(t->self, "_fatal_error", "Os", error, message);
