@@ -501,11 +501,11 @@ void cd_stream_set_data(cd_stream *stream, void *data);
 bool cd_stream_readable(const cd_stream *stream);
 
 /*
- * Takes the next event: returns 1 and fills in *event, or 0 when there is none now (on_ready will
- * be called). Each call returns flow-control credit to the peer, and the first call for a body
- * answers "Expect: 100-continue". After the one CD_EVENT_DISCONNECT it always returns 0.
+ * Takes the next event: returns true and fills in *event, or false when there is none now (on_ready
+ * will be called). Each call returns flow-control credit to the peer, and the first call for a body
+ * answers "Expect: 100-continue". After the one CD_EVENT_DISCONNECT it always returns false.
  */
-int cd_stream_next(cd_stream *stream, cd_event *event);
+bool cd_stream_next(cd_stream *stream, cd_event *event);
 
 /* Checks one header of the application. Returns CD_OK, CD_NAME or CD_VALUE. */
 int cd_header_check(const cd_header *header);

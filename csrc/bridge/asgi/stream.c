@@ -79,7 +79,7 @@ void cdpy_stream_ask(cdpy_stream *stream)
 {
     cd_event event;
     if (stream->core)
-        (void)cd_stream_next(stream->core, &event); /* 0: it was not readable */
+        (void)cd_stream_next(stream->core, &event); /* false: it was not readable */
 }
 
 void cdpy_stream_return(cdpy_stream *stream, PyObject *event)
@@ -129,7 +129,7 @@ int cdpy_stream_pull(cdpy_stream *stream, PyObject **event)
         *event = late_disconnect(stream);
         return *event ? 1 : -1;
     }
-    if (cd_stream_next(stream->core, &taken) == 0)
+    if (!cd_stream_next(stream->core, &taken))
         return 0;
     if (taken.kind == CD_EVENT_DISCONNECT)
         stream->disconnected = true;

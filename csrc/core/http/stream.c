@@ -357,7 +357,7 @@ static bool take(cd_stream *s, cd_event *event)
     return take_input(s, event) || take_disconnect(s, event);
 }
 
-int cd_stream_next(cd_stream *s, cd_event *event)
+bool cd_stream_next(cd_stream *s, cd_event *event)
 {
     *event = (cd_event){0};
     if (s->ops->message == NULL && s->taken > 0) {

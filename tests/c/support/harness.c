@@ -443,11 +443,10 @@ static void trace_event(app *a, const cd_event *e)
 
 static bool take(app *a, cd_event *e)
 {
-    int rc = cd_stream_next(a->stream, e);
-    check_that(rc == 0 || rc == 1, __FILE__, __LINE__, "cd_stream_next returned %d", rc);
-    if (rc == 1)
+    bool got = cd_stream_next(a->stream, e);
+    if (got)
         trace_event(a, e);
-    return rc == 1;
+    return got;
 }
 
 static void unescape(text *t, const char *p, const char *end)
