@@ -14,6 +14,14 @@ typedef struct cd_list {
 
 #define cd_container(node, type, member) ((type *)((char *)(node) - offsetof(type, member)))
 
+/* Visits the nodes of a list, each as `l`, which must stay in the list meanwhile. */
+#define cd_list_for(l, list) for (cd_list *l = (list)->next; l != (list); l = l->next)
+
+/* The same where the node that is visited may leave the list; no other one may. */
+#define cd_list_for_leaving(l, list)                                  \
+    for (cd_list *l = (list)->next, *l##_next = l->next; l != (list); \
+         l = l##_next, l##_next = l->next)
+
 static inline void cd_list_init(cd_list *l)
 {
     l->next = l->prev = l;

@@ -556,8 +556,8 @@ static void cut_output(cd_conn *c)
 /* Streams still running were logged by cut(); cut_output() logs the rest. */
 void cd_server_cancel(cd_server *server)
 {
-    for (cd_list *l = server->streams.next; l != &server->streams; l = l->next)
+    cd_list_for (l, &server->streams)
         cut(cd_container(l, cd_stream, link));
-    for (cd_list *l = server->conns.next; l != &server->conns; l = l->next)
+    cd_list_for (l, &server->conns)
         cut_output(cd_container(l, cd_conn, link));
 }

@@ -147,7 +147,7 @@ static void end_stream(cd_http2_stream *st, bool client_gone)
 
 static void end_streams(cd_http2 *h)
 {
-    for (cd_list *l = h->streams.next; l != &h->streams; l = l->next) {
+    cd_list_for (l, &h->streams) {
         cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
         if (st->base.conn == h->conn)
             end_stream(st, true);

@@ -265,7 +265,7 @@ int cd_http2_expect_page(cd_http2 *h, int32_t id)
 
 static cd_http2_orphan *find_orphan(cd_http2 *h, int32_t id)
 {
-    for (cd_list *l = h->orphans.next; l != &h->orphans; l = l->next) {
+    cd_list_for (l, &h->orphans) {
         cd_http2_orphan *orphan = cd_container(l, cd_http2_orphan, link);
         if (id == 0 || orphan->id == id)
             return orphan;
@@ -337,7 +337,7 @@ void cd_http2_end_orphan(cd_http2 *h, int32_t id)
 
 void cd_http2_drop_orphans(cd_http2 *h)
 {
-    for (cd_list *l = h->orphans.next; l != &h->orphans; l = l->next) {
+    cd_list_for (l, &h->orphans) {
         cd_http2_orphan *orphan = cd_container(l, cd_http2_orphan, link);
         if (is_answered(orphan) && orphan->until != 0)
             reset_orphan(h, orphan->id, orphan->code);
@@ -348,7 +348,7 @@ void cd_http2_drop_orphans(cd_http2 *h)
 
 void cd_http2_hurry_orphans(cd_http2 *h)
 {
-    for (cd_list *l = h->orphans.next; l != &h->orphans; l = l->next) {
+    cd_list_for (l, &h->orphans) {
         cd_http2_orphan *orphan = cd_container(l, cd_http2_orphan, link);
         if (is_answered(orphan) && orphan->until != 0)
             cd_http2_sooner(&orphan->until, cd_http2_due(h, patience(h)));
@@ -365,7 +365,7 @@ static bool orphan_is_slow(const cd_http2 *h, const cd_http2_orphan *orphan)
 
 static void sweep_orphans(cd_http2 *h, double now)
 {
-    for (cd_list *l = h->orphans.next; l != &h->orphans; l = l->next) {
+    cd_list_for (l, &h->orphans) {
         cd_http2_orphan *orphan = cd_container(l, cd_http2_orphan, link);
         if (orphan->until != 0 && now >= orphan->until) {
             bool slow = orphan_is_slow(h, orphan);
@@ -469,7 +469,7 @@ void cd_http2_sweep(cd_http2 *h)
     double now = cd_loop_now(h->conn->loop);
     h->sweep_at = 0;
     sweep_orphans(h, now);
-    for (cd_list *l = h->streams.next; l != &h->streams; l = l->next) {
+    cd_list_for (l, &h->streams) {
         cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
         if (st->base.conn == h->conn && st->body_check != 0)
             look_at_body(st, now);

@@ -13,7 +13,7 @@ static const double TICK = 0.1;
 
 static int cut_unfinished(cd_http2 *h)
 {
-    for (cd_list *l = h->streams.next; l != &h->streams; l = l->next) {
+    cd_list_for (l, &h->streams) {
         cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
         bool whole = st->base.body_complete && !st->websocket;
         if (st->base.conn == h->conn && st->opened && !whole &&
@@ -27,7 +27,7 @@ static int cut_unfinished(cd_http2 *h)
 
 static bool is_waited_for(const cd_http2 *h)
 {
-    for (const cd_list *l = h->streams.next; l != &h->streams; l = l->next) {
+    cd_list_for (l, &h->streams) {
         const cd_http2_stream *st = cd_container(l, cd_http2_stream, link);
         if (st->base.conn == h->conn && st->base.body_complete && !st->websocket)
             return true;

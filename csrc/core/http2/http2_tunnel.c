@@ -205,9 +205,7 @@ void cd_http2_tunnel_cut(tunnel *t, uint32_t code)
 
 void cd_http2_cut_tunnels(cd_http2 *h)
 {
-    cd_list *next;
-    for (cd_list *l = h->tunnels.next; l != &h->tunnels; l = next) {
-        next = l->next; /* this one ends */
+    cd_list_for_leaving (l, &h->tunnels) {
         tunnel *t = cd_container(l, tunnel, link);
         if (!t->ended)
             cd_http2_tunnel_cut(t, NGHTTP2_CANCEL);
@@ -216,9 +214,7 @@ void cd_http2_cut_tunnels(cd_http2 *h)
 
 void cd_http2_sweep_tunnels(cd_http2 *h, double now)
 {
-    cd_list *next;
-    for (cd_list *l = h->tunnels.next; l != &h->tunnels; l = next) {
-        next = l->next; /* this one may end */
+    cd_list_for_leaving (l, &h->tunnels) {
         cd_http2_look_at_output(&cd_container(l, tunnel, link)->wire, now);
     }
 }

@@ -25,7 +25,7 @@ void cd_server_forsake(cd_server *server)
 {
     cd_listeners_forsake(server);
     cd_pendings_forsake(server);
-    for (cd_list *l = server->conns.next; l != &server->conns; l = l->next) {
+    cd_list_for (l, &server->conns) {
         cd_conn *c = cd_container(l, cd_conn, link);
         cd_output_forsake(&c->out);
         if (c->transport != NULL && c->transport->ops->forsake != NULL)

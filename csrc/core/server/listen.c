@@ -256,6 +256,6 @@ void cd_server_stop_listening(cd_server *server)
 
 void cd_listeners_forsake(cd_server *server)
 {
-    for (cd_list *l = server->listeners.next; l != &server->listeners; l = l->next)
+    cd_list_for (l, &server->listeners)
         close(cd_listener_of(l)->fd);
 }

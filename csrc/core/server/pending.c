@@ -263,11 +263,10 @@ void cd_pending_new(cd_server *server, const cd_listen *how, int fd, const cd_ad
 
 void cd_pendings_drain(cd_server *server)
 {
-    for (cd_list *l = server->pendings.next, *next; l != &server->pendings; l = next) {
-        next = l->next;
+    cd_list_for_leaving (l, &server->pendings) {
         look(cd_container(l, pending, link));
     }
-    for (cd_list *l = server->pendings.next; l != &server->pendings; l = l->next) {
+    cd_list_for (l, &server->pendings) {
         pending *p = cd_container(l, pending, link);
         double end = cd_loop_now(server->loop) + server->limits.drain_timeout;
         if (p->deadline == 0 || end < p->deadline)
@@ -284,6 +283,6 @@ void cd_pendings_close(cd_server *server)
 
 void cd_pendings_forsake(cd_server *server)
 {
-    for (cd_list *l = server->pendings.next; l != &server->pendings; l = l->next)
+    cd_list_for (l, &server->pendings)
         close(cd_container(l, pending, link)->fd);
 }

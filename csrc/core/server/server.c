@@ -107,7 +107,7 @@ static void on_conn_closed(cd_server *server)
      * end makes room for one. */
     if (server->full_logged && 2 * server->conn_count < cd_server_max_connections(server))
         server->full_logged = false;
-    for (cd_list *l = server->listeners.next; l != &server->listeners; l = l->next)
+    cd_list_for (l, &server->listeners)
         cd_listener_resume(cd_listener_of(l));
 }
 
@@ -160,7 +160,7 @@ void cd_server_drain(cd_server *server)
     server->draining = true;
     cd_server_stop_listening(server);
     cd_pendings_drain(server);
-    for (cd_list *l = server->conns.next; l != &server->conns; l = l->next) {
+    cd_list_for (l, &server->conns) {
         cd_conn *c = cd_container(l, cd_conn, link);
         if (c->state == CD_CONN_OPEN)
             c->protocol->drain(c);
@@ -199,9 +199,9 @@ void cd_server_free(cd_server *server)
         return;
     cd_server_stop_listening(server);
     cd_pendings_close(server);
-    for (cd_list *l = server->conns.next; l != &server->conns; l = l->next)
+    cd_list_for (l, &server->conns)
         cd_conn_abort(cd_container(l, cd_conn, link));
-    for (cd_list *l = server->streams.next; l != &server->streams; l = l->next)
+    cd_list_for (l, &server->streams)
         cd_stream_finish(cd_container(l, cd_stream, link), true);
     cd_loop_dispatch(server->loop);
     cd_log_flush(server->log);
