@@ -59,6 +59,9 @@ typedef struct {
     size_t n;
 } cd_str;
 
+/* The slice of a string literal. */
+#define CD_STR(literal) ((cd_str){"" literal, sizeof literal - 1})
+
 typedef struct {
     cd_str name; /* in lower case when it came from a peer */
     cd_str value;

@@ -274,7 +274,7 @@ static int pop_server_header(PyObject *kwargs, const char **text, PyObject **own
         return 0;
     if (!PyBytes_Check(*owner))
         return refuse("server_header", "bytes or None", *owner);
-    cd_header header = {{"server", 6},
+    cd_header header = {CD_STR("server"),
                         {PyBytes_AS_STRING(*owner), (size_t)PyBytes_GET_SIZE(*owner)}};
     if (cd_header_check(&header) != CD_OK) {
         PyErr_Format(PyExc_ValueError, "server_header must have no control characters, not %R",

@@ -51,7 +51,7 @@ static int read_links(cd_str *links, PyObject *list)
             return -1;
         }
         links[i] = (cd_str){PyBytes_AS_STRING(value), (size_t)PyBytes_GET_SIZE(value)};
-        cd_header header = {{"link", 4}, links[i]};
+        cd_header header = {CD_STR("link"), links[i]};
         if (cd_header_check(&header) != CD_OK) {
             PyErr_Format(PyExc_ValueError, "Link %R has control characters", value);
             return -1;

@@ -4,6 +4,12 @@
 
 #include "cdaphne.h"
 
+/* Comparison byte by byte. */
+static inline bool cd_str_equal(cd_str a, cd_str b)
+{
+    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
 /* Case-insensitive comparison with a lower-case literal. */
 bool cd_str_is(cd_str s, const char *lower);
 /* Case-insensitive comparison. */

@@ -89,30 +89,31 @@ const char *cd_response_reason(int status)
 
 /* ---- headers ---- */
 
-/* Applications write them in lower case, as ASGI says; the length is known to be that of
- * `literal`. */
-#define IS(name, literal) \
-    (memcmp((name).p, literal, sizeof literal - 1) == 0 || cd_str_is(name, literal))
+/* Applications write them in lower case, as ASGI says; the two lengths are known to be the same. */
+static bool is(cd_str name, cd_str lower)
+{
+    return memcmp(name.p, lower.p, lower.n) == 0 || cd_str_same(name, lower);
+}
 
 enum cd_field cd_response_field(cd_str name)
 {
     switch (name.n) {
     case sizeof "date" - 1:
-        return IS(name, "date") ? CD_FIELD_DATE : CD_FIELD_PLAIN;
+        return is(name, CD_STR("date")) ? CD_FIELD_DATE : CD_FIELD_PLAIN;
     case sizeof "server" - 1:
-        return IS(name, "server") ? CD_FIELD_SERVER : CD_FIELD_PLAIN;
+        return is(name, CD_STR("server")) ? CD_FIELD_SERVER : CD_FIELD_PLAIN;
     case sizeof "upgrade" - 1:
-        return IS(name, "upgrade") ? CD_FIELD_HOP : CD_FIELD_PLAIN;
+        return is(name, CD_STR("upgrade")) ? CD_FIELD_HOP : CD_FIELD_PLAIN;
     case sizeof "connection" - 1:
-        if (IS(name, "connection"))
+        if (is(name, CD_STR("connection")))
             return CD_FIELD_CONNECTION;
-        return IS(name, "keep-alive") ? CD_FIELD_DROPPED : CD_FIELD_PLAIN;
+        return is(name, CD_STR("keep-alive")) ? CD_FIELD_DROPPED : CD_FIELD_PLAIN;
     case sizeof "content-length" - 1:
-        return IS(name, "content-length") ? CD_FIELD_LENGTH : CD_FIELD_PLAIN;
+        return is(name, CD_STR("content-length")) ? CD_FIELD_LENGTH : CD_FIELD_PLAIN;
     case sizeof "proxy-connection" - 1:
-        return IS(name, "proxy-connection") ? CD_FIELD_HOP : CD_FIELD_PLAIN;
+        return is(name, CD_STR("proxy-connection")) ? CD_FIELD_HOP : CD_FIELD_PLAIN;
     case sizeof "transfer-encoding" - 1:
-        return IS(name, "transfer-encoding") ? CD_FIELD_DROPPED : CD_FIELD_PLAIN;
+        return is(name, CD_STR("transfer-encoding")) ? CD_FIELD_DROPPED : CD_FIELD_PLAIN;
     default:
         return CD_FIELD_PLAIN;
     }

@@ -32,9 +32,8 @@ int cd_target_split(cd_stream *s, cd_str rest)
     if (mark != NULL)
         head->query = (cd_str){mark + 1, rest.n - path - 1};
     if (path == 0) /* "http://host" and "http://host?query" */
-        head->raw_path = head->query.n == 0 && cd_str_is(head->method, "options")
-                             ? (cd_str){"*", 1}
-                             : (cd_str){"/", 1};
+        head->raw_path =
+            head->query.n == 0 && cd_str_is(head->method, "options") ? CD_STR("*") : CD_STR("/");
     head->path = head->raw_path;
     if (memchr(head->raw_path.p, '%', head->raw_path.n) == NULL)
         return 0;

@@ -217,7 +217,7 @@ static int take_authority(cd_http1 *h, cd_head *head, cd_header *headers, cd_str
         return refuse_text(h, 400, "malformed host in the target", authority);
     if (f->host == NULL) {
         f->host = &headers[head->header_count++];
-        f->host->name = (cd_str){"host", 4};
+        f->host->name = CD_STR("host");
     }
     f->host->value = authority;
     rest->p += n;

@@ -45,7 +45,10 @@ static uint8_t *put(uint8_t *to, const void *p, size_t n)
     return to + n;
 }
 
-#define PUT(to, literal) put(to, literal, sizeof literal - 1)
+static uint8_t *put_str(uint8_t *to, cd_str text)
+{
+    return put(to, text.p, text.n);
+}
 
 static uint8_t *put_hex(uint8_t *to, uint64_t number)
 {
@@ -60,19 +63,19 @@ static uint8_t *put_hex(uint8_t *to, uint64_t number)
 /* HTTP/1.0 clients are answered in their own version, as daphne does (RFC 9112, 2.3 allows it). */
 static uint8_t *put_status_line(uint8_t *to, bool is_old, int status, const char *reason)
 {
-    to = is_old ? PUT(to, "HTTP/1.0 ") : PUT(to, "HTTP/1.1 ");
+    to = is_old ? put_str(to, CD_STR("HTTP/1.0 ")) : put_str(to, CD_STR("HTTP/1.1 "));
     to = cd_response_put_number(to, (uint64_t)status);
     *to++ = ' ';
     to = put(to, reason, strlen(reason));
-    return PUT(to, "\r\n");
+    return put_str(to, CD_STR("\r\n"));
 }
 
 static uint8_t *put_field(uint8_t *to, cd_str name, cd_str value)
 {
-    to = put(to, name.p, name.n);
-    to = PUT(to, ": ");
-    to = put(to, value.p, value.n);
-    return PUT(to, "\r\n");
+    to = put_str(to, name);
+    to = put_str(to, CD_STR(": "));
+    to = put_str(to, value);
+    return put_str(to, CD_STR("\r\n"));
 }
 
 static uint8_t *put_date_and_server(uint8_t *to, cd_server *server, bool date, bool name)
@@ -163,20 +166,20 @@ static uint8_t *put_head(uint8_t *to, cd_stream *s)
     cd_server *server = s->server;
     to = put(to, s->response_head.p, s->response_head.n);
     if (s->chunked) {
-        to = PUT(to, "transfer-encoding: chunked\r\n");
+        to = put_str(to, CD_STR("transfer-encoding: chunked\r\n"));
     } else if (s->has_length) {
-        to = PUT(to, "content-length: ");
+        to = put_str(to, CD_STR("content-length: "));
         to = cd_response_put_number(to, s->length);
-        to = PUT(to, "\r\n");
+        to = put_str(to, CD_STR("\r\n"));
     }
     to = put_date_and_server(to, server, server->date_header && !s->has_date,
                              server->server_header != NULL && !s->has_server);
     if (s->close_after)
-        to = PUT(to, "connection: close\r\n");
+        to = put_str(to, CD_STR("connection: close\r\n"));
     else if (s->head.http_minor == 0)
-        to = PUT(to, "connection: keep-alive\r\n");
+        to = put_str(to, CD_STR("connection: keep-alive\r\n"));
     s->head_sent = 1;
-    return PUT(to, "\r\n");
+    return put_str(to, CD_STR("\r\n"));
 }
 
 /* ---- writing ---- */
@@ -198,7 +201,7 @@ static int queue(cd_stream *s, cd_chunk chunk, const cd_file_part *file, bool mo
         return CD_NOMEM;
     uint8_t *p = s->head_sent ? room : put_head(room, s);
     if (s->chunked && chunk.n > 0)
-        p = PUT(put_hex(p, chunk.n), "\r\n");
+        p = put_str(put_hex(p, chunk.n), CD_STR("\r\n"));
     if (!pinned)
         p = put(p, chunk.p, chunk.n);
     cd_conn_commit(c, (size_t)(p - room));
@@ -288,10 +291,10 @@ int cd_http1_hint(cd_stream *s, const cd_str *links, size_t count)
     uint8_t *room = cd_conn_reserve(c, size);
     if (room == NULL)
         return no_memory(s);
-    uint8_t *p = PUT(room, "HTTP/1.1 103 Early Hints\r\n");
+    uint8_t *p = put_str(room, CD_STR("HTTP/1.1 103 Early Hints\r\n"));
     for (size_t i = 0; i < count; i++)
-        p = put_field(p, (cd_str){"link", 4}, links[i]);
-    p = PUT(p, "\r\n");
+        p = put_field(p, CD_STR("link"), links[i]);
+    p = put_str(p, CD_STR("\r\n"));
     cd_conn_commit(c, (size_t)(p - room));
     return cd_conn_after_write(c);
 }
@@ -308,7 +311,7 @@ static int queue_trailers(cd_stream *s, const cd_header *trailers, size_t count,
     for (size_t i = 0; i < count; i++)
         p = put_field(p, trailers[i].name, trailers[i].value);
     if (!more)
-        p = PUT(p, "\r\n");
+        p = put_str(p, CD_STR("\r\n"));
     cd_conn_commit(s->conn, (size_t)(p - room));
     return CD_OK;
 }
@@ -330,12 +333,14 @@ static size_t page_size(const char *reason)
 static uint8_t *put_page_fields(uint8_t *to, int status)
 {
     if (status == 405)
-        to = PUT(to, "allow: GET\r\n"); /* only WebSocket handshakes are refused with it */
+        to = put_str(to,
+                     CD_STR("allow: GET\r\n")); /* only WebSocket handshakes are refused with it */
     if (status == 426)
-        to = PUT(to, "upgrade: websocket\r\nsec-websocket-version: 13\r\nconnection: upgrade, "
-                     "close\r\n\r\n");
+        to = put_str(
+            to, CD_STR("upgrade: websocket\r\nsec-websocket-version: 13\r\nconnection: upgrade, "
+                       "close\r\n\r\n"));
     else
-        to = PUT(to, "connection: close\r\n\r\n");
+        to = put_str(to, CD_STR("connection: close\r\n\r\n"));
     return to;
 }
 
@@ -351,8 +356,8 @@ static int queue_page(cd_conn *c, int status, bool is_old, bool bodyless)
         return CD_NOMEM;
     uint8_t *p = put_status_line(room, is_old, status, reason);
     p = put_date_and_server(p, server, server->date_header, server->server_header != NULL);
-    p = PUT(p, "content-type: text/plain; charset=utf-8\r\ncontent-length: ");
-    p = PUT(cd_response_put_number(p, size), "\r\n");
+    p = put_str(p, CD_STR("content-type: text/plain; charset=utf-8\r\ncontent-length: "));
+    p = put_str(cd_response_put_number(p, size), CD_STR("\r\n"));
     p = put_page_fields(p, status);
     if (!bodyless) {
         p = cd_response_put_number(p, (uint64_t)status);

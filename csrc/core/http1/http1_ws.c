@@ -14,8 +14,6 @@
 #include "ws/ws.h"
 #include "ws/ws_handshake.h"
 
-#define STR(literal) ((cd_str){"" literal, sizeof literal - 1})
-
 static int put(cd_conn *c, cd_str text)
 {
     return cd_conn_put(c, text.p, text.n);
@@ -23,9 +21,9 @@ static int put(cd_conn *c, cd_str text)
 
 static int put_header(cd_conn *c, cd_str name, cd_str value)
 {
-    if (put(c, name) < 0 || put(c, STR(": ")) < 0 || put(c, value) < 0)
+    if (put(c, name) < 0 || put(c, CD_STR(": ")) < 0 || put(c, value) < 0)
         return CD_NOMEM;
-    return put(c, STR("\r\n"));
+    return put(c, CD_STR("\r\n"));
 }
 
 static int put_accept(cd_stream *s)
@@ -34,7 +32,7 @@ static int put_accept(cd_stream *s)
     const cd_header *key =
         cd_header_find(s->head.headers, s->head.header_count, "sec-websocket-key", NULL);
     cd_ws_accept_value(cd_str_trim(key->value), value);
-    return put_header(s->conn, STR("Sec-WebSocket-Accept"), (cd_str){value, sizeof value});
+    return put_header(s->conn, CD_STR("Sec-WebSocket-Accept"), (cd_str){value, sizeof value});
 }
 
 static int put_extension(cd_conn *c, const cd_ws_extension *extension)
@@ -43,7 +41,7 @@ static int put_extension(cd_conn *c, const cd_ws_extension *extension)
     if (!extension->on)
         return CD_OK;
     size_t n = cd_ws_extension_answer(extension, value);
-    return put_header(c, STR("Sec-WebSocket-Extensions"), (cd_str){value, n});
+    return put_header(c, CD_STR("Sec-WebSocket-Extensions"), (cd_str){value, n});
 }
 
 static int accept_http1(cd_stream *s, cd_str subprotocol, const cd_ws_extension *extension,
@@ -53,14 +51,14 @@ static int accept_http1(cd_stream *s, cd_str subprotocol, const cd_ws_extension 
     cd_server *server = s->server;
     bool own_server = cd_header_find(headers, count, "server", NULL) != NULL;
     s->status = 101;
-    if (put(c, STR("HTTP/1.1 101 Switching Protocols\r\n")) < 0)
+    if (put(c, CD_STR("HTTP/1.1 101 Switching Protocols\r\n")) < 0)
         return CD_NOMEM;
     if (server->server_header && !own_server &&
         cd_conn_put(c, server->server_header, server->server_header_length) < 0)
         return CD_NOMEM;
-    if (put(c, STR("Upgrade: websocket\r\nConnection: Upgrade\r\n")) < 0)
+    if (put(c, CD_STR("Upgrade: websocket\r\nConnection: Upgrade\r\n")) < 0)
         return CD_NOMEM;
-    if (subprotocol.n > 0 && put_header(c, STR("Sec-WebSocket-Protocol"), subprotocol) < 0)
+    if (subprotocol.n > 0 && put_header(c, CD_STR("Sec-WebSocket-Protocol"), subprotocol) < 0)
         return CD_NOMEM;
     if (put_extension(c, extension) < 0 || put_accept(s) < 0)
         return CD_NOMEM;
@@ -68,7 +66,7 @@ static int accept_http1(cd_stream *s, cd_str subprotocol, const cd_ws_extension 
         if (put_header(c, headers[i].name, headers[i].value) < 0)
             return CD_NOMEM;
     }
-    return put(c, STR("\r\n"));
+    return put(c, CD_STR("\r\n"));
 }
 
 const cd_ws_carrier cd_ws_http1_carrier = {

@@ -305,7 +305,7 @@ static int on_invalid_header(nghttp2_session *session, const nghttp2_frame *fram
 static int refuse(cd_http2 *h, cd_http2_stream *st, int status)
 {
     int32_t id = st->wire.id;
-    bool bodyless = st->base.head.method.n == 4 && memcmp(st->base.head.method.p, "HEAD", 4) == 0;
+    bool bodyless = cd_str_equal(st->base.head.method, CD_STR("HEAD"));
     nghttp2_session_set_stream_user_data(h->session, id, NULL);
     drop_stream(st);
     if (status == CD_NOMEM)
@@ -324,7 +324,7 @@ static bool share_evenly(cd_http2 *h, cd_http2_stream *st)
     static const nghttp2_extpri fair = {.urgency = NGHTTP2_EXTPRI_DEFAULT_URGENCY, .inc = 1};
     const cd_head *head = &st->base.head;
     for (size_t i = 0; i < head->header_count; i++)
-        if (head->headers[i].name.n == 8 && memcmp(head->headers[i].name.p, "priority", 8) == 0)
+        if (cd_str_equal(head->headers[i].name, CD_STR("priority")))
             return true;
     return nghttp2_session_change_extpri_stream_priority(h->session, st->wire.id, &fair, 0) == 0;
 }

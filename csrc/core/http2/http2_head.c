@@ -180,7 +180,7 @@ static int make_table(cd_http2 *h, cd_http2_stream *st, const findings *f)
     }
     head->headers = to;
     if (authority)
-        *to++ = (cd_header){{"host", 4}, st->authority};
+        *to++ = (cd_header){CD_STR("host"), st->authority};
     for (size_t i = 0; i < h->field_count; i++) {
         cd_header field = h->fields[i];
         if (authority && cd_str_is(field.name, "host"))

@@ -133,12 +133,11 @@ void cd_http2_drop_output(cd_http2_wire *w, cd_server *server)
 
 /* ---- heads ---- */
 
-static nghttp2_nv field(const char *name, size_t name_size, const char *value, size_t n)
+static nghttp2_nv field(cd_str name, cd_str value)
 {
-    return (nghttp2_nv){(uint8_t *)name, (uint8_t *)value, name_size, n, NGHTTP2_NV_FLAG_NONE};
+    return (nghttp2_nv){(uint8_t *)name.p, (uint8_t *)value.p, name.n, value.n,
+                        NGHTTP2_NV_FLAG_NONE};
 }
-
-#define FIELD(literal, value, n) field("" literal, sizeof literal - 1, value, n)
 
 static bool is_dropped(cd_str name)
 {
@@ -167,7 +166,7 @@ static void copy_fields(cd_http2_stream *st, const cd_header *headers, size_t co
         bytes += name.n;
         if (value.n > 0)
             memcpy(bytes, value.p, value.n);
-        st->fields[st->field_count++] = field(to, name.n, bytes, value.n);
+        st->fields[st->field_count++] = field((cd_str){to, name.n}, (cd_str){bytes, value.n});
         bytes += value.n;
     }
 }
@@ -211,11 +210,12 @@ static size_t own_fields(nghttp2_nv *to, cd_server *server, bool date, bool name
     nghttp2_nv *start = to;
     if (date && server->date_header) {
         const char *text = cd_date_header(&server->date) + sizeof date_name - 1;
-        *to++ = FIELD("date", text, strlen(text) - 2);
+        *to++ = field(CD_STR("date"), (cd_str){text, strlen(text) - 2});
     }
     if (name && server->server_header != NULL)
-        *to++ = FIELD("server", server->server_header + sizeof server_name - 1,
-                      server->server_header_length - (sizeof server_name - 1) - 2);
+        *to++ = field(CD_STR("server"),
+                      (cd_str){server->server_header + sizeof server_name - 1,
+                               server->server_header_length - (sizeof server_name - 1) - 2});
     return (size_t)(to - start);
 }
 
@@ -227,10 +227,10 @@ int cd_http2_submit(cd_http2_stream *st, cd_http2_wire *w)
     nghttp2_nv *fields = st->fields;
     size_t count = st->field_count;
     write_status(status, s->status);
-    fields[0] = FIELD(":status", status, sizeof status);
+    fields[0] = field(CD_STR(":status"), (cd_str){status, sizeof status});
     if (s->has_length) {
         size_t n = write_number(length, s->length);
-        fields[count++] = FIELD("content-length", length, n);
+        fields[count++] = field(CD_STR("content-length"), (cd_str){length, n});
     }
     count += own_fields(fields + count, s->server, !s->has_date, !s->has_server);
     s->head_sent = 1;
@@ -358,10 +358,9 @@ static int submit_hint(cd_http2_stream *st, const cd_str *links, size_t count)
     nghttp2_nv *fields = cd_arena_alloc(&st->base.arena, (count + 1) * sizeof *fields);
     if (fields == NULL)
         return NGHTTP2_ERR_NOMEM;
-    fields[0] = FIELD(":status", "103", 3);
+    fields[0] = field(CD_STR(":status"), CD_STR("103"));
     for (size_t i = 0; i < count; i++) {
-        cd_str link = cd_str_trim(links[i]);
-        fields[i + 1] = FIELD("link", link.p, link.n);
+        fields[i + 1] = field(CD_STR("link"), cd_str_trim(links[i]));
     }
     return nghttp2_submit_headers(st->wire.http2->session, NGHTTP2_FLAG_NONE, st->wire.id, NULL,
                                   fields, count + 1, NULL);
@@ -392,7 +391,7 @@ static int keep_trailers(cd_http2_stream *st, const cd_header *trailers, size_t 
         if (name.p == NULL || value.p == NULL)
             return CD_NOMEM;
         cd_str_lower((char *)name.p, name.n);
-        all[st->trailer_count++] = field(name.p, name.n, value.p, value.n);
+        all[st->trailer_count++] = field(name, value);
     }
     return CD_OK;
 }
@@ -431,16 +430,15 @@ static ssize_t read_page(nghttp2_session *session, int32_t id, uint8_t *buf, siz
 
 int cd_http2_submit_page(cd_http2 *h, int32_t id, int status, bool bodyless)
 {
-    static const char type[] = "text/plain; charset=utf-8";
     char text[PAGE_ROOM], digits[3], length[CD_NUMBER_ROOM];
     nghttp2_nv fields[OWN_FIELDS + 3];
     size_t count = 0, n = write_number(length, (size_t)write_page(text, status));
     nghttp2_data_provider provider = {{.fd = status << 8}, read_page};
     write_status(digits, status);
-    fields[count++] = FIELD(":status", digits, sizeof digits);
+    fields[count++] = field(CD_STR(":status"), (cd_str){digits, sizeof digits});
     count += own_fields(fields + count, h->conn->server, true, true);
-    fields[count++] = FIELD("content-type", type, sizeof type - 1);
-    fields[count++] = FIELD("content-length", length, n);
+    fields[count++] = field(CD_STR("content-type"), CD_STR("text/plain; charset=utf-8"));
+    fields[count++] = field(CD_STR("content-length"), (cd_str){length, n});
     cd_conn_flush_later(h->conn);
     if (nghttp2_submit_response(h->session, id, fields, count, bodyless ? NULL : &provider) != 0)
         return CD_NOMEM;
@@ -512,7 +510,7 @@ static void expect_body(cd_http2_stream *st)
 {
     cd_stream *s = &st->base;
     cd_http2 *h = st->wire.http2;
-    nghttp2_nv status = FIELD(":status", "100", 3);
+    nghttp2_nv status = field(CD_STR(":status"), CD_STR("100"));
     s->expect_continue = 0;
     if (s->body_complete)
         return;

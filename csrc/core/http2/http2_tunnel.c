@@ -289,9 +289,9 @@ static int start_accept(cd_stream *s, cd_str subprotocol, const cd_ws_extension 
     if (all == NULL)
         return CD_NOMEM;
     if (subprotocol.n > 0)
-        all[n++] = (cd_header){{"sec-websocket-protocol", 22}, subprotocol};
+        all[n++] = (cd_header){CD_STR("sec-websocket-protocol"), subprotocol};
     if (extension->on)
-        all[n++] = (cd_header){{"sec-websocket-extensions", 24},
+        all[n++] = (cd_header){CD_STR("sec-websocket-extensions"),
                                {value, cd_ws_extension_answer(extension, value)}};
     if (count > 0)
         memcpy(all + n, headers, count * sizeof *all);

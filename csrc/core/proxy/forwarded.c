@@ -392,20 +392,18 @@ static int set_prefix(cd_origin *o, cd_str text, cd_arena *arena)
 static int read_x_forwarded(const cd_forwarding *f, const cd_head *head, cd_arena *arena,
                             cd_origin *o, chain *found)
 {
-    static const cd_str host = {"x-forwarded-host", 16}, prefix = {"x-forwarded-prefix", 18};
     if (o->client_port == 0)
         o->client_port = port_of(from_right(head, f->port, found->hops));
     found->proto = from_right(head, f->proto, found->hops);
-    found->server = from_right(head, host, found->hops);
-    return set_prefix(o, from_right(head, prefix, found->hops), arena);
+    found->server = from_right(head, CD_STR("x-forwarded-host"), found->hops);
+    return set_prefix(o, from_right(head, CD_STR("x-forwarded-prefix"), found->hops), arena);
 }
 
 int cd_forwarded_read(const cd_forwarding *f, const cd_trust *trust, cd_head *head, cd_arena *arena)
 {
-    static const cd_str forwarded = {"forwarded", 9};
     cursor c = {.head = head, .name = f->address, .pairs = f->rfc7239, .arena = arena};
     if (!f->rfc7239 && !has_line(head, f->address)) {
-        c.name = forwarded;
+        c.name = CD_STR("forwarded");
         c.pairs = true;
     }
     if (!has_line(head, c.name))

@@ -95,10 +95,10 @@ static enum cd_proxy_verdict read_line(cd_str line, cd_proxy_header *h)
     line.p += sizeof v1_signature - 1;
     line.n -= sizeof v1_signature - 1;
     take_field(&line, &family);
-    bool four = family.n == 4 && memcmp(family.p, "TCP4", 4) == 0;
-    if (family.n == 7 && memcmp(family.p, "UNKNOWN", 7) == 0)
+    bool four = cd_str_equal(family, CD_STR("TCP4"));
+    if (cd_str_equal(family, CD_STR("UNKNOWN")))
         return CD_PROXY_DONE;
-    if (!four && !(family.n == 4 && memcmp(family.p, "TCP6", 4) == 0))
+    if (!four && !cd_str_equal(family, CD_STR("TCP6")))
         return bad(h, "its family is not TCP4, TCP6 or UNKNOWN");
     int af = four ? AF_INET : AF_INET6;
     if (!take_address(&line, af, &h->client) || !take_address(&line, af, &h->server))

@@ -32,11 +32,6 @@ static const char base64[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwx
 
 /* ---- the check ---- */
 
-static bool same(cd_str a, cd_str b)
-{
-    return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
-}
-
 static bool lists(const cd_head *head, const char *name, const char *token)
 {
     return cd_header_lists(head->headers, head->header_count, name, token);
@@ -133,7 +128,7 @@ int cd_ws_check(const cd_head *head, cd_refusal *r)
     const cd_str nothing = {NULL, 0};
     if (!lists(head, "upgrade", "websocket"))
         return 0;
-    if (!same(head->method, (cd_str){"GET", 3})) /* methods are case-sensitive */
+    if (!cd_str_equal(head->method, CD_STR("GET"))) /* methods are case-sensitive */
         return refuse(r, 405, "WebSocket handshake with another method than GET", head->method);
     if (head->http_major != 1 || head->http_minor < 1)
         return refuse(r, 400,
@@ -182,7 +177,7 @@ int cd_ws_list_subprotocols(cd_head *head, cd_arena *arena)
 bool cd_ws_is_offered(const cd_head *head, cd_str subprotocol)
 {
     for (size_t i = 0; i < head->subprotocol_count; i++) {
-        if (same(head->subprotocols[i], subprotocol))
+        if (cd_str_equal(head->subprotocols[i], subprotocol))
             return true;
     }
     return false;
