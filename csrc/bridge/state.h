@@ -162,7 +162,8 @@ typedef struct cdpy_ready cdpy_ready;
     X(_conn_lost)               \
     X(_eof)                     \
     X(_empty_waiter)            \
-    X(_read_ready_cb)
+    X(_read_ready_cb)           \
+    X(_last_read_full) /* ours: True when the last read was full */
 #define CDPY_SSLPROTO_SLOTS(X) \
     X(_ssl_buffer)             \
     X(_state)                  \
@@ -180,7 +181,8 @@ typedef struct cdpy_ready cdpy_ready;
     X(_write_backlog)          \
     X(_write_buffer_size)      \
     X(_outgoing_high_water)    \
-    X(_incoming_high_water)
+    X(_incoming_high_water)    \
+    X(_handshaken) /* ours: True while the end of a client's handshake is told */
 #define X(name) Py_ssize_t name;
 typedef struct {
     CDPY_TRANSPORT_SLOTS(X)
@@ -222,9 +224,7 @@ typedef struct {
     cdpy_loop *loops;      /* fork.c: every loop that exists */
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
-    const PyObject *sslproto_handshaken; /* the SSLProtocol whose handshake has just ended */
-    char *scratch;                       /* cdpy_scratch() */
-    bool last_read_full;                 /* the last read of a SocketTransport was full */
+    char *scratch; /* cdpy_scratch() */
 } cdpy_state;
 
 /* The most objects that a freelist keeps. None under ASan, which is to see any use of a freed

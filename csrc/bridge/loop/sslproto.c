@@ -326,7 +326,7 @@ static int answer(const tls *t)
     Py_ssize_t size = backlog == NULL ? -1 : PyObject_Size(backlog);
     if (size != 0)
         return tell(t, t->state->s__do_write);
-    return t->self == t->state->sslproto_handshaken ? 0 : send_records(t); /* end_handshake() */
+    return GET(t, _handshaken) == Py_True ? 0 : send_records(t); /* end_handshake() */
 }
 
 /* Stops the transport's reading when too much is left, and starts it again. */
@@ -410,13 +410,13 @@ static int send_last_soon(const tls *t)
  */
 static int end_handshake(const tls *t, PyObject *error)
 {
-    t->state->sslproto_handshaken = GET(t, _server_side) == Py_False ? t->self : NULL;
+    bool client = GET(t, _server_side) == Py_False;
+    cdpy_slot_put(t->self, t->state->sslproto_slots._handshaken, client ? Py_True : Py_False);
     PyObject *result =
         PyObject_CallMethodOneArg(t->self, t->state->s__on_handshake_complete, error);
-    t->state->sslproto_handshaken =
-        NULL; /* also when the loop is another thread's: then the messages are sent at once */
+    cdpy_slot_put(t->self, t->state->sslproto_slots._handshaken, Py_False);
     Py_XDECREF(result);
-    if (result == NULL || GET(t, _server_side) != Py_False)
+    if (result == NULL || !client)
         return result == NULL ? -1 : 0;
     Py_ssize_t left = pending(t, GET(t, _outgoing));
     return left > 0 ? send_last_soon(t) : (int)left;

@@ -125,8 +125,11 @@ static long read_much(const transport *t, PyObject **data)
 static PyObject *read_data(const transport *t, PyObject *protocol)
 {
     PyObject *handled = NULL, *data = NULL;
-    long count = (t->state->last_read_full ? read_much : read_some)(t, &data);
-    t->state->last_read_full = count == READ_SIZE;
+    bool full = GET(t, _last_read_full) == Py_True;
+    long count = (full ? read_much : read_some)(t, &data);
+    if (full != (count == READ_SIZE))
+        cdpy_slot_put(t->self, t->state->transport_slots._last_read_full,
+                      full ? Py_False : Py_True);
     if (count == CD_NOMEM)
         return fail(t, "Fatal read error on socket transport");
     if (!is_settled(t, count, &handled))
