@@ -199,14 +199,27 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     return 0;
 }
 
+/* Frees the objects on the freelists, which take no more. */
+static void close_freelists(cdpy_state *state)
+{
+    cdpy_freelist *const lists[] = {&state->free_waiters, &state->free_streams, &state->free_calls,
+                                    &state->free_handles, &state->free_timers};
+    for (size_t i = 0; i < sizeof lists / sizeof lists[0]; i++) {
+        while (lists[i]->first) {
+            PyObject *self = lists[i]->first;
+            lists[i]->first = *cdpy_freelist_link(self);
+            PyObject_GC_Del(self);
+        }
+        lists[i]->count = PY_SSIZE_T_MAX;
+    }
+}
+
 static int module_clear(PyObject *module)
 {
     cdpy_state *state = PyModule_GetState(module);
     if (state == NULL)
         return 0;
-    cdpy_awaitable_free(state);
-    cdpy_stream_free(state);
-    cdpy_handle_free(state);
+    close_freelists(state);
     PyMem_Free(state->scratch);
     state->scratch = NULL;
 #define X(name) Py_CLEAR(state->name);

@@ -192,11 +192,11 @@ typedef struct {
 } cdpy_sslproto_slots;
 #undef X
 
-/* A freelist of handle.c. */
+/* Dead objects of one layout, kept to be used again. The word behind an object's head links them. */
 typedef struct {
-    void *first;
+    PyObject *first;
     Py_ssize_t count;
-} cdpy_handles;
+} cdpy_freelist;
 
 typedef struct {
 #define S(name) PyObject *s_##name;
@@ -213,27 +213,16 @@ typedef struct {
     PyObject *header_names[256];  /* scope.c: bytes of the common header names by hash */
     bool header_shared[256];      /* do connections often send the same value of this header? */
     PyObject *header_tuples[256]; /* headers that many connections have, by hash; strong */
-    cdpy_waiter *waiter_free;     /* awaitable.c: freelist and its length */
-    Py_ssize_t waiter_free_count;
-    cdpy_call *call_free; /* stream.c: receive and send objects share one */
-    Py_ssize_t call_free_count;
-    cdpy_stream *stream_free;
-    Py_ssize_t stream_free_count;
-    cdpy_handles spare_handles, spare_timers;
-    size_t registry_users; /* registry.c: how many loops are open */
-    cdpy_loop *loops;      /* fork.c: every loop that exists */
+    cdpy_freelist free_waiters;   /* awaitable.c */
+    cdpy_freelist free_streams;   /* stream.c */
+    cdpy_freelist free_calls;     /* stream.c: receive and send objects share one */
+    cdpy_freelist free_handles, free_timers; /* handle.c */
+    size_t registry_users;                   /* registry.c: how many loops are open */
+    cdpy_loop *loops;                        /* fork.c: every loop that exists */
     cdpy_transport_slots transport_slots;
     cdpy_sslproto_slots sslproto_slots;
     char *scratch; /* cdpy_scratch() */
 } cdpy_state;
-
-/* The most objects that a freelist keeps. None under ASan, which is to see any use of a freed
- * object. */
-#ifdef __SANITIZE_ADDRESS__
-#define CDPY_FREELIST 0
-#else
-#define CDPY_FREELIST 256
-#endif
 
 extern struct PyModuleDef cdpy_module;
 
@@ -251,11 +240,6 @@ static inline cdpy_state *cdpy_state_of(PyObject *self)
 /* Makes a type of `spec` and stores it in *slot. When `name` is not NULL the module gets it under
  * that name. Returns 0, or -1 with an exception. */
 int cdpy_add_type(PyObject *module, PyType_Spec *spec, PyObject **slot, const char *name);
-
-/* Empty the freelists when the module is freed. */
-void cdpy_awaitable_free(cdpy_state *state);
-void cdpy_stream_free(cdpy_state *state);
-void cdpy_handle_free(cdpy_state *state);
 
 /* Called by module.c's exec slot: each makes the types (and caches) of its file. They return 0, or
  * -1 with an exception. */
@@ -282,6 +266,56 @@ int cdpy_tls_init(PyObject *module, cdpy_state *state);
         type_->tp_free(self);                \
         Py_DECREF(type_);                    \
     } while (0)
+
+/* ---- freelists ---- */
+
+/* The most objects that a freelist keeps. None under ASan, which is to see any use of a freed
+ * object. */
+#ifdef __SANITIZE_ADDRESS__
+#define CDPY_FREELIST 0
+#else
+#define CDPY_FREELIST 256
+#endif
+
+static inline PyObject **cdpy_freelist_link(PyObject *self)
+{
+    return (PyObject **)(self + 1);
+}
+
+/* Takes an object of the list: untracked, with a head and with the fields that its dealloc left.
+ * NULL, without an exception: the list is empty. */
+static inline void *cdpy_freelist_take(cdpy_freelist *list, PyObject *type)
+{
+    PyObject *self = list->first;
+    if (self == NULL)
+        return NULL;
+    list->first = *cdpy_freelist_link(self);
+    list->count--;
+    *cdpy_freelist_link(self) = NULL;
+    return PyObject_Init(self, (PyTypeObject *)type);
+}
+
+/* The same or, where the list is empty, a new object with undefined fields. NULL: no memory. */
+static inline void *cdpy_freelist_new(cdpy_freelist *list, PyObject *type)
+{
+    void *self = cdpy_freelist_take(list, type);
+    return self ? self : PyObject_GC_New(PyObject, (PyTypeObject *)type);
+}
+
+/* The end of a dealloc, which has untracked and cleared the object: puts it on the list, frees it
+ * when there are `most` already or there is no list, and lets the type go. */
+static inline void cdpy_freelist_put(cdpy_freelist *list, PyObject *self, Py_ssize_t most)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    if (list && list->count < most) {
+        *cdpy_freelist_link(self) = list->first;
+        list->first = self;
+        list->count++;
+    } else {
+        PyObject_GC_Del(self);
+    }
+    Py_DECREF(type);
+}
 
 #ifdef CD_DEBUG
 /* Live Python-side objects, for _core.debug_live(). */

@@ -22,7 +22,7 @@ struct cdpy_waiter {
     cdpy_loop *loop; /* strong */
     /* strong; NULL: it has no stream any more, and stays pending for ever unless it is done */
     cdpy_stream *stream;
-    /* links of the list, while PENDING or READY; the freelist uses `next` */
+    /* links of the list, while PENDING or READY */
     cdpy_waiter *prev, *next;
     PyObject *value;
     PyObject *callback, *context; /* the first callback, nearly always the only one */
@@ -60,7 +60,7 @@ struct cdpy_stream {
     cdpy_server *server;       /* strong */
     PyObject *task;            /* strong, while it runs */
     PyObject *context; /* the application's contextvars.Context, as long as it is needed; or NULL */
-    /* the server's list, while the application runs; the freelist uses `next` */
+    /* the server's list, while the application runs */
     cdpy_stream *prev, *next;
     cdpy_waiters receiving, sending;
     PyObject *returned;  /* list of events that were taken from the core and given back; or NULL */
@@ -86,7 +86,6 @@ struct cdpy_call {
     PyObject_HEAD
     vectorcallfunc vectorcall;
     cdpy_stream *stream; /* strong */
-    cdpy_call *next;     /* links the freelist */
     PyObject *weakrefs;
 };
 

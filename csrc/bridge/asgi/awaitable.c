@@ -358,16 +358,9 @@ void cdpy_waiters_detach(cdpy_stream *stream)
 
 static cdpy_waiter *allocate(cdpy_state *state)
 {
-    cdpy_waiter *self = state->waiter_free;
-    if (self) {
-        state->waiter_free = self->next;
-        state->waiter_free_count--;
-        PyObject_Init((PyObject *)self, (PyTypeObject *)state->waiter_type);
-    } else {
-        self = PyObject_GC_New(cdpy_waiter, (PyTypeObject *)state->waiter_type);
-        if (self == NULL)
-            return NULL;
-    }
+    cdpy_waiter *self = cdpy_freelist_new(&state->free_waiters, state->waiter_type);
+    if (self == NULL)
+        return NULL;
     memset((char *)self + offsetof(cdpy_waiter, loop), 0,
            sizeof(*self) - offsetof(cdpy_waiter, loop));
     CDPY_LIVE(waiters, 1);
@@ -428,7 +421,6 @@ static int waiter_clear(PyObject *op)
 static void waiter_dealloc(PyObject *op)
 {
     cdpy_waiter *self = (cdpy_waiter *)op;
-    PyTypeObject *type = Py_TYPE(op);
     cdpy_state *state = cdpy_state_of(op);
     PyObject_GC_UnTrack(op);
     if (self->weakrefs)
@@ -438,14 +430,7 @@ static void waiter_dealloc(PyObject *op)
     Py_CLEAR(self->loop);
     cdpy_error_put(pending);
     CDPY_LIVE(waiters, -1);
-    if (state && state->waiter_free_count < CDPY_FREELIST) {
-        self->next = state->waiter_free;
-        state->waiter_free = self;
-        state->waiter_free_count++;
-    } else {
-        PyObject_GC_Del(op);
-    }
-    Py_DECREF(type);
+    cdpy_freelist_put(state ? &state->free_waiters : NULL, op, CDPY_FREELIST);
 }
 
 /* ---- await ---- */
@@ -776,14 +761,4 @@ static PyType_Spec waiter_spec = {
 int cdpy_awaitable_init(PyObject *module, cdpy_state *state)
 {
     return cdpy_add_type(module, &waiter_spec, &state->waiter_type, NULL);
-}
-
-void cdpy_awaitable_free(cdpy_state *state)
-{
-    while (state->waiter_free) {
-        cdpy_waiter *self = state->waiter_free;
-        state->waiter_free = self->next;
-        PyObject_GC_Del(self);
-    }
-    state->waiter_free_count = CDPY_FREELIST; /* the freelist takes no more */
 }

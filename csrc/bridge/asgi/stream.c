@@ -45,16 +45,9 @@ static PyObject *stream_call(PyObject *op, PyObject *const *args, size_t nargsf,
 cdpy_stream *cdpy_stream_new(cdpy_server *server, cd_stream *core, const cd_head *head)
 {
     cdpy_state *state = server->state;
-    cdpy_stream *self = state->stream_free;
-    if (self) {
-        state->stream_free = self->next;
-        state->stream_free_count--;
-        PyObject_Init((PyObject *)self, (PyTypeObject *)state->stream_type);
-    } else {
-        self = PyObject_GC_New(cdpy_stream, (PyTypeObject *)state->stream_type);
-        if (self == NULL)
-            return NULL;
-    }
+    cdpy_stream *self = cdpy_freelist_new(&state->free_streams, state->stream_type);
+    if (self == NULL)
+        return NULL;
     memset((char *)self + offsetof(cdpy_stream, vectorcall), 0,
            sizeof(*self) - offsetof(cdpy_stream, vectorcall));
     self->vectorcall = stream_call;
@@ -240,20 +233,12 @@ static int stream_clear(PyObject *op)
 static void stream_dealloc(PyObject *op)
 {
     cdpy_stream *self = (cdpy_stream *)op;
-    PyTypeObject *type = Py_TYPE(op);
     cdpy_state *state = cdpy_state_of(op);
     PyObject_GC_UnTrack(op);
     stream_clear(op);
     Py_CLEAR(self->server);
     CDPY_LIVE(streams, -1);
-    if (state && state->stream_free_count < CDPY_FREELIST) {
-        self->next = state->stream_free;
-        state->stream_free = self;
-        state->stream_free_count++;
-    } else {
-        PyObject_GC_Del(op);
-    }
-    Py_DECREF(type);
+    cdpy_freelist_put(state ? &state->free_streams : NULL, op, CDPY_FREELIST);
 }
 
 static PyMemberDef stream_members[] = {
@@ -285,20 +270,11 @@ static PyType_Spec stream_spec = {
 
 static PyObject *call_new(cdpy_stream *stream, PyObject *type, vectorcallfunc vectorcall)
 {
-    cdpy_state *state = stream->server->state;
-    cdpy_call *self = state->call_free;
-    if (self) {
-        state->call_free = self->next;
-        state->call_free_count--;
-        PyObject_Init((PyObject *)self, (PyTypeObject *)type);
-    } else {
-        self = PyObject_GC_New(cdpy_call, (PyTypeObject *)type);
-        if (self == NULL)
-            return NULL;
-    }
+    cdpy_call *self = cdpy_freelist_new(&stream->server->state->free_calls, type);
+    if (self == NULL)
+        return NULL;
     self->vectorcall = vectorcall;
     self->stream = (cdpy_stream *)Py_NewRef((PyObject *)stream);
-    self->next = NULL;
     self->weakrefs = NULL;
     CDPY_LIVE(calls, 1);
     PyObject_GC_Track(self);
@@ -416,21 +392,13 @@ static int call_traverse(PyObject *op, visitproc visit, void *arg)
 static void call_dealloc(PyObject *op)
 {
     cdpy_call *self = (cdpy_call *)op;
-    PyTypeObject *type = Py_TYPE(op);
     cdpy_state *state = cdpy_state_of(op);
     PyObject_GC_UnTrack(op);
     if (self->weakrefs)
         PyObject_ClearWeakRefs(op);
     Py_CLEAR(self->stream);
     CDPY_LIVE(calls, -1);
-    if (state && state->call_free_count < CDPY_FREELIST) {
-        self->next = state->call_free;
-        state->call_free = self;
-        state->call_free_count++;
-    } else {
-        PyObject_GC_Del(op);
-    }
-    Py_DECREF(type);
+    cdpy_freelist_put(state ? &state->free_calls : NULL, op, CDPY_FREELIST);
 }
 
 static PyMemberDef call_members[] = {
@@ -508,20 +476,4 @@ int cdpy_stream_init(PyObject *module, cdpy_state *state)
     return mark_coroutine_function(state->receive_type) < 0
                ? -1
                : mark_coroutine_function(state->send_type);
-}
-
-void cdpy_stream_free(cdpy_state *state)
-{
-    while (state->stream_free) {
-        cdpy_stream *self = state->stream_free;
-        state->stream_free = self->next;
-        PyObject_GC_Del(self);
-    }
-    while (state->call_free) {
-        cdpy_call *self = state->call_free;
-        state->call_free = self->next;
-        PyObject_GC_Del(self);
-    }
-    /* the freelists take no more */
-    state->stream_free_count = state->call_free_count = CDPY_FREELIST;
 }

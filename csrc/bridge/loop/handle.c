@@ -33,15 +33,11 @@ static bool is_ours(const cdpy_state *state, PyObject *op)
 
 /* ---- making ---- */
 
-static handle *allocate(PyTypeObject *type, cdpy_handles *spare)
+static handle *allocate(PyObject *type, cdpy_freelist *list)
 {
-    handle *h = spare->first;
+    handle *h = cdpy_freelist_take(list, type);
     if (h == NULL)
-        return (handle *)type->tp_alloc(type, 0);
-    spare->first = h->loop;
-    spare->count--;
-    h->loop = NULL;
-    PyObject_Init((PyObject *)h, type);
+        return (handle *)((PyTypeObject *)type)->tp_alloc((PyTypeObject *)type, 0);
     PyObject_GC_Track(h);
     return h;
 }
@@ -69,7 +65,7 @@ static PyObject *fill(handle *h, cdpy_loop *loop, PyObject *callback, PyObject *
 PyObject *cdpy_handle_new(cdpy_loop *loop, PyObject *callback, PyObject *args, PyObject *context)
 {
     cdpy_state *state = loop->state;
-    handle *h = allocate((PyTypeObject *)state->handle_type, &state->spare_handles);
+    handle *h = allocate(state->handle_type, &state->free_handles);
     return fill(h, loop, callback, args, context);
 }
 
@@ -77,7 +73,7 @@ PyObject *cdpy_timer_handle_new(cdpy_loop *loop, PyObject *when, PyObject *callb
                                 PyObject *context)
 {
     cdpy_state *state = loop->state;
-    handle *h = allocate((PyTypeObject *)state->timer_handle_type, &state->spare_timers);
+    handle *h = allocate(state->timer_handle_type, &state->free_timers);
     if (fill(h, loop, callback, args, context) == NULL)
         return NULL;
     h->when = Py_NewRef(when);
@@ -297,20 +293,6 @@ static int timer_clear(PyObject *self)
     return plain_clear(self);
 }
 
-static void end(PyObject *self, cdpy_handles *spare, inquiry clear)
-{
-    PyTypeObject *type = Py_TYPE(self);
-    (void)clear(self);
-    if (spare != NULL && spare->count < SPARE) {
-        ((handle *)self)->loop = spare->first;
-        spare->first = (handle *)self;
-        spare->count++;
-    } else {
-        PyObject_GC_Del(self);
-    }
-    Py_DECREF(type);
-}
-
 static void forget_weak(PyObject *self)
 {
     PyObject **weak = (PyObject **)((char *)self + Py_TYPE(self)->tp_weaklistoffset);
@@ -324,7 +306,8 @@ static void plain_dealloc(PyObject *self)
     Py_TRASHCAN_BEGIN(self, plain_dealloc);
     forget_weak(self);
     cdpy_state *state = cdpy_state_of(self);
-    end(self, state == NULL ? NULL : &state->spare_handles, plain_clear);
+    (void)plain_clear(self);
+    cdpy_freelist_put(state == NULL ? NULL : &state->free_handles, self, SPARE);
     Py_TRASHCAN_END;
 }
 
@@ -334,24 +317,9 @@ static void timer_dealloc(PyObject *self)
     Py_TRASHCAN_BEGIN(self, timer_dealloc);
     forget_weak(self);
     cdpy_state *state = cdpy_state_of(self);
-    end(self, state == NULL ? NULL : &state->spare_timers, timer_clear);
+    (void)timer_clear(self);
+    cdpy_freelist_put(state == NULL ? NULL : &state->free_timers, self, SPARE);
     Py_TRASHCAN_END;
-}
-
-static void free_spare(cdpy_handles *spare)
-{
-    while (spare->first != NULL) {
-        handle *h = spare->first;
-        spare->first = h->loop;
-        PyObject_GC_Del(h);
-    }
-    spare->count = SPARE; /* the freelist takes no more */
-}
-
-void cdpy_handle_free(cdpy_state *state)
-{
-    free_spare(&state->spare_handles);
-    free_spare(&state->spare_timers);
 }
 
 /* ---- types ---- */
