@@ -60,8 +60,9 @@ def own_openssl() -> Path | None:
     named = os.environ.get("CD_LIBRARIES", "system")
     if named in ("", "system"):
         return None
-    (folder,) = Path(named).glob("openssl-*")
-    return folder
+    # An older one may lie beside it.
+    folders = Path(named).glob("openssl-*/include")
+    return max(folders, key=lambda folder: folder.stat().st_mtime).parent
 
 
 def openssl_flags() -> list[str]:
