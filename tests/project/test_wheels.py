@@ -154,7 +154,9 @@ def test_a_wheel_needs_glibc_and_nothing_else(wheel: Path, tmp_path: Path) -> No
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     needed = set(re.findall(r"\(NEEDED\).*\[(.+)\]", listed))
     assert not [
-        name for name in needed if not re.match(r"(libc|libpthread|libdl|ld-linux.*)\.so", name)
+        name
+        for name in needed
+        if not re.match(r"(libc|libm|libpthread|libdl|ld-linux.*)\.so", name)
     ]
     assert max(versions(extension)) <= (2, 28)
     command = ["nm", "-D", "--defined-only", str(extension)]
@@ -177,8 +179,8 @@ def test_a_wheel_needs_glibc_and_nothing_else(wheel: Path, tmp_path: Path) -> No
 @pytest.mark.timeout(300)
 def test_a_wheel_says_what_it_carries(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        names = [name for name in archive.namelist() if "/licenses/" in name]
-        (listed,) = [name for name in archive.namelist() if "/sboms/" in name]
+        names = [name for name in archive.namelist() if re.search("/licenses/.", name)]
+        (listed,) = [name for name in archive.namelist() if re.search("/sboms/.", name)]
         bill = json.loads(archive.read(listed))
     wanted = {"LICENSE", *(f"LICENSE.{name.lower()}" for name in CARRIED)}
     assert {Path(name).name for name in names} == wanted
