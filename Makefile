@@ -8,6 +8,7 @@ T ?= http1
 SECS ?= 60
 PARTS ?=
 BENCH ?=
+COV ?=
 
 # The virtual environments bring their own Python settings.
 unexport PYTHONHOME PYTHONPATH VIRTUAL_ENV
@@ -26,7 +27,7 @@ PACKAGE = $(shell find csrc pyasgi -name '*.[ch]' -o -name '*.def' -o -name '*.p
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-c test-py test-browser test-pythons lint lint-c lint-python lint-types lint-words lint-rules \
-	fmt debug docs docs-serve asan tsan ktls fuzz bench build pgo clean dist dist-try system system-test
+	fmt debug docs docs-serve asan tsan cov ktls fuzz bench build pgo clean dist dist-try system system-test
 
 help: ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -91,6 +92,10 @@ asan: system-test debug ## run the tests that start the server with the extensio
 
 tsan: $(VENV)/ready ## where threads meet in the core, under ThreadSanitizer
 	@$(VENV)/python scripts/tests.py tsan
+
+cov: system-test debug ## line coverage of C and Python, pages below build/cov (COV="tests/ws" for some tests)
+	$(VENV)/pip install --quiet coverage gcovr
+	@$(VENV)/python scripts/cov.py $(COV)
 
 ktls: system-test debug ## the tests of kTLS under a kernel that has it, in a virtual machine
 	@$(SYSTEM) ktls

@@ -69,11 +69,11 @@ class Tally:
         return not self.failed and not self.broken
 
 
-def run(command: list[str], seconds: int = PART_SECONDS, **extra: str) -> int:
+def run(command: list[str], seconds: int = PART_SECONDS, cwd: Path = ROOT, **extra: str) -> int:
     """Run to the end with our stdout; return the exit status, 124 when the time was up."""
     print(f"$ {' '.join(command)}", flush=True)
     environment = {**os.environ, **extra}
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, cwd=cwd, env=environment, stdin=subprocess.DEVNULL) as process:
         return wait(process, seconds)
 
 
