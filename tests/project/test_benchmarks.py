@@ -19,7 +19,7 @@ from benchmarks.results import Figure, Report, Result, Sample, Series, read
 from benchmarks.rows import Bench, Row
 from benchmarks.servers import Launch, Server
 
-TOY = Path(__file__).parent / "apps" / "echo_server.py"
+TOY = Path(__file__).parents[1] / "apps" / "echo_server.py"
 BENCH = Bench(choose_cores(), seconds=0.1, warmup=0.0, idle=100)
 MORE = Figure("plaintext", "Speed <of> it", "requests/s")
 LESS = Figure("cost", "Cost", "KB", "less")
