@@ -18,9 +18,11 @@ from tests.support.servers import Servers
 
 
 def pytest_configure() -> None:
-    """A shell that runs us in the background has SIGINT ignored, and our servers would inherit that."""
+    """A shell that runs us in the background has SIGINT ignored, nohup SIGHUP, and our servers would inherit that."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
