@@ -7,7 +7,6 @@ by flags.py the flag, so that the environment, the config file, completion, --he
 
 from __future__ import annotations
 
-import inspect
 import textwrap
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -135,15 +134,7 @@ Class = TypeVar("Class", bound=type)
 
 def documented(cls: Class) -> Class:
     """Names the options in the docstring and the signature of a class that passes its keyword arguments to values()."""
-    make = vars(cls)["__init__"]
-    signature = inspect.signature(make)
-    parameters = list(signature.parameters.values())
-    added = [
-        inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
-        for option in OPTIONS.values()
-    ]
-    rest = parameters.pop()  # the limits
-    make.__signature__ = signature.replace(parameters=[*parameters, *added, rest])
+    cls.__signature__ = _Signature(vars(cls)["__init__"])  # type: ignore[attr-defined]
     lines = [f"{option.name}: {option.doc}" for option in OPTIONS.values()]
     text = "\n".join(
         textwrap.fill(line, 115, initial_indent="    ", subsequent_indent="        ")
@@ -151,3 +142,24 @@ def documented(cls: Class) -> Class:
     )
     cls.__doc__ = f"{(cls.__doc__ or '').rstrip()}\n{text}\n    "
     return cls
+
+
+class _Signature:
+    """What inspect.signature() finds on the class; made when it is asked for, because a start does without inspect."""
+
+    def __init__(self, make: Any) -> None:
+        self._make = make
+
+    def __get__(self, instance: object, owner: type) -> Any:
+        if owner.__init__ is not self._make:  # type: ignore[misc]
+            raise AttributeError("__signature__")  # a subclass with arguments of its own
+        import inspect
+
+        signature = inspect.signature(self._make)
+        parameters = list(signature.parameters.values())[1:]
+        added = [
+            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
+            for option in OPTIONS.values()
+        ]
+        rest = parameters.pop()  # the limits
+        return signature.replace(parameters=[*parameters, *added, rest])
