@@ -130,9 +130,10 @@ class ShutdownSignals:
             self._second(_name(number))
             os._exit(128 + number)
         self._seen = number
-        self._stop.set()
+        # The stop comes last: from then on the loop of another thread may come to its end at once.
         self._loop.call_soon_threadsafe(self._first, _name(number))
         self._loop.call_soon_threadsafe(_tell_uvicorns_patches, number)
+        self._stop.set()
 
     def _hand_on(self, number: int, frame: FrameType | None) -> None:
         """Does what the signal did before: the server has ended, or belongs to another process."""

@@ -159,7 +159,8 @@ def test_children_of_multiprocessing(
     assert handle.stop() == 0
     log = handle.stderr()
     assert log.count("Received ") == 1
-    assert not re.search(r"Exception|again|\b(ERROR|WARNING|CRITICAL) ", log), log
+    # asyncio's debug mode warns of callbacks that take long, which starting a process does.
+    assert not re.search(r"Exception|again|\b(ERROR|CRITICAL) |\bWARNING +(?!Executing)", log), log
     for kind, times in (
         ("terminated", 2),
         ("pool", 1),
