@@ -24,7 +24,7 @@ from pyasgi.options import LIMITS
 from pyasgi.server import Server
 from tests.support.command_line import RecordingInterface
 from tests.support.ipv6 import needs_ipv6
-from tests.support.programs import ROOT
+from tests.support.programs import FOREIGN, ROOT
 from tests.support.servers import Servers
 
 APP = "tests.apps.basic:app"
@@ -418,9 +418,8 @@ def test_ready_line_of_a_unix_socket_is_a_command(server: Servers, tmp_path: Pat
     path = tmp_path / "a socket"
     handle = server.start(APP, unix=path)
     found = handle.wait_for_log(r"Ready at unix socket \S+ socket \((curl .*)\) \(pid \d+\)")
-    done = subprocess.run(
-        [*shlex.split(found.group(1)), "--silent"], capture_output=True, text=True, timeout=30
-    )
+    command = [*shlex.split(found.group(1)), "--silent"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=FOREIGN)
     assert done.stdout == "hello"
 
 

@@ -160,7 +160,7 @@ def test_children_of_multiprocessing(
     log = handle.stderr()
     assert log.count("Received ") == 1
     # asyncio's debug mode warns of callbacks that take long, which starting a process does.
-    assert not re.search(r"Exception|again|\b(ERROR|CRITICAL) |\bWARNING +(?!Executing)", log), log
+    assert not re.search(r"Exception|again|\b(ERROR|CRITICAL) |\bWARNING +(?! |Executing)", log), log
     for kind, times in (
         ("terminated", 2),
         ("pool", 1),
@@ -213,7 +213,7 @@ def test_a_forked_child_that_leaves_the_view_ends(
     assert "atexit in a child" not in log
     assert log.count("atexit in the server") == 1
     # asyncio's debug mode warns of callbacks that take long, which forks do.
-    assert not re.search(r"\b(ERROR|CRITICAL) |\bWARNING +(?!Executing)", log), log
+    assert not re.search(r"\b(ERROR|CRITICAL) |\bWARNING +(?! |Executing)", log), log
 
 
 def test_a_child_that_leaves_a_worker_thread_of_anyio_ends(server: Servers, tmp_path: Path) -> None:
