@@ -160,7 +160,9 @@ def test_children_of_multiprocessing(
     log = handle.stderr()
     assert log.count("Received ") == 1
     # asyncio's debug mode warns of callbacks that take long, which starting a process does.
-    assert not re.search(r"Exception|again|\b(ERROR|CRITICAL) |\bWARNING +(?! |Executing)", log), log
+    assert not re.search(r"Exception|again|\b(ERROR|CRITICAL) |\bWARNING +(?! |Executing)", log), (
+        log
+    )
     for kind, times in (
         ("terminated", 2),
         ("pool", 1),
