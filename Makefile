@@ -50,7 +50,7 @@ test-py: system-test debug ## Python tests without the browser
 test-browser: system-test debug ## the page in a real Chromium
 	@$(VENV)/python scripts/tests.py browser
 
-test-pythons: system-test debug ## Python tests on the other Pythons (3.11 to 3.14) of this machine
+test-pythons: system-test debug ## tests of what depends on Python, on the other ones (3.11 to 3.14) here
 	@$(VENV)/python scripts/tests.py pythons
 
 lint: lint-c lint-python lint-types lint-words lint-rules ## clang-format, ruff, mypy, codespell and the rules of the house

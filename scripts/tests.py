@@ -34,6 +34,9 @@ PART_SECONDS = 1800
 # Tests wait more than they compute, so there is one more at a time than there are cores.
 SPREAD = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
 NO_BROWSER = [*SPREAD, "-m", "not browser and not docs", "--ignore=tests/lint", "tests"]
+# What depends on the version of Python: its C API, its event loop, its processes, argparse and Django. What is on the
+# wire comes from the core, which has never heard of Python, and is the same under all of them.
+OF_PYTHON = [*SPREAD, *(f"tests/{room}" for room in "asgi cli django loop process".split())]
 SERVER = [*SPREAD, "-m", "server and not browser", "--ignore=tests/lint", "tests"]
 # Whatever reaches one of the libraries that a wheel carries.
 LIBRARIES_FILES = [
@@ -341,7 +344,7 @@ def from_junit(report: Path) -> Tally:
 
 
 def part_pythons() -> Tally:
-    """The Python tests on every other Python of this machine, each in an environment of its own."""
+    """What depends on the version of Python, on every other one of this machine, each in an environment of its own."""
     tally = Tally()
     for version, interpreter in other_pythons().items():
         venv = ROOT / f".venv-{version}"
@@ -364,7 +367,7 @@ def part_pythons() -> Tally:
         if any(run(command, CD_DEBUG="1") != 0 for command in commands):
             tally.add(Tally(failed=1, broken=f"no environment for Python {version}"))
             continue
-        tally.add(pytest(f"py-{version}", NO_BROWSER, python=python))
+        tally.add(pytest(f"py-{version}", OF_PYTHON, python=python))
     return tally
 
 
