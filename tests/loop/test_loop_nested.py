@@ -58,6 +58,7 @@ def test_views_run_the_loop_again(nested: Handle) -> None:
 
 @pytest.mark.server
 def test_views_run_it_all_at_once(nested: Handle) -> None:
+    nested.get("/run")  # nest_asyncio2 patches a loop at the first asyncio.run() on it
     paths = [path for path in VIEWS if path != "deep"] * 8
     with ThreadPoolExecutor(8) as pool:
         bodies = list(pool.map(lambda path: nested.get(f"/{path}").body.decode(), paths))
